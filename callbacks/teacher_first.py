@@ -1,0 +1,72 @@
+"""Train a small teacher before it teaches."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch.optim import AdamW
+
+from kdlight.modules import DistillationModule
+from kdlight.objectives import CrossEntropy
+from kdlight.teachers import FrozenTeacher
+
+
+class TrainTeacherFirst(Callback):
+    """Fits the teacher to the labels before the distillation starts, then freezes it again.
+
+    For teachers that train in seconds, so that a config is whole; a teacher of any size comes from
+    a checkpoint instead. Every rank trains it on the same data from the same seed, so all have
+    the same teacher, and a resumed run makes it again.
+
+    Args:
+        epochs: passes over the training data, at least 1.
+        lr: learning rate of AdamW, above 0; falls linearly to 0.
+        seed: seed of the order of the data and of dropout.
+
+    Raises:
+        ValueError: a number outside its range; no frozen live teacher, or no datamodule.
+    """
+
+    def __init__(self, epochs: int = 10, lr: float = 2e-3, seed: int = 0) -> None:
+        if epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {epochs}")
+        if not lr > 0:
+            raise ValueError(f"lr must be above 0, got {lr}")
+        self.epochs, self.lr, self.seed = epochs, lr, seed
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find out whether there is a teacher to train, and data."""
+        if not isinstance(getattr(pl_module, "teacher", None), FrozenTeacher):
+            raise ValueError("TrainTeacherFirst needs a DistillationModule with a live teacher")
+        if trainer.datamodule is None:  # type: ignore[attr-defined]
+            raise ValueError(
+                "TrainTeacherFirst takes its data from a LightningDataModule; pass one to fit"
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train the teacher."""
+        assert isinstance(pl_module, DistillationModule)
+        assert isinstance(pl_module.teacher, FrozenTeacher)
+        network = pl_module.teacher.model
+        objective = CrossEntropy()
+        with isolate_rng(), torch.enable_grad():
+            torch.manual_seed(self.seed)
+            loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+            network.train().requires_grad_(True)
+            optimizer = AdamW(network.parameters(), lr=self.lr)
+            steps = self.epochs * len(loader)
+            decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+            loss = torch.zeros(())
+            for _ in range(self.epochs):
+                for batch in loader:
+                    batch = trainer.strategy.batch_to_device(batch, pl_module.device)
+                    loss = objective(pl_module.make_step(batch, network(batch), None)).mean()
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    decay.step()
+            network.zero_grad()
+            network.eval().requires_grad_(False)
+        rank_zero_info(f"Teacher trained for {steps} steps; its last loss was {loss.item():.4f}")

@@ -1,0 +1,1 @@
+"""One whole, runnable fit a file: ``kdlight fit --config configs/NAME.yaml``."""

@@ -1,0 +1,73 @@
+"""Knowledge distillation for Lightning: objective, teacher and strategy are three independent axes.
+
+Names resolve when they are first asked for, so that ``import kdlight`` and
+``from kdlight import losses`` load neither transformers nor lightning.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kdlight import losses, schedules
+    from kdlight.logits import Dense, Projected
+    from kdlight.models import CausalLM, CutCausalLM, Plain, cut_layers
+    from kdlight.modules import DistillationModule
+    from kdlight.objectives import OBJECTIVES, Loss, Objective, Step, TokenObjective, Weighted
+    from kdlight.teachers import FrozenTeacher
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "OBJECTIVES",
+    "CausalLM",
+    "CutCausalLM",
+    "Dense",
+    "DistillationModule",
+    "FrozenTeacher",
+    "Loss",
+    "Objective",
+    "Plain",
+    "Projected",
+    "Step",
+    "TokenObjective",
+    "Weighted",
+    "cut_layers",
+    "losses",
+    "schedules",
+]
+
+_ROOMS = {"losses", "schedules"}
+_HOME = {
+    "Dense": "logits",
+    "Projected": "logits",
+    "OBJECTIVES": "objectives",
+    "Loss": "objectives",
+    "Objective": "objectives",
+    "Step": "objectives",
+    "TokenObjective": "objectives",
+    "Weighted": "objectives",
+    "FrozenTeacher": "teachers",
+    "CausalLM": "models",
+    "CutCausalLM": "models",
+    "Plain": "models",
+    "cut_layers": "models",
+    "DistillationModule": "modules",
+}
+
+
+if not TYPE_CHECKING:  # a type checker shall know the names imported above, and no others
+
+    def __getattr__(name: str) -> object:
+        if name in _ROOMS:
+            return import_module(f"kdlight.{name}")
+        if name not in _HOME:
+            raise AttributeError(f"module 'kdlight' has no attribute {name!r}")
+        value = getattr(import_module(f"kdlight.{_HOME[name]}"), name)
+        globals()[name] = value  # the next access does not come here again
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,162 @@
+"""Divergences to a mixture of student and teacher: skew KL and generalised Jensen-Shannon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from kdlight.losses.checks import check_range
+from kdlight.losses.kl import kl
+from kdlight.losses.log_space import log_probs, probs, sum_terms, tempered_pair
+
+
+class _KLToMixture(Function):
+    """Sum of p log(p / m) with m = w p + (1 - w) q, for 0 < w < 1.
+
+    The ratio comes before the logarithm. It is exactly 1 where p = q, never above 1 / w, and NaN only
+    where both have underflowed to 0, whose term is nothing; the log of the mixture itself would be
+    -inf there.
+    """
+
+    generate_vmap_rule = True  # per-sample gradients with torch.func
+
+    @staticmethod
+    def forward(p: Tensor, q: Tensor, weight: float) -> Tensor:
+        return sum_terms(_ratio(p, q, weight).log_().mul_(p), p, q)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        p, q, ctx.weight = inputs
+        ctx.save_for_backward(p, q)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        p, q = ctx.saved_tensors
+        weight, grad = ctx.weight, grad.unsqueeze(-1)
+        grad_p = grad_q = None
+        ratio = _ratio(p, q, weight).nan_to_num_(nan=0.0)
+        if ctx.needs_input_grad[0]:
+            # log 0 at p = 0 is left out: the softmax multiplies it by p.
+            slope = ratio.log().nan_to_num_(neginf=0.0).add_(1.0).sub_(ratio, alpha=weight)
+            grad_p = slope * grad
+        if ctx.needs_input_grad[1]:
+            grad_q = ratio * (grad * (weight - 1.0))
+        return grad_p, grad_q, None
+
+
+def _ratio(p: Tensor, q: Tensor, weight: float) -> Tensor:
+    """Return p / m, in a tensor of its own."""
+    return (p / torch.lerp(q, p, weight)).clamp_(max=1.0 / weight)
+
+
+def _skew_kl(first: Tensor, second: Tensor, weight: float) -> Tensor:
+    """KL(p || w p + (1 - w) q) of tempered logits, (..., V), (..., V) -> (...)."""
+    if weight == 0:
+        return kl(log_probs(first), log_probs(second), p=probs(first))
+    return _KLToMixture.apply(probs(first), probs(second), weight)
+
+
+def skew_forward_kl(
+    student: Tensor, teacher: Tensor, *, skew: float = 0.1, temperature: float | Tensor = 1.0
+) -> Tensor:
+    r"""KL from the teacher to a mixture that holds the student, (..., V), (..., V) -> (...).
+
+    .. math:: \operatorname{KL}(p \| \lambda p + (1 - \lambda) q)
+
+    Forward KL with bounded gradients: a token the student has lost costs at most -log lambda.
+
+    Args:
+        student: Logits of q.
+        teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
+        skew: The weight lambda of p in the mixture, in [0, 1); 0 is `forward_kl`.
+        temperature: Divides both logits. There is no factor T^2 inside.
+
+    Raises:
+        ValueError: If the shapes differ, or a number is out of its range.
+        TypeError: If the logits are not floating point.
+
+    Ko, Kim, Chen, Yun, DistiLLM: Towards Streamlined Distillation for Large Language Models, 2024.
+
+    >>> import torch
+    >>> skew_forward_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([0.0906])
+    """
+    check_range("skew", skew, 0.0, 1.0, open_high=True)
+    student, teacher = tempered_pair(student, teacher, temperature)
+    return _skew_kl(teacher, student, skew)
+
+
+def skew_reverse_kl(
+    student: Tensor, teacher: Tensor, *, skew: float = 0.1, temperature: float | Tensor = 1.0
+) -> Tensor:
+    r"""KL from the student to a mixture that holds the teacher, (..., V), (..., V) -> (...).
+
+    .. math:: \operatorname{KL}(q \| (1 - \lambda) p + \lambda q)
+
+    Reverse KL with bounded gradients: a token the teacher forbids costs at most -log lambda.
+
+    Args:
+        student: Logits of q.
+        teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
+        skew: The weight lambda of q in the mixture, in [0, 1); 0 is `reverse_kl`.
+        temperature: Divides both logits. There is no factor T^2 inside.
+
+    Raises:
+        ValueError: If the shapes differ, or a number is out of its range.
+        TypeError: If the logits are not floating point.
+
+    Ko, Kim, Chen, Yun, DistiLLM: Towards Streamlined Distillation for Large Language Models, 2024.
+
+    >>> import torch
+    >>> skew_reverse_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([0.0950])
+    """
+    check_range("skew", skew, 0.0, 1.0, open_high=True)
+    student, teacher = tempered_pair(student, teacher, temperature)
+    return _skew_kl(student, teacher, skew)
+
+
+def jensen_shannon(
+    student: Tensor, teacher: Tensor, *, beta: float = 0.5, temperature: float | Tensor = 1.0
+) -> Tensor:
+    r"""Generalised Jensen-Shannon divergence per token, (..., V), (..., V) -> (...).
+
+    .. math:: \beta \operatorname{KL}(p \| m) + (1 - \beta) \operatorname{KL}(q \| m), \qquad
+              m = \beta p + (1 - \beta) q
+
+    Bounded, finite for every pair of supports, and a dial between the two directions of KL. Beware
+    of its ends: the formula vanishes like beta KL(p || q) as beta -> 0, and like
+    (1 - beta) KL(q || p) as beta -> 1, while beta = 0 and beta = 1 themselves are by convention
+    `forward_kl` and `reverse_kl` in full. The loss jumps there, and near the ends beta acts as a
+    learning rate.
+
+    Args:
+        student: Logits of q.
+        teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
+        beta: The weight of the teacher in the mixture, in [0, 1].
+        temperature: Divides both logits. There is no factor T^2 inside.
+
+    Raises:
+        ValueError: If the shapes differ, or a number is out of its range.
+        TypeError: If the logits are not floating point.
+
+    Agarwal et al., On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes,
+    2024, eq. (1).
+
+    >>> import torch
+    >>> jensen_shannon(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([0.0285])
+    """
+    check_range("beta", beta, 0.0, 1.0)
+    student, teacher = tempered_pair(student, teacher, temperature)
+    if beta == 0:
+        return _skew_kl(teacher, student, 0.0)
+    if beta == 1:
+        return _skew_kl(student, teacher, 0.0)
+    p, q = probs(teacher), probs(student)
+    from_teacher = _KLToMixture.apply(p, q, beta)
+    from_student = _KLToMixture.apply(q, p, 1.0 - beta)
+    return beta * from_teacher + (1.0 - beta) * from_student

@@ -1,0 +1,52 @@
+"""TAID: the target walks from the student to the teacher."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kdlight.losses.checks import check_range
+from kdlight.losses.kl import kl
+from kdlight.losses.log_space import log_probs, probs, tempered_pair
+
+
+def taid(student: Tensor, teacher: Tensor, *, t: float | Tensor) -> Tensor:
+    r"""KL from an interpolated target to the student, (..., V), (..., V) -> (...).
+
+    .. math:: \operatorname{KL}(p_t \| q), \qquad
+              p_t = \operatorname{softmax}((1 - t) \operatorname{sg}(z_s) + t z_p), \qquad
+              \nabla_{z_s} = q - p_t
+
+    For a large gap: the student first follows a target near itself, and the teacher at the end. The
+    logits are interpolated, not the probabilities, in float32 or wider, and the student's half takes
+    no gradient. At t = 0 value and gradient are exactly 0, at t = 1 it is `forward_kl`; in between a
+    token that either side forbids (-inf) leaves the target.
+
+    Args:
+        student: Logits of q.
+        teacher: Logits of p, of the same shape.
+        t: The position of the target in [0, 1]; a 0-d tensor is not checked, and so never makes the
+            host wait for the device.
+
+    Raises:
+        ValueError: If the shapes differ or t is out of range.
+        TypeError: If the logits are not floating point.
+
+    Shing, Misaki, Bao, Yokoi, Akiba, TAID: Temporally Adaptive Interpolated Distillation for
+    Efficient Knowledge Transfer in Language Models, 2025.
+
+    >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> taid(student, teacher, t=0.5)
+    tensor([0.0303])
+    """
+    if not isinstance(t, Tensor):
+        check_range("t", t, 0.0, 1.0)
+    student, teacher = tempered_pair(student, teacher)
+    near, far = student.detach(), teacher
+    if isinstance(t, Tensor) or t in (0, 1):
+        # At the ends one side is multiplied by 0, and 0 * -inf is NaN where 0 * lowest is 0.
+        lowest = torch.finfo(far.dtype).min
+        near, far = near.clamp(min=lowest), far.clamp(min=lowest)
+    target = (1 - t) * near + t * far
+    divergence = kl(log_probs(target), log_probs(student), p=probs(target))
+    return divergence * (t != 0)  # the target at 0 is q up to the last bit: make it exact

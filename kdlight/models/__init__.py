@@ -1,0 +1,27 @@
+"""Students and teachers: Hugging Face causal language models, cut ones, and plain networks.
+
+Each is a callable from a batch to a logits source. transformers is imported when a model is loaded,
+not before.
+"""
+
+from __future__ import annotations
+
+from kdlight.models.causal_lm import CausalLM
+from kdlight.models.cut import choose_layers, cut_layers
+from kdlight.models.plain import Plain
+from kdlight.models.pretrained import load_model, load_tokenizer
+from kdlight.models.recipe import CutCausalLM, StudentRecipe
+from kdlight.models.source import Source, resolve_source
+
+__all__ = [
+    "CausalLM",
+    "CutCausalLM",
+    "Plain",
+    "Source",
+    "StudentRecipe",
+    "choose_layers",
+    "cut_layers",
+    "load_model",
+    "load_tokenizer",
+    "resolve_source",
+]

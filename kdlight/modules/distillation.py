@@ -1,0 +1,253 @@
+"""The LightningModule: batch to step, step to loss, one denominator per optimizer step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from math import frexp, isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from kdlight.data.targets import IGNORE, batch_labels
+from kdlight.logits import Logits
+from kdlight.metrics import DistillationMetrics
+from kdlight.models import StudentRecipe
+from kdlight.modules.accounting import Ledger, StepResult, multiply_gradients
+from kdlight.modules.checks import check_fit
+from kdlight.modules.ranks import data_parallel_size, data_parallel_sum
+from kdlight.objectives import Loss, Objective, Step
+from kdlight.sharding import shard
+from kdlight.teachers import FrozenTeacher, Teacher
+
+LIVE_ARGUMENTS = ["student", "teacher", "objective", "optimizer", "lr_scheduler"]
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss of an optimizer step is not a finite number."""
+
+
+class DistillationModule(LightningModule):
+    """Trains a student on a teacher's logits.
+
+    A student and a teacher are callables from a batch to a logits source (or to a plain tensor of
+    logits); the objective sees only the `kdlight.Step` made of them. To put distillation into a
+    project of one's own, subclass and override one of `student_logits`, `teacher_logits`,
+    `labels`.
+
+    The gradient of an optimizer step is that of one big batch: a sum over all valid units of all
+    micro-batches and ranks, divided once by their number, after unscaling and before clipping.
+
+    Args:
+        student: the network that learns, from a batch to logits; or a recipe that builds it from
+            the teacher's network, such as `kdlight.CutCausalLM`.
+        objective: what it learns on.
+        teacher: the network it learns from, which is frozen and held outside the module tree; a
+            `kdlight.FrozenTeacher` or any other `kdlight.teachers.Teacher`; None for objectives
+            that need none.
+        optimizer: from parameters (or groups of them) to an optimizer. The objective's own
+            parameters, if it has any, come as a second group.
+        lr_scheduler: from the optimizer to a learning-rate schedule, stepped once per optimizer
+            step.
+        normalization: ``"global"``, as above; ``"local"`` divides each micro-batch by its own
+            count and averages, as Lightning does by itself.
+        metrics_temperature: temperature of the divergences among the validation metrics.
+
+    Raises:
+        ValueError: normalization is neither of the two; a recipe without a teacher.
+
+    Example:
+        >>> from kdlight import Plain
+        >>> from kdlight.objectives import ForwardKL
+        >>> module = DistillationModule(
+        ...     student=Plain(nn.Linear(4, 3)), teacher=Plain(nn.Linear(4, 3)),
+        ...     objective=ForwardKL(temperature=2.0),
+        ... )
+        >>> sorted({name.split(".")[0] for name, _ in module.named_parameters()})
+        ['student']
+    """
+
+    def __init__(
+        self,
+        student: nn.Module | StudentRecipe,
+        objective: Objective,
+        teacher: nn.Module | FrozenTeacher | Teacher | None = None,
+        optimizer: Callable[[Iterable], Optimizer] = lambda p: AdamW(p, lr=5e-4),
+        lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        normalization: Literal["global", "local"] = "global",
+        metrics_temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if normalization not in ("global", "local"):
+            raise ValueError(f"normalization must be 'global' or 'local', got {normalization!r}")
+        # a config file gives plain data for live objects, which reloads; live objects do not
+        from_config = _given_hyperparameters.get() is not None
+        self.save_hyperparameters(ignore=[] if from_config else LIVE_ARGUMENTS)
+        self.teacher = FrozenTeacher(teacher) if isinstance(teacher, nn.Module) else teacher
+        if isinstance(student, StudentRecipe):
+            student = student.build(getattr(self.teacher, "model", None))
+        self.student = student
+        self.objective = objective
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.normalization = normalization
+        self.metrics = DistillationMetrics(temperature=metrics_temperature)
+        self.last_step: StepResult | None = None
+        self._ledger = Ledger()
+        self._scale: float | None = None
+        self._clock = 0.0
+
+    # ---- from a batch to a step: what a subclass overrides
+
+    def student_logits(self, batch: Any) -> Logits:
+        """Logits of the student for ``batch``, ``(..., V)``."""
+        return self.student(batch)
+
+    def teacher_logits(self, batch: Any) -> Logits | None:
+        """Logits of the teacher on the same positions, or None where there is no teacher."""
+        return None if self.teacher is None else self.teacher(batch)
+
+    def labels(self, batch: Any) -> Tensor | None:
+        """Aligned labels ``(...)``, -100 where a position does not count; None if there are none.
+
+        The batch of a causal language model holds labels that stand at their own tokens; they are
+        shifted here, once, so that each stands where it is predicted.
+        """
+        return batch_labels(batch)
+
+    def step(self, batch: Any) -> Step:
+        """What ``batch`` offers the objective."""
+        return self.make_step(batch, self.student_logits(batch), self.teacher_logits(batch))
+
+    def make_step(self, batch: Any, student: Logits, teacher: Logits | None) -> Step:
+        """Logits that are there already, with the labels of ``batch`` and the mask they imply."""
+        labels = self.labels(batch)
+        mask = None if labels is None else labels != IGNORE
+        return Step(student, teacher, labels, mask)
+
+    # ---- training
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of one micro-batch, as a sum scaled by a constant power of two."""
+        loss: Loss = self.objective(self.step(batch))
+        self._ledger.add(loss)
+        if self.normalization == "local":
+            return loss.mean()
+        return loss.total * self._sum_scale(loss)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Close the accounts of the step and divide its gradients, once."""
+        self.last_step = self._ledger.close(lambda sums: data_parallel_sum(self.trainer, sums))
+        if not isfinite(self.last_step.loss):
+            self._stop_on_non_finite(self.last_step.loss)
+        if self.normalization == "global" and self.last_step.count > 0:
+            assert self._scale is not None
+            # Lightning divided by the number of micro-batches, the strategy by that of ranks
+            averaged = self.trainer.accumulate_grad_batches * data_parallel_size(self.trainer)
+            multiply_gradients(self.parameters(), averaged / self._scale / self.last_step.count)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log what the optimizer step amounted to, once per step."""
+        if self.last_step is None:  # still accumulating gradients
+            return
+        result, self.last_step = self.last_step, None
+        now = time.perf_counter()
+        self.log("train/loss", result.loss, prog_bar=True)
+        for name, value in result.parts.items():
+            self.log(f"train/{name}", value)
+        if self._clock:
+            rate = result.count / (now - self._clock)
+            self.log(f"train/{self.objective.unit}s_per_second", rate, prog_bar=True)
+        self._clock = now
+
+    def on_validation_end(self) -> None:
+        """Time spent on validation is not time spent on training."""
+        self._clock = time.perf_counter()
+
+    def _sum_scale(self, loss: Loss) -> float:
+        # A sum over thousands of tokens would overflow float16 gradients, so the backward pass sees
+        # about their mean. Any constant would do, as it is divided out again; a power of two, so
+        # that it changes no bit; agreed on by all ranks, so that their gradients add up.
+        if self._scale is None:
+            count = data_parallel_sum(self.trainer, loss.count.double()).item()
+            self._scale = 2.0 ** (1 - frexp(max(count, 1.0))[1])
+        return self._scale
+
+    def _stop_on_non_finite(self, loss: float) -> None:
+        step = self.trainer.global_step
+        path = Path(self.trainer.default_root_dir) / f"non_finite_step={step}.ckpt"
+        self.trainer.save_checkpoint(path)
+        raise NonFiniteLossError(
+            f"the loss of optimizer step {step} is {loss}; the state before this step is saved in"
+            f" {path}. Look at: the learning rate and gradient clipping, half precision (try"
+            " bf16-mixed or 32), columns at -inf on one side only (an infinite divergence), and"
+            " the batch itself"
+        )
+
+    # ---- evaluation
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Update the metrics."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Update the metrics."""
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics as ``val/...``."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics as ``test/...``."""
+        self._log_metrics("test")
+
+    def _evaluate(self, batch: Any) -> None:
+        step = self.step(batch)
+        self.metrics.update(step, self.objective(step))
+
+    def _log_metrics(self, stage: str) -> None:
+        values = self.metrics.compute()
+        self.metrics.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
+
+    # ---- lifecycle
+
+    def setup(self, stage: str) -> None:
+        """Check that the parts fit before any work is done, and place the teacher."""
+        check_fit(self)
+        if isinstance(self.teacher, Teacher):
+            self.teacher.prepare(self.trainer.strategy.root_device)
+
+    def configure_model(self) -> None:
+        """Shard the student under FSDP2 (`ModelParallelStrategy`), once."""
+        if self.device_mesh is not None:
+            shard(self.student, self.device_mesh["data_parallel"])
+
+    def teardown(self, stage: str) -> None:
+        """Give the teacher's memory back."""
+        if isinstance(self.teacher, Teacher):
+            self.teacher.release()
+
+    def on_fit_start(self) -> None:
+        """Hugging Face hands models out in eval mode, which would switch dropout off silently."""
+        if not self.student.training:
+            self.student.train()
+
+    def configure_optimizers(self) -> Any:
+        """One group for the student, one for the objective's own parameters if it has any."""
+        groups = [
+            {"params": [p for p in module.parameters() if p.requires_grad]}
+            for module in (self.student, self.objective)
+        ]
+        optimizer = self.optimizer([group for group in groups if group["params"]])
+        if self.lr_scheduler is None:
+            return optimizer
+        schedule = {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -1,0 +1,48 @@
+"""Adaptive KL: forward for the head of the distribution, reverse for its tail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.losses.checks import check_range
+from kdlight.objectives.divergence import Divergence
+
+
+class AdaptiveKL(Divergence):
+    """Forward and reverse KL, weighed token by token, `kdlight.losses.adaptive_kl`.
+
+    Wu, Tao, Wang, Yang, Zhao, Wong, "Rethinking Kullback-Leibler Divergence in Knowledge
+    Distillation for Large Language Models", 2024 (AKL). Choose it when epochs are few: each
+    direction of KL works where it is quick.
+
+    Args:
+        head_mass: mass of the teacher that makes the head, in [0, 1].
+        temperature: divides both logits, above 0.
+        temperature_squared: multiply by ``temperature ** 2``.
+
+    Raises:
+        ValueError: a number outside its range.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> logits = torch.randn(4, 7)
+        >>> AdaptiveKL()(Step(logits, logits)).mean().item()
+        0.0
+    """
+
+    def __init__(
+        self, *, head_mass: float = 0.5, temperature: float = 1.0, temperature_squared: bool = True
+    ) -> None:
+        super().__init__(temperature=temperature, temperature_squared=temperature_squared)
+        check_range("head_mass", head_mass, 0.0, 1.0)
+        self.head_mass = float(head_mass)
+
+    def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+        """``(n, V), (n, V) -> (n,)``."""
+        return losses.adaptive_kl(
+            student, teacher, head_mass=self.head_mass, temperature=self.temperature
+        )

@@ -1,0 +1,29 @@
+"""Cross-entropy with the labels: learning from data, beside or without a teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.objectives.base import TokenObjective
+
+
+class CrossEntropy(TokenObjective):
+    """Negative log-likelihood of the labels, `kdlight.losses.cross_entropy`; needs no teacher.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> step = Step(torch.zeros(3, 4), labels=torch.tensor([0, 1, 2]))
+        >>> round(CrossEntropy()(step).mean().item(), 4)
+        1.3863
+    """
+
+    needs_teacher = False
+    needs_labels = True
+
+    def rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
+        """``(n, V), None, (n,) -> (n,)``."""
+        return losses.cross_entropy(student, labels)

@@ -1,0 +1,65 @@
+"""Decoupled KL: the label's part and the part of the others, weighed apart."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.losses.checks import check_range
+from kdlight.objectives.divergence import Divergence
+
+
+class DecoupledKL(Divergence):
+    """KL on the target and KL among the others, `kdlight.losses.decoupled_kl`.
+
+    Zhao, Cui, Song, Qiu, Liang, "Decoupled Knowledge Distillation", 2022 (DKD), eq. (7). Choose it
+    for classifiers with a sure teacher, whose knowledge of the other classes plain KL nearly
+    silences. Needs labels.
+
+    Args:
+        target_weight: weight of the target's part, not negative.
+        non_target_weight: weight of the part among the others, not negative.
+        temperature: divides both logits, above 0.
+        temperature_squared: multiply by ``temperature ** 2``.
+
+    Raises:
+        ValueError: a number outside its range.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> logits = torch.randn(4, 7)
+        >>> labels = torch.tensor([0, 3, 6, 2])
+        >>> DecoupledKL(temperature=4.0)(Step(logits, logits, labels)).mean().item()
+        0.0
+    """
+
+    needs_labels = True
+
+    def __init__(
+        self,
+        *,
+        target_weight: float = 1.0,
+        non_target_weight: float = 8.0,
+        temperature: float = 1.0,
+        temperature_squared: bool = True,
+    ) -> None:
+        super().__init__(temperature=temperature, temperature_squared=temperature_squared)
+        check_range("target_weight", target_weight, 0.0, inf, open_high=True)
+        check_range("non_target_weight", non_target_weight, 0.0, inf, open_high=True)
+        self.target_weight = float(target_weight)
+        self.non_target_weight = float(non_target_weight)
+
+    def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+        """``(n, V), (n, V), (n,) -> (n,)``."""
+        return losses.decoupled_kl(
+            student,
+            teacher,
+            labels,
+            target_weight=self.target_weight,
+            non_target_weight=self.non_target_weight,
+            temperature=self.temperature,
+        )

@@ -1,0 +1,42 @@
+"""The common ground of divergences between two tempered distributions."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from torch import Tensor
+
+from kdlight.objectives.base import TokenObjective
+
+
+class Divergence(TokenObjective):
+    r"""A divergence between the softmaxes of logits over a temperature.
+
+    The gradient of a divergence of softmaxes at temperature :math:`T` shrinks like
+    :math:`1/T^2`; multiplying by :math:`T^2` keeps its size beside other terms (Hinton, Vinyals,
+    Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2).
+
+    Args:
+        temperature: divides both logits, above 0. May be moved by a callback.
+        temperature_squared: multiply by ``temperature ** 2``.
+
+    Raises:
+        ValueError: temperature is not above 0 and finite.
+    """
+
+    def __init__(self, *, temperature: float = 1.0, temperature_squared: bool = True) -> None:
+        super().__init__()
+        if not 0 < temperature < inf:
+            raise ValueError(f"temperature must be above 0 and finite, got {temperature}")
+        self.temperature = float(temperature)
+        self.temperature_squared = bool(temperature_squared)
+
+    def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+        """The divergence of each row at ``self.temperature``, without the square."""
+        raise NotImplementedError(f"{type(self).__name__} does not define divergence()")
+
+    def rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
+        """The divergence of each row, times the square of the temperature if so chosen."""
+        values = self.divergence(student, teacher, labels)
+        return values * self.temperature**2 if self.temperature_squared else values

@@ -1,0 +1,29 @@
+"""Forward KL: the student covers all that the teacher may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.objectives.divergence import Divergence
+
+
+class ForwardKL(Divergence):
+    """KL from the teacher to the student, `kdlight.losses.forward_kl`.
+
+    The classical objective (Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural
+    Network", 2015). Choose it when the student should keep every mode of the teacher.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> logits = torch.randn(4, 7)
+        >>> ForwardKL(temperature=2.0)(Step(logits, logits)).mean().item()
+        0.0
+    """
+
+    def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+        """``(n, V), (n, V) -> (n,)``."""
+        return losses.forward_kl(student, teacher, temperature=self.temperature)

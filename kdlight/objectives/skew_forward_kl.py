@@ -1,0 +1,48 @@
+"""Skew KL, forward: the student is helped by a little of the teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.losses.checks import check_range
+from kdlight.objectives.divergence import Divergence
+
+
+class SkewForwardKL(Divergence):
+    """KL from the teacher to a mixture of student and teacher, `kdlight.losses.skew_forward_kl`.
+
+    Ko, Kim, Chen, Yun, "DistiLLM: Towards Streamlined Distillation for Large Language Models",
+    2024. Choose it for forward KL's coverage without its large gradients where the student is
+    near 0.
+
+    Args:
+        skew: weight of the teacher in the mixture, in [0, 1); 0 is forward KL.
+        temperature: divides both logits, above 0.
+        temperature_squared: multiply by ``temperature ** 2``.
+
+    Raises:
+        ValueError: a number outside its range.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> logits = torch.randn(4, 7)
+        >>> SkewForwardKL()(Step(logits, logits)).mean().item()
+        0.0
+    """
+
+    def __init__(
+        self, *, skew: float = 0.1, temperature: float = 1.0, temperature_squared: bool = True
+    ) -> None:
+        super().__init__(temperature=temperature, temperature_squared=temperature_squared)
+        check_range("skew", skew, 0.0, 1.0, open_high=True)
+        self.skew = float(skew)
+
+    def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+        """``(n, V), (n, V) -> (n,)``."""
+        return losses.skew_forward_kl(
+            student, teacher, skew=self.skew, temperature=self.temperature
+        )

@@ -1,0 +1,47 @@
+"""Skew KL, reverse: the teacher is softened by a little of the student."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.losses.checks import check_range
+from kdlight.objectives.divergence import Divergence
+
+
+class SkewReverseKL(Divergence):
+    """KL from the student to a mixture of teacher and student, `kdlight.losses.skew_reverse_kl`.
+
+    Ko, Kim, Chen, Yun, "DistiLLM: Towards Streamlined Distillation for Large Language Models",
+    2024. Choose it for reverse KL's focus without its large gradients where the teacher is near 0.
+
+    Args:
+        skew: weight of the student in the mixture, in [0, 1); 0 is reverse KL.
+        temperature: divides both logits, above 0.
+        temperature_squared: multiply by ``temperature ** 2``.
+
+    Raises:
+        ValueError: a number outside its range.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> logits = torch.randn(4, 7)
+        >>> SkewReverseKL()(Step(logits, logits)).mean().item()
+        0.0
+    """
+
+    def __init__(
+        self, *, skew: float = 0.1, temperature: float = 1.0, temperature_squared: bool = True
+    ) -> None:
+        super().__init__(temperature=temperature, temperature_squared=temperature_squared)
+        check_range("skew", skew, 0.0, 1.0, open_high=True)
+        self.skew = float(skew)
+
+    def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+        """``(n, V), (n, V) -> (n,)``."""
+        return losses.skew_reverse_kl(
+            student, teacher, skew=self.skew, temperature=self.temperature
+        )

@@ -1,0 +1,51 @@
+"""Symmetric KL: both directions at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.losses.checks import check_range
+from kdlight.objectives.divergence import Divergence
+
+
+class SymmetricKL(Divergence):
+    """A weighted sum of forward and reverse KL, `kdlight.losses.symmetric_kl`.
+
+    Jeffreys, "An Invariant Form for the Prior Probability in Estimation Problems", 1946. Choose it
+    to have covering and settling in one number, with a dial.
+
+    Args:
+        forward_weight: weight of forward KL, in [0, 1]; reverse KL has the rest.
+        temperature: divides both logits, above 0.
+        temperature_squared: multiply by ``temperature ** 2``.
+
+    Raises:
+        ValueError: a number outside its range.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> logits = torch.randn(4, 7)
+        >>> SymmetricKL()(Step(logits, logits)).mean().item()
+        0.0
+    """
+
+    def __init__(
+        self,
+        *,
+        forward_weight: float = 0.5,
+        temperature: float = 1.0,
+        temperature_squared: bool = True,
+    ) -> None:
+        super().__init__(temperature=temperature, temperature_squared=temperature_squared)
+        check_range("forward_weight", forward_weight, 0.0, 1.0)
+        self.forward_weight = float(forward_weight)
+
+    def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+        """``(n, V), (n, V) -> (n,)``."""
+        return losses.symmetric_kl(
+            student, teacher, forward_weight=self.forward_weight, temperature=self.temperature
+        )

@@ -1,0 +1,69 @@
+"""TAID: the target walks from the student to the teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.losses.log_space import log_probs
+from kdlight.objectives.base import TokenObjective
+from kdlight.reduce import RowValues
+
+
+class TAID(TokenObjective):
+    """KL to a target between student and teacher, `kdlight.losses.taid`.
+
+    Shing et al., "TAID: Temporally Adaptive Interpolated Distillation", 2025. At ``t = 0`` the
+    target is the student itself, at ``t = 1`` the teacher. `kdlight.callbacks.AdaptiveTAID` moves
+    ``t`` while training; without it ``t`` stays where it is put. Choose it when the gap between
+    teacher and student is wide.
+
+    Args:
+        t: the weight of the teacher in the target, in [0, 1].
+        log_cross_entropy: also log the cross-entropy with the target, the signal that the authors'
+            schedule listens to (``AdaptiveTAID(signal="cross_entropy")`` turns it on).
+
+    Raises:
+        ValueError: t outside [0, 1].
+
+    Example:
+        >>> from kdlight.objectives import Step
+        >>> objective = TAID(t=0.0)
+        >>> objective(Step(torch.randn(2, 5), torch.randn(2, 5))).mean().item()
+        0.0
+    """
+
+    def __init__(self, *, t: float = 0.4, log_cross_entropy: bool = False) -> None:
+        super().__init__()
+        if not 0.0 <= t <= 1.0:
+            raise ValueError(f"t must be in [0, 1], got {t}")
+        self.t = float(t)
+        self.log_cross_entropy = bool(log_cross_entropy)
+
+    def rows(self, student: Tensor, teacher: Any, labels: Any) -> RowValues:
+        """``(n, V), (n, V) -> (n,)``."""
+        values = losses.taid(student, teacher, t=self.t)
+        if not self.log_cross_entropy:
+            return values
+        with torch.no_grad():
+            entropy = torch.special.entr(self._target(student, teacher)).sum(-1)
+        return values, {"cross_entropy": values.detach() + entropy}
+
+    def _target(self, student: Tensor, teacher: Tensor) -> Tensor:
+        log_q, log_p = log_probs(student), log_probs(teacher)
+        if self.t in (0.0, 1.0):  # 0 * -inf would be NaN
+            return (log_p if self.t else log_q).exp()
+        return log_probs((1 - self.t) * log_q + self.t * log_p).exp()
+
+    # t is a number that moves, so it belongs to the state; it is no buffer, because casting a
+    # module to half precision would round it to steps of 2**-9
+    def get_extra_state(self) -> dict[str, float]:
+        """``t``, for the checkpoint."""
+        return {"t": self.t}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        """Take ``t`` back from a checkpoint."""
+        self.t = float(state["t"])

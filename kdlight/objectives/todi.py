@@ -1,0 +1,30 @@
+"""ToDi: each vocabulary entry chooses its direction of KL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.objectives.divergence import Divergence
+
+
+class ToDi(Divergence):
+    """Token-wise divergence control, `kdlight.losses.todi`.
+
+    Jung, Yoon, Kim, Lee, "ToDi: Token-wise Distillation via Fine-Grained Divergence Control", 2025.
+    Choose it for a balance of forward and reverse KL without a dial: what the student underrates is
+    lifted, what it overrates is lowered.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> logits = torch.randn(4, 7)
+        >>> ToDi()(Step(logits, logits)).mean().item()
+        0.0
+    """
+
+    def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+        """``(n, V), (n, V) -> (n,)``."""
+        return losses.todi(student, teacher, temperature=self.temperature)

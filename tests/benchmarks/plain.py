@@ -1,0 +1,107 @@
+"""The losses in plain PyTorch, as one writes them without a library: no care for -inf or underflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+
+
+def forward_kl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    return _kl(teacher.log_softmax(-1), student.log_softmax(-1))
+
+
+def reverse_kl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    return _kl(student.log_softmax(-1), teacher.log_softmax(-1))
+
+
+def symmetric_kl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    return 0.5 * _kl(log_p, log_q) + 0.5 * _kl(log_q, log_p)
+
+
+def jensen_shannon(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    log_m = (0.5 * log_p.exp() + 0.5 * log_q.exp()).log()
+    return 0.5 * _kl(log_p, log_m) + 0.5 * _kl(log_q, log_m)
+
+
+def total_variation(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    return (teacher.softmax(-1) - student.softmax(-1)).abs().sum(-1) / 2
+
+
+def skew_forward_kl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    q, p = student.softmax(-1), teacher.softmax(-1)
+    return (p * (p.log() - (0.1 * p + 0.9 * q).log())).sum(-1)
+
+
+def skew_reverse_kl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    q, p = student.softmax(-1), teacher.softmax(-1)
+    return (q * (q.log() - (0.9 * p + 0.1 * q).log())).sum(-1)
+
+
+def adaptive_kl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    with torch.no_grad():
+        ordered, order = log_p.exp().sort(-1, descending=True)
+        head = ordered.cumsum(-1) <= 0.5
+        head[:, 0] = True
+        gap = (ordered - log_q.exp().gather(-1, order)).abs()
+        share = (gap * head).sum(-1) / gap.sum(-1)
+    return share * _kl(log_p, log_q) + (1 - share) * _kl(log_q, log_p)
+
+
+def todi(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    share, gap = (log_p - log_q).sigmoid().detach(), log_p - log_q
+    return (share * log_p.exp() * gap - (1 - share) * log_q.exp() * gap).sum(-1)
+
+
+def alpha_beta(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    q, p, a, b = student.softmax(-1), teacher.softmax(-1), 0.2, 0.7
+    terms = p**a * q**b - a / (a + b) * p ** (a + b) - b / (a + b) * q ** (a + b)
+    return -terms.sum(-1) / (a * b)
+
+
+def decoupled_kl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    hot = functional.one_hot(labels, student.shape[-1])
+    q, p = student.softmax(-1), teacher.softmax(-1)
+    q_y, p_y = (q * hot).sum(-1), (p * hot).sum(-1)
+    target = p_y * (p_y / q_y).log() + (1 - p_y) * ((1 - p_y) / (1 - q_y)).log()
+    others = _kl((teacher - 1000 * hot).log_softmax(-1), (student - 1000 * hot).log_softmax(-1))
+    return target + 8 * others
+
+
+def taid(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    target = (0.6 * student.detach() + 0.4 * teacher).log_softmax(-1)
+    return _kl(target, student.log_softmax(-1))
+
+
+def cross_entropy(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(student, labels, reduction="none")
+
+
+PLAIN: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    function.__name__: function
+    for function in (
+        forward_kl,
+        reverse_kl,
+        symmetric_kl,
+        jensen_shannon,
+        total_variation,
+        skew_forward_kl,
+        skew_reverse_kl,
+        adaptive_kl,
+        todi,
+        alpha_beta,
+        decoupled_kl,
+        taid,
+        cross_entropy,
+    )
+}

@@ -1,0 +1,41 @@
+"""What every test shares: no network, one thread, seeded float64 logits."""
+
+from __future__ import annotations
+
+import os
+
+# Set before torch and transformers are imported, and inherited by the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pytest
+import torch
+from torch import Tensor
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A generator of one's own, so that a test's numbers do not hang on what ran before."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def student(generator: torch.Generator) -> Tensor:
+    """Float64 logits with a graph, (B, T, V) = (2, 5, 7)."""
+    return torch.randn(2, 5, 7, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+@pytest.fixture
+def teacher(student: Tensor, generator: torch.Generator) -> Tensor:
+    """Float64 logits of the same shape without a graph, drawn after the student's."""
+    return torch.randn(student.shape, dtype=torch.float64, generator=generator)

@@ -1,0 +1,164 @@
+"""The shape of the package: what is installed, what a name resolves to, who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tomli
+
+import kdlight
+from kdlight import callbacks
+
+ROOT = Path(__file__).parents[1]
+LINKED = ("callbacks", "configs")  # folders at the top that import as kdlight.NAME
+
+# Lowest first: a room may see itself and the rooms of the lines before its own.
+ORDER = (
+    ("losses", "schedules"),
+    ("logits",),
+    ("reduce",),
+    ("objectives",),
+    ("sharding", "teachers"),
+    ("models",),
+    ("data", "metrics"),
+    ("modules",),
+    ("callbacks",),
+    ("configs",),
+    ("cli",),
+    ("__main__",),
+)
+MAY_SEE = {
+    room: {room} | {below for lower in ORDER[:level] for below in lower}
+    for level, rooms in enumerate(ORDER)
+    for room in rooms
+}
+
+# No loss hangs on a framework: these it may not import, not even inside a function.
+NOT_IN_LOSSES = {"jsonargparse", "lightning", "omegaconf", "torchmetrics", "transformers"}
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """Every source file of the package, under the dotted name it imports as."""
+    for top in ("", *LINKED):
+        folder = ROOT / (top or "kdlight")
+        for parent, _, names in os.walk(folder):  # does not follow links
+            for path in (Path(parent, name) for name in names if name.endswith(".py")):
+                parts = path.relative_to(folder).with_suffix("").parts
+                yield ".".join(filter(None, ("kdlight", top, *parts))), path
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Full dotted names of all that a file imports, wherever in the file it does so."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = "." * node.level + (node.module or "")
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def faults(room: str, source: str) -> list[str]:
+    """What breaks the import rules in a file of ``room``."""
+    found, tree = [], ast.parse(source)
+    for name in imported(tree):
+        top, _, rest = name.partition(".")
+        if name.startswith("."):
+            found.append(f"{name}: imports are absolute")
+        elif top in LINKED:
+            found.append(f"{name}: import kdlight.{top}, or there are two of each class")
+        elif top == "kdlight" and rest.split(".")[0] not in MAY_SEE[room]:
+            found.append(f"{name}: {room} may see {sorted(MAY_SEE[room])}")
+        elif room == "losses" and (top in NOT_IN_LOSSES or name == "torch.nn.Module"):
+            found.append(f"{name}: a loss is a function of tensors")
+    if room == "losses":
+        attributes = (node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+        found += [f"nn.{a}: a loss is a function of tensors" for a in attributes if a == "Module"]
+    return found
+
+
+def test_the_package_list_is_what_is_on_disk() -> None:
+    setup = tomli.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    names = (name.removesuffix(".__init__") for name, path in sources() if path.stem == "__init__")
+    assert sorted(setup["packages"]) == sorted(names)
+    assert setup["package-dir"] == {f"kdlight.{name}": name for name in LINKED}
+
+
+def test_every_folder_of_sources_is_a_package() -> None:
+    assert [path for _, path in sources() if not (path.parent / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_a_link_leads_to_the_folder_at_the_top(name: str) -> None:
+    link = ROOT / "kdlight" / name
+    assert os.readlink(link) == f"../{name}"
+    assert link.resolve() == ROOT / name
+
+
+def test_a_callback_knows_one_name_for_its_home() -> None:
+    classes = [value for value in vars(callbacks).values() if inspect.isclass(value)]
+    assert classes
+    assert all(each.__module__.startswith("kdlight.callbacks.") for each in classes)
+
+
+@pytest.mark.parametrize(
+    ("room", "path"),
+    [
+        pytest.param(name.split(".")[1], path, id=name)
+        for name, path in sorted(sources())
+        if name != "kdlight.__init__"
+    ],
+)
+def test_imports_point_one_way(room: str, path: Path) -> None:
+    assert room in MAY_SEE, f"{path.name} is in no room: give it a line in ORDER"
+    assert faults(room, path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("losses", "from kdlight.objectives import Step"),
+        ("losses", "from kdlight import objectives"),
+        ("losses", "def f():\n    import lightning.pytorch"),
+        ("losses", "from torch.nn import Module"),
+        ("losses", "from torch import nn\nclass A(nn.Module): ..."),
+        ("logits", "import kdlight.reduce"),
+        ("modules", "from kdlight import DistillationModule"),
+        ("callbacks", "from ..schedules import taid_step"),
+        ("cli", "from callbacks import AdaptiveTAID"),
+    ],
+)
+def test_a_wrong_import_is_seen(room: str, source: str) -> None:
+    assert len(faults(room, source)) == 1
+
+
+def test_every_public_name_resolves() -> None:
+    assert set(kdlight.__all__) <= set(dir(kdlight))
+    for name in kdlight.__all__:
+        assert getattr(kdlight, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        getattr(kdlight, "no_such_name")  # noqa: B009
+
+
+@pytest.mark.parametrize(
+    ("statement", "left_out"),
+    [
+        ("import kdlight", {"torch", "lightning", "transformers", "ot", "jsonargparse"}),
+        (
+            "from kdlight import losses, objectives",
+            {"lightning", "transformers", "ot", "jsonargparse", "omegaconf"},
+        ),
+    ],
+)
+def test_importing_is_quick(statement: str, left_out: set[str]) -> None:
+    code = f"{statement}\nimport sys; print(*sorted({left_out!r} & set(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == []
