@@ -111,5 +111,4 @@ class Ramp(Callback):
     def _move(self, trainer: Trainer) -> None:
         in_steps = self.interval == "step"
         total = trainer.estimated_stepping_batches if in_steps else trainer.max_epochs
-        unknown = total is None or total < 0
-        self._number.put(self.law(self.done, inf if unknown else total))
+        self._number.put(self.law(self.done, inf if total is None or total < 0 else total))

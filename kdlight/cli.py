@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import sys
+from typing import Any, NoReturn
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import ActionConfigFile, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from kdlight import callbacks, data, models, objectives, teachers  # noqa: F401  (known by name)
+# imported so that classes can be named without their path: `--model.objective ForwardKL`
+from kdlight import callbacks, models, objectives  # noqa: F401
+from kdlight.cli_errors import explain
+from kdlight.data import DigitsDataModule, TextDataModule  # noqa: F401
 from kdlight.modules import DistillationModule
 
 
-class DistillationCLI(LightningCLI):
-    """LightningCLI with absolute interpolations, so that a number is written once.
+class Parser(LightningArgumentParser):
+    """Lightning's parser with one clear error instead of a page of usage."""
 
-    ``${model.init_args.metrics_temperature}`` in a config follows an override on the command line.
-    """
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong and exit with 2; ``JSONARGPARSE_DEBUG=1`` shows everything."""
+        # the parser of a class inside a config raises, and the one of the command tells the whole
+        if not self.exit_on_error or "JSONARGPARSE_DEBUG" in os.environ:
+            super().error(message, ex)
+        print(f"error: {explain(message)}", file=sys.stderr)
+        sys.exit(2)
+
+
+class DistillationCLI(LightningCLI):
+    """LightningCLI that builds a `kdlight.DistillationModule` or a subclass of it."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Use our parser, also for the subcommands."""
+        parser = Parser(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=ActionConfigFile, help="A config, or several to lay over it."
+        )
+        return parser
+
+    def instantiate_classes(self) -> None:
+        """Report what a constructor refuses like any other bad input: nothing has started yet."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            self.parser.error(str(error), error)
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point of the ``kdlight`` command."""
+    """Entry point of the ``kdlight`` command.
+
+    A config may refer to its own keys from the root (``${model.init_args.temperature}``), and an
+    override on the command line moves what refers to it too.
+
+    Args:
+        args: the arguments; None for those of the process.
+    """
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     DistillationCLI(
         DistillationModule,
@@ -29,3 +65,7 @@ def main(args: list[str] | None = None) -> None:
         save_config_kwargs={"overwrite": True},
         args=args,
     )
+
+
+if __name__ == "__main__":
+    main()

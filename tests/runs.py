@@ -44,7 +44,8 @@ class Endless(IterableDataset):
 
     def __iter__(self) -> Any:
         while True:
-            yield from loader().dataset
+            for x, y in loader():
+                yield from zip(x, y, strict=True)
 
 
 class Watch(Callback):
@@ -52,11 +53,13 @@ class Watch(Callback):
 
     def __init__(self, number: Any) -> None:
         self.number = number
-        self.used: list[float] = []
-        self.batches: list[float] = []
-        self.evaluated: list[float] = []
+        self.used: list[Any] = []
+        self.batches: list[Any] = []
+        self.evaluated: list[Any] = []
         self.steps: list[StepResult] = []
-        self.logged: dict[str, list[float]] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.trainer = trainer
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

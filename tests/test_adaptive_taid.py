@@ -16,7 +16,7 @@ from kdlight.objectives import TAID, CrossEntropy, ForwardKL, Objective, Weighte
 from kdlight.schedules import TAIDState, taid_step
 from tests import runs
 
-FAST = {"t_start": 0.2, "alpha": 0.3, "beta": 0.5}
+FAST: dict[str, Any] = {"t_start": 0.2, "alpha": 0.3, "beta": 0.5}
 
 
 def current(objective: Objective) -> float:
@@ -39,7 +39,7 @@ def fit(
     saving = [runs.saving(folder)] if save or resume else []
     runs.trainer(folder, watch, schedule, *saving, **options).fit(
         runs.module(TAID() if objective is None else objective),
-        data or runs.loader(),
+        runs.loader() if data is None else data,
         validation,
         ckpt_path=folder / "epoch=0.ckpt" if resume else None,
         weights_only=False if resume else None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from inspect import Parameter, signature
 from typing import Any
 
 import pytest
@@ -16,7 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from kdlight import Projected
-from kdlight.objectives import OBJECTIVES, Divergence, Loss, Objective, Step, build_objective
+from kdlight.objectives import (
+    OBJECTIVES,
+    TAID,
+    Divergence,
+    LearnableTemperature,
+    Loss,
+    Objective,
+    Step,
+    build_objective,
+)
+from tests.reference import REFERENCE
 
 B, T, V = 2, 5, 7
 
@@ -106,6 +117,37 @@ def test_value_is_one_finite_number_over_all_positions(
     assert torch.isfinite(loss.total)
     assert torch.isfinite(gradient(loss, student)).all()
     assert not any(part.requires_grad for part in loss.parts.values())
+
+
+@law
+def test_value_and_gradient_are_those_of_the_slow_reference(
+    build: Any, student: Tensor, teacher: Tensor, labels: Tensor
+) -> None:
+    objective = build().double()
+    loss = objective(Step(student, teacher, labels))
+    expected = by_reference(objective, student, teacher, labels)
+    close(loss.total, expected)
+    close(gradient(loss, student), torch.autograd.grad(expected, student)[0])
+
+
+def by_reference(objective: Objective, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """The sum that an objective should be, from `tests.reference`, row by row."""
+    learned = isinstance(objective, LearnableTemperature)
+    rule = objective.objective if learned else objective
+    (name,) = (name for name, kind in OBJECTIVES.items() if type(rule) is kind)
+    assert name in REFERENCE, f"write {name} slowly, from its formula, in tests/reference.py"
+    numbers = {
+        key: getattr(rule, key)
+        for key, parameter in signature(REFERENCE[name]).parameters.items()
+        if parameter.kind is Parameter.KEYWORD_ONLY
+    }
+    if learned:
+        numbers["temperature"] = objective.temperature
+    rows = [student.flatten(0, -2)]
+    rows += [teacher.flatten(0, -2)] if objective.needs_teacher else []
+    rows += [labels.flatten()] if objective.needs_labels else []
+    total = torch.stack([REFERENCE[name](*row, **numbers) for row in zip(*rows, strict=True)]).sum()
+    return total * numbers["temperature"] ** 2 if isinstance(rule, Divergence) else total
 
 
 @law
@@ -270,7 +312,7 @@ def test_state_dict_brings_back_what_is_not_a_hyper_parameter(
     with torch.no_grad():
         for tensor in (*objective.parameters(), *objective.buffers()):
             tensor.add_(0.25)
-    if hasattr(objective, "t"):
+    if isinstance(objective, TAID):
         objective.t = 0.75
     again = build()
     again.load_state_dict(objective.state_dict())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight import losses
-from kdlight.objectives import OBJECTIVES, Step, build_objective
+from kdlight.objectives import OBJECTIVES, TAID, Step, build_objective
 from kdlight.schedules import Linear
 
 STEPS, ROWS, WIDTH, CLASSES = 100, 64, 8, 12
@@ -42,7 +42,7 @@ def fit(name: str, teacher: nn.Module, seed: int) -> tuple[float, float]:
     generator = torch.Generator().manual_seed(seed)
     t, before = Linear(0.4, 1.0), held_out(student, teacher)
     for step in range(STEPS):
-        if hasattr(objective, "t"):
+        if isinstance(objective, TAID):
             objective.t = t(step, STEPS)
         x = torch.randn(ROWS, WIDTH, generator=generator)
         logits: Tensor = teacher(x)

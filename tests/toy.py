@@ -65,6 +65,10 @@ def pad(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
+def loader(batch_size: int, *, count: int = 32, seed: int = 0) -> DataLoader:
+    return DataLoader(Ragged(count, seed=seed), batch_size=batch_size, collate_fn=pad)
+
+
 class RaggedModule(LightningDataModule):
     """Ragged data in a fixed order: the ranks of a step share out what one process would see."""
 

@@ -1,8 +1,8 @@
 """Losses: pure functions from logits to per-token values.
 
-A loss maps student and teacher logits, (..., V), (..., V) -> (...), in float32 or wider, unreduced and
-without a factor T^2. Positions are already aligned; columns at -inf on both sides are outside the
-vocabulary.
+A loss maps the logits of student and teacher to one value a token, (..., V), (..., V) -> (...), in
+float32 or wider, unreduced and without a factor T^2. Positions are already aligned; columns at -inf
+on both sides are outside the vocabulary.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Forward and reverse KL, balanced token by token: AKL by head and tail, ToDi by vocabulary entry."""
+"""Forward and reverse KL balanced by the gap: AKL by head and tail, ToDi by vocabulary entry."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def adaptive_kl(
         ValueError: If the shapes differ, or a number is out of its range.
         TypeError: If the logits are not floating point.
 
-    Wu, Tao, Wang, Yang, Zhao, Wong, Rethinking Kullback-Leibler Divergence in Knowledge Distillation
-    for Large Language Models, 2024.
+    Wu, Tao, Wang, Yang, Zhao, Wong, Rethinking Kullback-Leibler Divergence in Knowledge
+    Distillation for Large Language Models, 2024.
 
     >>> adaptive_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([0.1155])
@@ -52,14 +52,14 @@ def adaptive_kl(
 
 
 def _shares(p: Tensor, q: Tensor, head_mass: float) -> tuple[Tensor, Tensor]:
-    """The parts of the gap |p - q| in the head and in the tail, (..., V), (..., V) -> (...), (...)."""
+    """The parts of the gap |p - q| in head and tail, (..., V), (..., V) -> (...), (...)."""
     ordered, order = p.sort(dim=-1, descending=True, stable=True)
     size = (ordered.cumsum(-1) <= head_mass).sum(-1, keepdim=True).clamp(min=1)
     gap = ordered.sub_(q.gather(-1, order)).abs_().cumsum(-1)
     total = gap[..., -1]
     head = gap.gather(-1, size - 1).squeeze(-1)
     gap = total.clamp(min=torch.finfo(total.dtype).tiny)  # 0 / 0 at a match is 0
-    return head / gap, (total - head) / gap
+    return head / gap, (total - head).clamp(min=0.0) / gap
 
 
 class _TokenWise(Function):
@@ -101,10 +101,10 @@ def todi(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 1.0)
               + (1 - a_v) \, q_v \log \tfrac{q_v}{p_v} \Big], \qquad
               a_v = \operatorname{sg} \sigma(\log p_v - \log q_v)
 
-    Each vocabulary entry chooses for itself: forward KL lifts what the student underrates, reverse KL
-    lowers what it overrates. No hyper-parameter. Since a = p / (p + q), the value is that of
-    KL(p || q) + KL(q || p); the gradient is not, as a takes none. It is +inf where either side alone
-    forbids a token the other allows; the infinite slopes are left out of the gradient.
+    Each vocabulary entry chooses for itself: forward KL lifts what the student underrates, reverse
+    KL lowers what it overrates, and there is nothing to tune. Since a = p / (p + q), the value is
+    that of KL(p || q) + KL(q || p); the gradient is not, as a takes none. It is +inf where one side
+    forbids (-inf) a token that the other allows; the infinite logs are left out of the gradient.
 
     Args:
         student: Logits of q.

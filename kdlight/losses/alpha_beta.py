@@ -80,7 +80,7 @@ def _slope(log_p: Tensor, log_q: Tensor, alpha: float, beta: float) -> Tensor:
         return log_ratio.neg_().mul_(_scale(log_q, beta).exp())
     scaled = alpha * log_ratio
     own, shared = _scale(log_q, alpha + beta), alpha * log_p + _scale(log_q, beta)
-    slope = scaled.sign().mul_(scaled.abs_().neg_().expm1_().neg_())
+    slope = scaled.neg().sign_().mul_(scaled.abs_().neg_().expm1_())
     slope = slope.mul_(torch.maximum(own, shared).exp_()).div_(alpha)
     return slope.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
@@ -104,12 +104,12 @@ def alpha_beta(
               - \frac{\alpha}{\alpha + \beta} p_v^{\alpha + \beta}
               - \frac{\beta}{\alpha + \beta} q_v^{\alpha + \beta} \Big]
 
-    Two dials instead of one: alpha + beta says how much the likely tokens count, their ratio how much
-    the teacher's view of them does. (1, 0) is `forward_kl` and (0, 1) `reverse_kl`; those, and
-    (alpha, 0), (0, beta), (alpha, -alpha) and (0, 0), half the squared difference of the logs, are
-    limits, taken analytically. Finite for every pair of supports when alpha and beta are positive;
-    otherwise it can be +inf where one side alone forbids a token, and the infinite slopes are left
-    out of the gradient.
+    Two dials instead of one: alpha + beta says how much the likely tokens count, their ratio whose
+    likely tokens those are. (1, 0) is `forward_kl` and (0, 1) `reverse_kl`; those, and (alpha, 0),
+    (0, beta), (alpha, -alpha) and (0, 0), half the squared difference of the logs, are limits, and
+    taken analytically. Finite for every pair of supports when alpha and beta are positive;
+    otherwise it can be +inf where one side alone forbids (-inf) a token, and the infinite slopes
+    are left out of the gradient.
 
     Args:
         student: Logits of q.
@@ -122,9 +122,9 @@ def alpha_beta(
         ValueError: If the shapes differ, or a number is out of its range.
         TypeError: If the logits are not floating point.
 
-    Wang et al., ABKD: Pursuing a Proper Allocation of the Probability Mass in Knowledge Distillation
-    via alpha-beta-Divergence, 2025. The limits: Cichocki, Cruces, Amari, Generalized Alpha-Beta
-    Divergences and Their Application to Robust Nonnegative Matrix Factorization, 2011.
+    Wang et al., ABKD: Pursuing a Proper Allocation of the Probability Mass in Knowledge
+    Distillation via alpha-beta-Divergence, 2025. The limits: Cichocki, Cruces, Amari, Generalized
+    Alpha-Beta Divergences and Their Application to Robust Nonnegative Matrix Factorization, 2011.
 
     >>> alpha_beta(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([0.1272])

@@ -24,7 +24,7 @@ def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
 
     Raises:
         ValueError: If the labels do not have the shape of the logits without their last axis.
-        IndexError: If another label is out of the vocabulary (on CPU; a GPU asserts on the device).
+        IndexError: If another label is out of the vocabulary (a GPU asserts on the device).
 
     >>> import torch
     >>> cross_entropy(torch.zeros(2, 4), torch.tensor([3, -100]))

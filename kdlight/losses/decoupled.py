@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from kdlight.losses.checks import check_range
 from kdlight.losses.cross_entropy import IGNORED, check_labels
 from kdlight.losses.kl import kl, weigh
 from kdlight.losses.log_space import tempered_pair
@@ -28,9 +29,9 @@ def decoupled_kl(
               + \beta \operatorname{KL}(\hat p \| \hat q), \qquad
               \hat p_v = \frac{p_v}{1 - p_y} \quad (v \ne y)
 
-    `forward_kl` is the case alpha = 1, beta = 1 - p_y: the surer the teacher, the less it says about
-    the wrong classes. A beta of its own lets that be heard. With two classes the second half is
-    vacuous and 0. A label of -100 gives 0.
+    `forward_kl` is the case alpha = 1, beta = 1 - p_y: the surer the teacher, the less it says
+    about the wrong classes. A beta of its own lets that be heard. With two classes the second half
+    is vacuous and 0. A label of -100 gives 0.
 
     Args:
         student: Logits of q.
@@ -43,7 +44,7 @@ def decoupled_kl(
     Raises:
         ValueError: If the shapes do not fit, or a number is out of its range.
         TypeError: If the logits are not floating point, or the labels not integers.
-        RuntimeError: If another label is out of the vocabulary (on CPU; a GPU asserts on the device).
+        RuntimeError: If another label is out of the vocabulary (a GPU asserts on the device).
 
     Zhao, Cui, Song, Qiu, Liang, Decoupled Knowledge Distillation, 2022, eq. (7).
 
@@ -51,9 +52,8 @@ def decoupled_kl(
     >>> decoupled_kl(student, teacher, torch.tensor([2]))
     tensor([1.1166])
     """
-    for name, weight in (("target_weight", target_weight), ("non_target_weight", non_target_weight)):
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"{name} must be a number >= 0, got {weight}")
+    check_range("target_weight", target_weight, 0.0, math.inf, open_high=True)
+    check_range("non_target_weight", non_target_weight, 0.0, math.inf, open_high=True)
     student, teacher = tempered_pair(student, teacher, temperature)
     check_labels(student, labels)
     ignored = labels == IGNORED
@@ -66,12 +66,15 @@ def decoupled_kl(
 
 
 def _decouple(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of (target, rest) and of the rest alone, (..., V), (..., 1) -> (..., 2), (..., V).
+    """Logs of (p_y, 1 - p_y) and of the others alone, (..., V), (..., 1) -> (..., 2), (..., V).
 
     The odds come from the logits: 1 - p_y would lose all its digits as p_y nears 1.
     """
     others = logits.scatter(-1, target, -math.inf)
-    # With no others at all (V = 1) the lowest float keeps -inf - -inf out of the next line.
-    total = others.logsumexp(-1, keepdim=True).clamp(min=torch.finfo(others.dtype).min)
-    odds = logits.gather(-1, target) - total
+    # With no others at all (V = 1) the lowest float keeps -inf - -inf out of what follows.
+    lowest = torch.finfo(others.dtype).min
+    top = others.detach().amax(-1, keepdim=True).clamp(min=lowest)  # small numbers keep their digits
+    others = others.sub_(top)
+    total = others.logsumexp(-1, keepdim=True).clamp(min=lowest)
+    odds = logits.gather(-1, target) - top - total
     return logsigmoid(torch.cat((odds, -odds), -1)), others - total

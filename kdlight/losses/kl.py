@@ -16,7 +16,9 @@ class _KL(Function):
     """Sum of p (log p - log q), with slopes that know their limits.
 
     Autograd goes through the product factor by factor, and meets 0 * inf at every impossible token.
-    ``p`` is the exponential of ``log_p``; its part of the slope is counted under ``log_p``.
+    ``p`` is the exponential of ``log_p``, and its part of the slope is counted under ``log_p``, but
+    for the p itself that comes of it: p sums to 1 whatever moves, so that part never reaches a
+    logit, and without it the slope is exactly 0 at a match.
     """
 
     generate_vmap_rule = True  # per-sample gradients with torch.func
@@ -38,10 +40,10 @@ class _KL(Function):
         grad_p = grad_q = None
         if ctx.needs_input_grad[1]:
             log_p, log_q = logs
-            # p > 0 under q = 0 is an infinite slope, which no step could follow: the log is left out.
+            # p > 0 over q = 0 is an infinite slope, which no step could follow: leave its log out.
             log_ratio = torch.threshold_(log_q - log_p, -FORBIDDEN, 0.0)
-            log_ratio = log_ratio.nan_to_num_(nan=0.0, posinf=0.0)  # p = 0
-            grad_p = (p * grad).mul_(log_ratio.neg_().add_(1.0))
+            log_ratio = log_ratio.nan_to_num_(nan=0.0, posinf=0.0)  # where p = 0, which wins
+            grad_p = (p * -grad).mul_(log_ratio)
         if ctx.needs_input_grad[2]:
             grad_q = p * -grad
         return None, grad_p, grad_q
@@ -52,8 +54,9 @@ def kl(log_p: Tensor, log_q: Tensor, *, p: Tensor | None = None) -> Tensor:
 
     .. math:: \sum_v p_v (\log p_v - \log q_v), \qquad 0 \log 0 = 0
 
-    It is +inf where q forbids a token that p allows; the gradient stays finite, exact in log q and
-    without the infinite logs in log p. Who has the probabilities already passes them as ``p``.
+    Both must sum to 1, however their logits move. It is +inf where q forbids a token that p allows;
+    the gradient stays finite, exact in log q and without the infinite logs in log p. Who has the
+    probabilities already passes them as ``p``.
 
     >>> kl(torch.tensor([0.5, 0.5]).log(), torch.tensor([1.0, 0.0]).log())
     tensor(inf)
@@ -62,7 +65,7 @@ def kl(log_p: Tensor, log_q: Tensor, *, p: Tensor | None = None) -> Tensor:
 
 
 def weigh(weight: float | Tensor, value: Tensor) -> Tensor:
-    """``weight * value`` where a weight of 0 silences even an infinite value, (...), (...) -> (...)."""
+    """``weight * value``, where a weight of 0 silences even infinity, (...), (...) -> (...)."""
     if isinstance(weight, Tensor):
         return weight * value.masked_fill((weight == 0) & value.isinf(), 0.0)
     return weight * (value if weight else value.masked_fill(value.isinf(), 0.0))

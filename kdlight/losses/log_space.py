@@ -1,4 +1,4 @@
-"""The door from logits to probabilities: the only softmax of this room, always in float32 or wider."""
+"""The door from logits to probabilities: this room's only softmax, in float32 or wider."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-# A difference of logs beyond this comes from a logit at -inf or at the lowest float, not from a model.
+# Logs further apart than this come from a logit at -inf or at the lowest float, not from a model.
 FORBIDDEN = 1e30
 
 
@@ -94,8 +94,8 @@ def sum_terms(terms: Tensor, *witnesses: Tensor) -> Tensor:
     """Sum over the vocabulary in which 0 * inf counts 0, (..., V), (..., V)... -> (...).
 
     A token of probability 0 may make its term NaN, and is left out. That must not hide a NaN of the
-    network: the softmax spreads it over the whole row, so the first column of the probabilities, the
-    witnesses, gives it back.
+    network: the softmax spreads one over its whole row, so the first column of the probabilities,
+    the witnesses, gives it back.
     """
     total = terms.nansum(-1)
     for probabilities in witnesses:

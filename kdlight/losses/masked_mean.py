@@ -10,9 +10,9 @@ from kdlight.losses.log_space import widen
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Mean of the values a mask keeps, (...), (...) -> (); 0, with a graph, if it keeps none.
 
-    What stands at a masked position, NaN and inf included, reaches neither the mean nor the gradient
-    of ``values``. Where the logits behind it are NaN too, select the valid rows before the loss:
-    the chain rule through NaN logits is NaN whatever multiplies it.
+    What stands at a masked position, NaN and inf included, reaches neither the mean nor the
+    gradient of ``values``. Where the logits behind it are NaN too, select the valid rows before the
+    loss: the chain rule through NaN logits is NaN whatever multiplies it.
 
     Args:
         values: Per-token losses.

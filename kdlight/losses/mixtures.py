@@ -16,9 +16,8 @@ from kdlight.losses.log_space import log_probs, probs, sum_terms, tempered_pair
 class _KLToMixture(Function):
     """Sum of p log(p / m) with m = w p + (1 - w) q, for 0 < w < 1.
 
-    The ratio comes before the logarithm. It is exactly 1 where p = q, never above 1 / w, and NaN only
-    where both have underflowed to 0, whose term is nothing; the log of the mixture itself would be
-    -inf there.
+    The ratio comes before the logarithm: it is exactly 1 where p = q, and at most 1 / w where the
+    mixture underflows, whose own logarithm would be -inf.
     """
 
     generate_vmap_rule = True  # per-sample gradients with torch.func
@@ -37,19 +36,21 @@ class _KLToMixture(Function):
         p, q = ctx.saved_tensors
         weight, grad = ctx.weight, grad.unsqueeze(-1)
         grad_p = grad_q = None
-        ratio = _ratio(p, q, weight).nan_to_num_(nan=0.0)
+        ratio = _ratio(p, q, weight)
+        # The slopes of sum p log(p / m) - p + m, the same value: they are exactly 0 at a match.
+        beyond = ratio - 1.0
         if ctx.needs_input_grad[0]:
             # log 0 at p = 0 is left out: the softmax multiplies it by p.
-            slope = ratio.log().nan_to_num_(neginf=0.0).add_(1.0).sub_(ratio, alpha=weight)
+            slope = ratio.log().nan_to_num_(neginf=0.0).sub_(beyond, alpha=weight)
             grad_p = slope * grad
         if ctx.needs_input_grad[1]:
-            grad_q = ratio * (grad * (weight - 1.0))
+            grad_q = beyond * (grad * (weight - 1.0))
         return grad_p, grad_q, None
 
 
 def _ratio(p: Tensor, q: Tensor, weight: float) -> Tensor:
-    """Return p / m, in a tensor of its own."""
-    return (p / torch.lerp(q, p, weight)).clamp_(max=1.0 / weight)
+    """The ratio p / m, in a tensor of its own; 0 where p and q both are."""
+    return (p / torch.lerp(q, p, weight)).nan_to_num_(nan=0.0, posinf=1.0 / weight)
 
 
 def _skew_kl(first: Tensor, second: Tensor, weight: float) -> Tensor:
@@ -143,8 +144,8 @@ def jensen_shannon(
         ValueError: If the shapes differ, or a number is out of its range.
         TypeError: If the logits are not floating point.
 
-    Agarwal et al., On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes,
-    2024, eq. (1).
+    Agarwal et al., On-Policy Distillation of Language Models: Learning from Self-Generated
+    Mistakes, 2024, eq. (1).
 
     >>> import torch
     >>> jensen_shannon(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))

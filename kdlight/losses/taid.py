@@ -17,10 +17,10 @@ def taid(student: Tensor, teacher: Tensor, *, t: float | Tensor) -> Tensor:
               p_t = \operatorname{softmax}((1 - t) \operatorname{sg}(z_s) + t z_p), \qquad
               \nabla_{z_s} = q - p_t
 
-    For a large gap: the student first follows a target near itself, and the teacher at the end. The
-    logits are interpolated, not the probabilities, in float32 or wider, and the student's half takes
-    no gradient. At t = 0 value and gradient are exactly 0, at t = 1 it is `forward_kl`; in between a
-    token that either side forbids (-inf) leaves the target.
+    For a large gap: the student first follows a target near itself, and the teacher at the end.
+    The logits are interpolated, not the probabilities, in float32 or wider, and the student's half
+    takes no gradient. At t = 0 value and gradient are exactly 0, at t = 1 it is `forward_kl`; in
+    between, a token that either side forbids (-inf) leaves the target.
 
     Args:
         student: Logits of q.
@@ -42,11 +42,9 @@ def taid(student: Tensor, teacher: Tensor, *, t: float | Tensor) -> Tensor:
     if not isinstance(t, Tensor):
         check_range("t", t, 0.0, 1.0)
     student, teacher = tempered_pair(student, teacher)
-    near, far = student.detach(), teacher
-    if isinstance(t, Tensor) or t in (0, 1):
-        # At the ends one side is multiplied by 0, and 0 * -inf is NaN where 0 * lowest is 0.
-        lowest = torch.finfo(far.dtype).min
-        near, far = near.clamp(min=lowest), far.clamp(min=lowest)
-    target = (1 - t) * near + t * far
+    # The interpolation would make NaN of -inf - -inf and 0 * -inf; the lowest float does as well.
+    lowest = torch.finfo(teacher.dtype).min
+    near, far = student.detach().clamp(min=lowest), teacher.clamp(min=lowest)
+    target = torch.lerp(near, far, t.to(far) if isinstance(t, Tensor) else t)
     divergence = kl(log_probs(target), log_probs(student), p=probs(target))
     return divergence * (t != 0)  # the target at 0 is q up to the last bit: make it exact

@@ -57,7 +57,8 @@ class DistillationModule(LightningModule):
             step.
         normalization: ``"global"``, as above; ``"local"`` divides each micro-batch by its own
             count and averages, as Lightning does by itself.
-        metrics_temperature: temperature of the divergences among the validation metrics.
+        temperature: of the divergences among the validation metrics; None for the objective's own
+            where it has one, else 1.
 
     Raises:
         ValueError: normalization is neither of the two; a recipe without a teacher.
@@ -77,11 +78,11 @@ class DistillationModule(LightningModule):
         self,
         student: nn.Module | StudentRecipe,
         objective: Objective,
-        teacher: nn.Module | FrozenTeacher | Teacher | None = None,
+        teacher: nn.Module | Teacher | None = None,
         optimizer: Callable[[Iterable], Optimizer] = lambda p: AdamW(p, lr=5e-4),
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         normalization: Literal["global", "local"] = "global",
-        metrics_temperature: float = 1.0,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         if normalization not in ("global", "local"):
@@ -89,7 +90,8 @@ class DistillationModule(LightningModule):
         # a config file gives plain data for live objects, which reloads; live objects do not
         from_config = _given_hyperparameters.get() is not None
         self.save_hyperparameters(ignore=[] if from_config else LIVE_ARGUMENTS)
-        self.teacher = FrozenTeacher(teacher) if isinstance(teacher, nn.Module) else teacher
+        plain = teacher is not None and not isinstance(teacher, Teacher)
+        self.teacher: Teacher | None = FrozenTeacher(teacher) if plain else teacher
         if isinstance(student, StudentRecipe):
             student = student.build(getattr(self.teacher, "model", None))
         self.student = student
@@ -97,7 +99,9 @@ class DistillationModule(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.normalization = normalization
-        self.metrics = DistillationMetrics(temperature=metrics_temperature)
+        if temperature is None:
+            temperature = float(getattr(objective, "temperature", 1.0))
+        self.metrics = DistillationMetrics(temperature=temperature)
         self.last_step: StepResult | None = None
         self._ledger = Ledger()
         self._scale: float | None = None
@@ -222,7 +226,7 @@ class DistillationModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Check that the parts fit before any work is done, and place the teacher."""
         check_fit(self)
-        if isinstance(self.teacher, Teacher):
+        if self.teacher is not None:
             self.teacher.prepare(self.trainer.strategy.root_device)
 
     def configure_model(self) -> None:
@@ -232,7 +236,7 @@ class DistillationModule(LightningModule):
 
     def teardown(self, stage: str) -> None:
         """Give the teacher's memory back."""
-        if isinstance(self.teacher, Teacher):
+        if self.teacher is not None:
             self.teacher.release()
 
     def on_fit_start(self) -> None:
