@@ -13,6 +13,9 @@ from torch import Tensor
 from kdlight import losses
 from tests.reference import USUAL
 
+# The compiler's own: it instantiates autograd functions and scripts methods as it traces.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+
 LABELS = torch.tensor([0, 3, -100, 6, 1])
 
 

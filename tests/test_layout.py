@@ -31,6 +31,7 @@ ORDER = (
     ("modules",),
     ("callbacks",),
     ("configs",),
+    ("cli_errors",),
     ("cli",),
     ("__main__",),
 )

@@ -93,7 +93,7 @@ def all_close(actual: Any, expected: Any, tolerance: float) -> None:
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
-# Exponents that cancel leave no factor that decays: to them float16's lowest is a number like others.
+# Where the exponents cancel no factor decays, and float16's lowest is a number like any other.
 DECAYING = [case for case in CASES if case[1].get("alpha", 1.0) + case[1].get("beta", 1.0) != 0]
 
 

@@ -130,7 +130,7 @@ def alpha_beta(
     tensor([0.1272])
     """
     for name, value in (("alpha", alpha), ("beta", beta)):
-        if not math.isfinite(value):
+        if not -math.inf < value < math.inf:
             raise ValueError(f"{name} must be a finite number, got {value}")
     student, teacher = tempered_pair(student, teacher, temperature)
     log_q, log_p = log_probs(student), log_probs(teacher)

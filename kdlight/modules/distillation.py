@@ -126,8 +126,10 @@ class DistillationModule(LightningModule):
         return batch_labels(batch)
 
     def step(self, batch: Any) -> Step:
-        """What ``batch`` offers the objective."""
-        return self.make_step(batch, self.student_logits(batch), self.teacher_logits(batch))
+        """What ``batch`` offers the objective, and the metrics when the module is evaluated."""
+        asked = self.objective.needs_teacher or not self.training
+        teacher = self.teacher_logits(batch) if asked else None
+        return self.make_step(batch, self.student_logits(batch), teacher)
 
     def make_step(self, batch: Any, student: Logits, teacher: Logits | None) -> Step:
         """Logits that are there already, with the labels of ``batch`` and the mask they imply."""

@@ -27,7 +27,9 @@ class LearnableTemperature(TokenObjective):
     curriculum. Choose it where no temperature is known to be good.
 
     The parameter ``g`` belongs to the objective, and `kdlight.DistillationModule` gives it to the
-    optimizer in a group of its own.
+    optimizer in a group of its own. The authors train with SGD. Adam divides a gradient by its
+    recent size: it feels the sign of the strength and how it grows, and moves ``g`` by about the
+    learning rate a step, so a short run shows little.
 
     The factor :math:`T^2` keeps the size of the student's gradients. Seen by the temperature, it
     is a way to raise the loss without making anything harder, and the temperature runs to its upper

@@ -72,8 +72,9 @@ class Weighted(Objective):
         """Evaluate all terms and add them up."""
         self.check(step)
         losses = {}
-        if any(isinstance(term, TokenObjective) for _, term in self._named_terms()):
-            teacher = step.teacher if self.needs_teacher else None
+        by_row = [term for _, term in self._named_terms() if isinstance(term, TokenObjective)]
+        if by_row:
+            teacher = step.teacher if any(term.needs_teacher for term in by_row) else None
             losses[""] = token_sum(self.rows, step.student, teacher, step.labels, step.mask)
         for name, term in self._named_terms():
             if not isinstance(term, TokenObjective):
