@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from math import isinf
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -19,18 +19,29 @@ from kdlight.metrics import DistillationMetrics
 from kdlight.modules import DistillationModule
 
 
-def evaluate(trainer: Trainer, module: DistillationModule) -> dict[str, dict[str, float]]:
+class Evaluation(NamedTuple):
+    """Figures of two networks on the same data.
+
+    Attributes:
+        student: what `kdlight.metrics.DistillationMetrics` gives, ``parameters``, and
+            ``per_second``, positions a second on this rank.
+        teacher: the same of the teacher.
+        unit: what a position is, a ``token`` of a sequence or a ``sample``.
+    """
+
+    student: dict[str, float]
+    teacher: dict[str, float]
+    unit: str
+
+
+def evaluate(trainer: Trainer, module: DistillationModule) -> Evaluation:
     """Figures of the student and of the teacher on the validation batches of all ranks.
 
     The networks are timed from the batch to logits at every position. Neither the random
     generators nor the mode of the module are changed.
-
-    Returns:
-        ``{"student": {...}, "teacher": {...}}``: what `kdlight.metrics.DistillationMetrics` gives,
-        ``parameters``, and ``per_second``, positions a second on this rank.
     """
     metrics = DistillationMetrics(module.metrics.temperature).to(module.device)
-    seconds, positions = {"student": 0.0, "teacher": 0.0}, 0
+    seconds, positions, unit = {"student": 0.0, "teacher": 0.0}, 0, "sample"
     context = trainer.precision_plugin.forward_context()
     with isolate_rng(), torch.no_grad(), eval_mode(module), context:
         for batch in _batches(trainer, module):
@@ -42,16 +53,18 @@ def evaluate(trainer: Trainer, module: DistillationModule) -> dict[str, dict[str
             seconds["student"] += middle - start
             seconds["teacher"] += time.perf_counter() - middle
             positions += student[..., 0].numel()
+            unit = "token" if student.dim() > 2 else unit
             metrics.update(module.make_step(batch, student, teacher))
     values = {name: value.item() for name, value in metrics.compute().items()}
     of_teacher = {name: v for name, v in values.items() if name.startswith("teacher_")}
     network = getattr(module.teacher, "model", None)
-    return {
-        "student": {name: v for name, v in values.items() if name not in of_teacher}
+    return Evaluation(
+        student={name: v for name, v in values.items() if name not in of_teacher}
         | _cost(module.student, positions, seconds["student"]),
-        "teacher": {name.removeprefix("teacher_"): v for name, v in of_teacher.items()}
+        teacher={name.removeprefix("teacher_"): v for name, v in of_teacher.items()}
         | _cost(network, positions, seconds["teacher"]),
-    }
+        unit=unit,
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Export the student, to be used without kdlight."""
+"""Export the student when the fit ends, to be used without kdlight."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+
+from kdlight.export import check_directory, check_exportable, export_student
+from kdlight.modules.stamp import describe_run
 
 
 class ExportStudent(Callback):
     """Saves the student with ``save_pretrained`` when the fit ends, tokenizer included.
 
-    A fresh process then reads it by ``AutoModelForCausalLM.from_pretrained(directory)``.
+    A fresh process then reads it by ``AutoModelForCausalLM.from_pretrained(directory)``. A model
+    card beside it names teacher, objective, data, steps and metrics. Works under DDP and FSDP2 too:
+    what is sharded is gathered, and the first rank writes. From a checkpoint, ``kdlight export``
+    does the same.
 
     Args:
         directory: where to save; None for ``student`` in the log directory of the run.
@@ -30,30 +36,42 @@ class ExportStudent(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out before the work whether its result can be saved."""
-        student = getattr(pl_module, "student", None)
-        if not hasattr(student, "save_pretrained"):
-            raise ValueError(
-                f"ExportStudent calls student.save_pretrained(directory), which"
-                f" {type(student).__name__} does not have; use a kdlight.CausalLM, or leave the"
-                " callback out and take the student from the checkpoint"
-            )
-        directory = self._directory(trainer)
-        if stage == "fit" and (directory / "config.json").exists() and not self.overwrite:
-            raise FileExistsError(
-                f"directory={str(directory)!r} already holds a model; name another directory, or"
-                " set overwrite=True to replace it"
-            )
+        check_exportable(getattr(pl_module, "student", None))
+        if stage == "fit":
+            check_directory(self._directory(trainer), overwrite=self.overwrite)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the student."""
-        self._save(pl_module.student, self._directory(trainer), trainer)
-
-    @rank_zero_only
-    def _save(self, student: Any, directory: Path, trainer: Trainer) -> None:
-        tokenizer = getattr(trainer.datamodule, "tokenizer", None)  # type: ignore[attr-defined]
-        student.save_pretrained(directory, tokenizer=tokenizer)
+        weights, run = _gather(trainer), describe_run(pl_module)  # type: ignore[arg-type]
+        directory = self._directory(trainer)
+        if not trainer.is_global_zero:
+            return
+        export_student(
+            pl_module.student,
+            directory,
+            tokenizer=getattr(trainer.datamodule, "tokenizer", None),  # type: ignore[attr-defined]
+            state_dict=weights,
+            run=run,
+            overwrite=True,  # asked before the fit
+        )
         print(f"Student saved: {directory}")
 
     def _directory(self, trainer: Trainer) -> Path:
         root = trainer.log_dir or trainer.default_root_dir
         return Path(self.directory) if self.directory else Path(root) / "student"
+
+
+def _gather(trainer: Trainer) -> dict[str, Any] | None:
+    """Full weights of a sharded student, on the first rank; None where they are whole already."""
+    if not isinstance(trainer.strategy, (ModelParallelStrategy, FSDPStrategy)):
+        return None
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    model: Any = trainer.strategy.model
+    whole = get_model_state_dict(model, options=options)
+    return {
+        name.removeprefix("student."): value
+        for name, value in whole.items()
+        if name.startswith("student.")
+    }

@@ -74,7 +74,11 @@ class Ramp(Callback):
                 )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the number, also after a resume."""
+        """Set the number, for whatever looks at it before training."""
+        self._move(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the number, also after a resume; FSDP2 restores callbacks after `on_fit_start`."""
         self._move(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from kdlight.callbacks.drawing import check_drawing, draw_run
-from kdlight.callbacks.evaluation import evaluate
+from kdlight.callbacks.evaluation import Evaluation, evaluate
 from kdlight.modules import DistillationModule
 from kdlight.objectives import TAID
 
@@ -43,7 +43,7 @@ class Report(Callback):
     def __init__(self, directory: str | None = None) -> None:
         self.directory = directory
         self.before: dict[str, float] | None = None
-        self.after: dict[str, dict[str, float]] | None = None
+        self.after: Evaluation | None = None
         self.history: dict[str, list[tuple[int, float]]] = {"loss": [], "t": [], "forward_kl": []}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -58,7 +58,7 @@ class Report(Callback):
         """Measure the student as it is before its first step."""
         assert isinstance(pl_module, DistillationModule)
         if self.before is None:
-            self.before = evaluate(trainer, pl_module)["student"]
+            self.before = evaluate(trainer, pl_module).student
             self._note("forward_kl", 0, self.before.get("forward_kl"))
 
     def on_train_batch_end(
@@ -84,19 +84,19 @@ class Report(Callback):
         assert isinstance(pl_module, DistillationModule)
         self.after = evaluate(trainer, pl_module)
         directory = Path(self.directory or trainer.log_dir or trainer.default_root_dir)
-        self._write(directory, pl_module.objective.unit)
+        self._write(directory)
 
     @rank_zero_only
-    def _write(self, directory: Path, unit: str) -> None:
+    def _write(self, directory: Path) -> None:
         assert self.before is not None
         assert self.after is not None
         columns = {
             "student before": self.before,
-            "student after": self.after["student"],
-            "teacher": self.after["teacher"],
+            "student after": self.after.student,
+            "teacher": self.after.teacher,
         }
         directory.mkdir(parents=True, exist_ok=True)
-        table = render(columns, unit)
+        table = render(columns, self.after.unit)
         (directory / "report.md").write_text(table + "\n", encoding="utf-8")
         draw_run(self.history, directory / "report.png")
         print(

@@ -59,7 +59,9 @@ class TrainTeacherFirst(Callback):
             steps = self.epochs * len(loader)
             decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
             loss = torch.zeros(())
-            for _ in range(self.epochs):
+            for epoch in range(self.epochs):
+                if hasattr(loader.sampler, "set_epoch"):  # the Trainer would have called it
+                    loader.sampler.set_epoch(epoch)
                 for batch in loader:
                     batch = trainer.strategy.batch_to_device(batch, pl_module.device)
                     loss = objective(pl_module.make_step(batch, network(batch), None)).mean()

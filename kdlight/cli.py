@@ -11,7 +11,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 # imported so that classes can be named without their path: `--model.objective ForwardKL`
 from kdlight import callbacks, models, objectives  # noqa: F401
+from kdlight.cli_checkpoint import HELP, OnConflict, check_takes, settle
 from kdlight.cli_errors import explain
+from kdlight.cli_export import export
 from kdlight.data import DigitsDataModule, TextDataModule  # noqa: F401
 from kdlight.modules import DistillationModule
 
@@ -39,10 +41,22 @@ class DistillationCLI(LightningCLI):
         )
         return parser
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what decides between a checkpoint and the command line."""
+        parser.add_argument("--on_conflict", type=OnConflict, default="error", help=HELP)
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning lays the hyper-parameters of a checkpoint over the command line without a word
+        try:
+            self.config = settle(self.parser, self.config)
+        except ValueError as error:
+            self.parser.error(str(error), error)
+
     def instantiate_classes(self) -> None:
         """Report what a constructor refuses like any other bad input: nothing has started yet."""
         try:
             super().instantiate_classes()
+            check_takes(self.model, self.config[self.config.subcommand].ckpt_path)
         except (ValueError, TypeError, OSError, ImportError) as error:
             self.parser.error(str(error), error)
 
@@ -56,12 +70,19 @@ def main(args: list[str] | None = None) -> None:
     Args:
         args: the arguments; None for those of the process.
     """
+    given = sys.argv[1:] if args is None else args
+    if given[:1] == ["export"]:  # no method of the Trainer, as the other commands are
+        export(given[1:])
+        return
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     DistillationCLI(
         DistillationModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
-        parser_kwargs={"parser_mode": "omegaconf+"},
+        parser_kwargs={
+            "parser_mode": "omegaconf+",
+            "description": "Knowledge distillation. There is also: kdlight export --help",
+        },
         save_config_kwargs={"overwrite": True},
         args=args,
     )

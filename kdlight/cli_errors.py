@@ -19,8 +19,8 @@ def explain(message: str) -> str:
     """What the parser's ``message`` comes down to, and what can be done.
 
     Example:
-        >>> print(explain("...class_path 'a.NoSuch':\n module 'kdlight.objectives' has no attribute 'NoSuch'"))
-        unknown objective 'NoSuch'; known: ...
+        >>> explain("class_path 'X': module 'kdlight.objectives' has no attribute 'Nope'")[:31]
+        "unknown objective 'Nope'; known"
     """
     for pattern, answer in ANSWERS:
         found = re.search(pattern, message, flags=re.DOTALL)

@@ -1,10 +1,20 @@
-"""Shard a network over a data-parallel mesh with FSDP2."""
+"""Divide a network among ranks: FSDP2, and tensor parallelism of its linear layers."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterable
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+STYLES = {"colwise": ColwiseParallel, "rowwise": RowwiseParallel}
+HEADS = ("num_attention_heads", "num_key_value_heads")
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> None:
@@ -13,14 +23,27 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     Each entry of an outermost `torch.nn.ModuleList` (the layers of a transformer) is gathered for
     itself while it runs; what remains (embeddings, norms, the output head) is gathered with the
     root and stays so until the backward pass is over, so that a loss may apply the head after the
-    network has returned.
+    network has returned. Call the network as a whole: its parts alone gather nothing.
+
+    Where the mesh has several tensor-parallel ranks, they first divide the linear layers that a
+    plan names: Hugging Face models bring one, other networks an attribute ``tensor_parallel_plan``
+    such as ``{"layers.*.up": "colwise", "layers.*.down": "rowwise"}``.
+
+    Args:
+        network: is changed.
+        mesh: has the dimensions ``data_parallel`` and ``tensor_parallel``.
+
+    Raises:
+        ValueError: tensor-parallel ranks, and no plan, or layers or heads that they do not divide.
     """
     if isinstance(network, FSDPModule):
         return
+    if mesh["tensor_parallel"].size() > 1:
+        _divide_linear_layers(network, mesh["tensor_parallel"])
     for layer in _layers(network):
-        fully_shard(layer, mesh=mesh)
+        fully_shard(layer, mesh=mesh["data_parallel"])
     # a root that is itself a list has no forward to gather in; the wrappers of this library have
-    fully_shard(network, mesh=mesh, reshard_after_forward=False)
+    fully_shard(network, mesh=mesh["data_parallel"], reshard_after_forward=False)
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:
@@ -31,3 +54,48 @@ def _layers(network: nn.Module) -> list[nn.Module]:
         else:
             found.extend(_layers(child))
     return found
+
+
+def _divide_linear_layers(network: nn.Module, mesh: DeviceMesh) -> None:
+    for owner in network.modules():
+        plan = getattr(owner, "tensor_parallel_plan", None) or getattr(owner, "tp_plan", None)
+        if plan:
+            break
+    else:
+        raise ValueError(
+            f"tensor_parallel_size={mesh.size()}, but {type(network).__name__} does not say which"
+            " layers to divide: give it an attribute tensor_parallel_plan, such as"
+            " {'layers.*.up': 'colwise', 'layers.*.down': 'rowwise'}, or use"
+            " tensor_parallel_size=1"
+        )
+    for name in HEADS:
+        heads = getattr(getattr(owner, "config", None), name, None)
+        if heads is not None and heads % mesh.size():
+            raise ValueError(
+                f"tensor_parallel_size={mesh.size()} does not divide {name}={heads} of"
+                f" {type(owner).__name__}"
+            )
+    # Hugging Face also divides embeddings and heads; a loss needs the head whole
+    styles = {path: STYLES[style]() for path, style in plan.items() if style in STYLES}
+    parallelize_module(owner, mesh, styles)
+
+
+def clip_norm(parameters: Iterable[Tensor], max_norm: float) -> None:
+    """Clip the norm of all gradients together, however each of them is divided.
+
+    `torch.nn.utils.clip_grad_norm_` adds up only what is divided over the same mesh.
+    """
+    groups: dict[Any, list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            groups.setdefault(getattr(parameter.grad, "device_mesh", None), []).append(parameter)
+    norms = [_whole(nn.utils.clip_grad_norm_(group, inf)) for group in groups.values()]
+    if norms:
+        total = torch.stack([norm.to(norms[0]) for norm in norms]).norm().item()
+        for parameter in (each for group in groups.values() for each in group):
+            assert parameter.grad is not None
+            parameter.grad.mul_(min(1.0, max_norm / (total + 1e-6)))
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -6,8 +6,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
 
 from kdlight.logits import LogitsSource, as_source
+from kdlight.sharding import shard as shard_network
 
 
 @runtime_checkable
@@ -34,9 +37,15 @@ class FrozenTeacher:
     its parameters, checkpoint keys, optimizer groups or averaged copies, ``train()`` does not
     reach it, and a strategy does not wrap it. It keeps its own dtype.
 
+    Where the student is sharded with FSDP2, ``shard`` divides the teacher too: each rank holds its
+    part of every layer and gathers a layer while it runs. Embeddings and output head are gathered
+    once, at the first batch, and stay so until the run is over.
+
     Args:
         model: maps a batch to logits or a logits source, such as `kdlight.CausalLM`.
         dtype: name of a dtype to hold the weights in, ``"bfloat16"``; None leaves them.
+        shard: divide the weights among the ranks, with `kdlight.modules.FSDP2Strategy`. False
+            keeps them whole on every rank, which is quicker where they fit.
 
     Raises:
         TypeError: model is not callable.
@@ -48,12 +57,13 @@ class FrozenTeacher:
         (torch.Size([2, 5]), False)
     """
 
-    def __init__(self, model: nn.Module, *, dtype: str | None = None) -> None:
+    def __init__(self, model: nn.Module, *, dtype: str | None = None, shard: bool = False) -> None:
         if not callable(model):
             raise TypeError(
                 f"model must be callable, from a batch to logits, got {type(model).__name__}"
             )
         self.model = model
+        self.shard = bool(shard)
         if isinstance(model, nn.Module):
             model.eval().requires_grad_(False)
             if dtype is not None:
@@ -66,14 +76,22 @@ class FrozenTeacher:
             return as_source(self.model(batch))
 
     def prepare(self, device: torch.device) -> None:
-        """Move the model to ``device``."""
+        """Move the model to ``device``; one that is to be sharded goes there part by part."""
         if isinstance(self.model, nn.Module):
-            self.model.to(device)
+            if not self.shard:
+                self.model.to(device)
             self._keep_eval()
 
+    def distribute(self, mesh: DeviceMesh) -> None:
+        """Shard the model over the ranks of ``mesh``, once, if it is to be sharded."""
+        if self.shard and isinstance(self.model, nn.Module):
+            shard_network(self.model, mesh)
+
     def release(self) -> None:
-        """Move the model back to the CPU."""
-        if isinstance(self.model, nn.Module):
+        """Move the model back to the CPU; of one that is sharded, free what was gathered."""
+        if isinstance(self.model, FSDPModule):
+            self.model.reshard()
+        elif isinstance(self.model, nn.Module):
             self.model.cpu()
 
     def _keep_eval(self) -> None:

@@ -51,7 +51,7 @@ def _afresh() -> Iterator[None]:
     torch.compiler.reset()
 
 
-def evaluate(function: Callable[..., Tensor], *hyper: float) -> tuple[Tensor, Tensor, Tensor]:
+def evaluate(function: Callable[..., Tensor], *hyper: float) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(2)
     student, teacher = torch.randn(2, 5, 7, generator=generator).unbind()
     student[:, 4] = teacher[:, 4] = -torch.inf

@@ -72,6 +72,10 @@ def logits(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     return student.to(dtype), teacher.to(dtype)
 
 
+def sides(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    return dict(zip(("student", "teacher"), logits(dtype), strict=True))
+
+
 def put(inputs: Tensor, value: float, *columns: int) -> Tensor:
     changed = inputs.clone()
     changed[..., list(columns)] = value
@@ -80,7 +84,7 @@ def put(inputs: Tensor, value: float, *columns: int) -> Tensor:
 
 def evaluate(
     name: str, student: Tensor, teacher: Tensor, labels: Tensor = LABELS, **hyper: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Values, and the gradient of their sum for the student and for the teacher."""
     student, teacher = student.detach().requires_grad_(), teacher.detach().requires_grad_()
     arguments = [labels] if name == "decoupled_kl" else []
@@ -124,7 +128,7 @@ def test_a_column_both_forbid_is_outside_the_vocabulary(
 def test_a_column_that_one_side_forbids(
     name: str, hyper: dict[str, Any], dtype: torch.dtype, side: str
 ) -> None:
-    pair = dict(zip(("student", "teacher"), logits(dtype), strict=True))
+    pair = sides(dtype)
     forbidden = {**pair, side: put(pair[side], -math.inf, 0, 3)}
     values, *slopes = evaluate(name, **forbidden, **hyper)
     assert all(slope.isfinite().all() for slope in slopes)
@@ -148,7 +152,7 @@ def test_a_column_that_one_side_forbids(
 def test_the_lowest_float_forbids_like_minus_infinity(
     name: str, hyper: dict[str, Any], side: str
 ) -> None:
-    pair = dict(zip(("student", "teacher"), logits(torch.float32), strict=True))
+    pair = sides(torch.float32)
     at_infinity = {**pair, side: put(pair[side], -math.inf, 0, 3)}
     at_lowest = {**pair, side: put(pair[side], torch.finfo(torch.float32).min, 0, 3)}
     values, *expected = evaluate(name, **at_infinity, **hyper)
@@ -240,7 +244,7 @@ def test_joint_underflow(name: str, hyper: dict[str, Any], low: float) -> None:
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_a_probability_of_exactly_zero(name: str, hyper: dict[str, Any], side: str) -> None:
     # 150 nats below: 0 in float32, but not forbidden, so every divergence is finite.
-    pair = dict(zip(("student", "teacher"), logits(torch.float32), strict=True))
+    pair = sides(torch.float32)
     pair[side] = put(pair[side], -150.0 * hyper.get("temperature", 1.0), 0)
     results = evaluate(name, **pair, **hyper)
     assert all(result.isfinite().all() for result in results)
@@ -335,7 +339,7 @@ def test_no_position_gives_no_value_and_a_graph(name: str, hyper: dict[str, Any]
 def test_a_broken_logit_is_not_hidden_and_stays_in_its_row(
     name: str, hyper: dict[str, Any], side: str, column: int, bad: float
 ) -> None:
-    pair = dict(zip(("student", "teacher"), logits(), strict=True))
+    pair = sides()
     expected = evaluate(name, **pair, **hyper)
     pair[side] = pair[side].clone()
     pair[side][1, column] = bad

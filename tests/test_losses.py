@@ -176,7 +176,7 @@ def test_torch_func_gives_the_same_gradient_for_the_batch_and_for_each_sample(
 ) -> None:
     student, teacher = leaf(student), teacher.detach()
     (expected,) = torch.autograd.grad(call(name, student, teacher, **hyper).sum(), student)
-    function = torch.func.grad(lambda *logits: call(name, *logits, **hyper).sum())
+    function = torch.func.grad(lambda student, teacher: call(name, student, teacher, **hyper).sum())
     close(function(student.detach(), teacher), expected, 1e-12)
     if name == "decoupled_kl":
         labels = LABELS

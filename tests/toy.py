@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
-from kdlight import DistillationModule, FrozenTeacher, Projected
-from kdlight.objectives import CrossEntropy, ForwardKL, Objective, Weighted
+from kdlight import DistillationModule, FrozenTeacher, Plain, Projected
+from kdlight.objectives import CrossEntropy, ForwardKL, Loss, Objective, Weighted
 
 VOCABULARY = 11
 
@@ -27,6 +28,7 @@ class ToyLM(nn.Module):
             self.dropout = nn.Dropout(dropout)
             self.head = nn.Linear(dim, VOCABULARY)
         self.vocab_size = VOCABULARY
+        self.tensor_parallel_plan = {"layers.0": "colwise", "layers.1": "rowwise"}
 
     def forward(self, batch: dict[str, Tensor]) -> Projected:
         hidden = self.embed(batch["input_ids"])
@@ -35,22 +37,76 @@ class ToyLM(nn.Module):
         return Projected(hidden, self.head)
 
 
-class Ragged(Dataset):
-    """Sequences of very different lengths; every seventh has no position that counts."""
+def plain(dim: int = 6, *, seed: int = 0) -> Plain:
+    """A network that is one piece, from token ids to dense logits."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Embedding(VOCABULARY, dim), nn.Tanh(), nn.Linear(dim, VOCABULARY))
+    return Plain(net, key="input_ids")
 
-    def __init__(self, count: int = 32, *, seed: int = 0) -> None:
+
+def llama(dim: int = 8, *, heads: int = 2, seed: int = 0) -> nn.Module:
+    """A Hugging Face language model of two layers."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from kdlight import CausalLM
+
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=dim,
+        intermediate_size=2 * dim,
+        num_hidden_layers=2,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        eos_token_id=0,
+        bos_token_id=0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return CausalLM.wrap(LlamaForCausalLM(config))
+
+
+def one_head(dim: int = 8, *, seed: int = 0) -> nn.Module:
+    return llama(dim, heads=1, seed=seed)
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "toy": ToyLM,
+    "plain": plain,
+    "llama": llama,
+    "one_head": one_head,
+}
+
+
+class Ragged(Dataset):
+    """Sequences of very different lengths.
+
+    Those in ``silent``, by default every seventh, have no position that counts.
+    """
+
+    def __init__(
+        self,
+        count: int = 32,
+        *,
+        seed: int = 0,
+        silent: Collection[int] | None = None,
+        length: int | None = None,
+    ) -> None:
         generator = torch.Generator().manual_seed(seed)
         lengths = torch.randint(2, 17, (count,), generator=generator).tolist()
         self.sequences = [
-            torch.randint(VOCABULARY, (length,), generator=generator) for length in lengths
+            torch.randint(VOCABULARY, (length or own,), generator=generator) for own in lengths
         ]
+        self.silent = range(6, count, 7) if silent is None else silent
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         ids = self.sequences[index]
-        labels = torch.full_like(ids, -100) if index % 7 == 6 else ids.clone()
+        labels = torch.full_like(ids, -100) if index in self.silent else ids.clone()
         return {"input_ids": ids, "labels": labels}
 
 
@@ -65,25 +121,73 @@ def pad(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
+def pack(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Collate to one row; the first token of a sequence follows from nothing before it."""
+    labels = [row["labels"].clone() for row in rows]
+    for each in labels:
+        each[0] = -100
+    ids = torch.cat([row["input_ids"] for row in rows])
+    return {"input_ids": ids[None], "labels": torch.cat(labels)[None]}
+
+
 def loader(batch_size: int, *, count: int = 32, seed: int = 0) -> DataLoader:
     return DataLoader(Ragged(count, seed=seed), batch_size=batch_size, collate_fn=pad)
 
 
 class RaggedModule(LightningDataModule):
-    """Ragged data in a fixed order: the ranks of a step share out what one process would see."""
+    """Ragged data in a fixed order: the ranks of a step share out what one process would see.
 
-    def __init__(self, batch_size: int, *, count: int = 32) -> None:
+    Rank ``r`` of ``n`` sees every n-th sequence from the r-th on, none of them twice. With
+    ``short``, the last rank does without its last batches.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        *,
+        count: int = 32,
+        packed: bool = False,
+        short: int = 0,
+        held_out: int = 27,
+        **data: Any,
+    ) -> None:
         super().__init__()
-        self.batch_size, self.data = batch_size, Ragged(count)
+        self.batch_size, self.short = batch_size, short
+        self.data = Ragged(count, **data)
+        self.held_out = Ragged(held_out, seed=1)
+        self.collate = pack if packed else pad
 
     def train_dataloader(self) -> DataLoader:
+        mine = self._mine(self.data)
         trainer = self.trainer
         assert trainer is not None
-        # Lightning's own sampler shuffles all training data as soon as there are two ranks
-        sampler = DistributedSampler(
-            self.data, trainer.world_size, trainer.global_rank, shuffle=False
-        )
-        return DataLoader(self.data, self.batch_size, sampler=sampler, collate_fn=pad)
+        if trainer.global_rank == trainer.world_size - 1:
+            mine = mine[: len(mine) - self.short * self.batch_size]
+        return DataLoader(self.data, self.batch_size, sampler=mine, collate_fn=self.collate)
+
+    def val_dataloader(self) -> DataLoader:
+        mine = self._mine(self.held_out)
+        return DataLoader(self.held_out, 3, sampler=mine, collate_fn=self.collate)
+
+    def test_dataloader(self) -> DataLoader:
+        return self.val_dataloader()
+
+    def _mine(self, data: Ragged) -> range:
+        trainer = self.trainer
+        assert trainer is not None
+        ranks = trainer.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
+        return range(ranks["rank"], len(data), ranks["num_replicas"])
+
+
+class PerSequence(Objective):
+    """A divergence that counts sequences: the mean of each over its positions, summed."""
+
+    unit = "sequence"
+
+    def forward(self, step: Any) -> Loss:
+        values = (step.student.logits() - step.teacher.logits()).square().sum(-1) * step.mask
+        lengths = step.mask.sum(-1)
+        return Loss((values.sum(-1) / lengths.clamp(min=1)).sum(), (lengths > 0).sum())
 
 
 def mixture() -> Objective:
@@ -95,13 +199,16 @@ def module(
     *,
     lr: float = 0.1,
     dtype: str = "float32",
+    network: str = "toy",
+    shard: bool = False,
     **kwargs: object,
 ) -> DistillationModule:
     """A toy student with a toy teacher; SGD, whose steps show the size of a gradient."""
+    make, wide = NETWORKS[network], getattr(torch, dtype)
     return DistillationModule(
-        student=ToyLM(seed=1).to(getattr(torch, dtype)),
-        teacher=FrozenTeacher(ToyLM(dim=9, seed=2), dtype=dtype),
-        objective=mixture() if objective is None else objective,
+        student=make(seed=1).to(wide),
+        teacher=FrozenTeacher(make(12, seed=2), dtype=dtype, shard=shard),
+        objective=(mixture() if objective is None else objective).to(wide),
         optimizer=lambda groups: torch.optim.SGD(groups, lr=lr, momentum=0.9),
         **kwargs,  # type: ignore[arg-type]
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 
@@ -49,7 +52,9 @@ class ResumableLoader(DataLoader):
     """A data loader that is saved with the training loop and goes on where it stood.
 
     Lightning saves and loads ``state_dict`` with the checkpoint; without it a run that is resumed
-    within an epoch would see the first batches of the epoch again.
+    within an epoch would see the first batches of the epoch again. It takes the arguments of
+    `torch.utils.data.DataLoader`; the order must be a function of the epoch, as that of
+    `EpochSampler` and `torch.utils.data.DistributedSampler` is, or always the same.
     """
 
     _seen = 0
@@ -69,11 +74,13 @@ class ResumableLoader(DataLoader):
         # a generator starts with the first batch, by then the epoch of the sampler is known
         resume, self._resume = self._resume, None
         skip = resume["batches"] if resume and resume["epoch"] == self._epoch else 0
-        self._seen = 0
-        for batch in super().__iter__():
+        # what the skipped batches draw at random was drawn before the interruption
+        with isolate_rng() if skip else nullcontext():
+            batches = super().__iter__()
+            self._seen = sum(1 for _ in islice(batches, skip))
+        for batch in batches:
             self._seen += 1
-            if self._seen > skip:
-                yield batch
+            yield batch
 
     @property
     def _epoch(self) -> int:

@@ -13,29 +13,27 @@ from kdlight.losses.log_space import FORBIDDEN, log_probs, sum_terms, tempered_p
 
 
 class _AlphaBeta(Function):
-    """The sum for all exponents but alpha = 0 with beta != 0, the mirror image of (beta, 0)."""
+    """The divergence, with alpha either 0 or the smaller exponent, and beta 0 only if both are.
+
+    With s = alpha + beta and d = log p - log q its terms are, rearranged so that none divides by
+    what may vanish, ((p^s - q^s) / s - q^s (e^(alpha d) - 1) / alpha) / beta: where s or alpha is 0
+    the quotient by it is d.
+    """
 
     generate_vmap_rule = True  # per-sample gradients with torch.func
 
     @staticmethod
     def forward(log_p: Tensor, log_q: Tensor, alpha: float, beta: float) -> Tensor:
-        log_ratio = log_p - log_q
-        if alpha == beta == 0:
-            terms = log_ratio.square() / 2
-        elif beta == 0:
-            p = (alpha * log_p).exp_()
-            terms = (alpha * log_ratio).sub_(1.0).mul_(p)
-            terms = terms.nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
-            terms = terms.add_((alpha * log_q).exp_()).div_(alpha**2)
-        elif alpha + beta == 0:
-            scaled = alpha * log_ratio
-            terms = scaled.expm1().sub_(scaled).div_(alpha**2)
-        else:
-            terms = _mean_gap(log_p, log_q, alpha, beta)
-        if alpha <= 0 or beta <= 0:
+        witnesses = log_p[..., :1].exp(), log_q[..., :1].exp()
+        if beta == 0:
+            return sum_terms((log_p - log_q).square(), *witnesses) / 2
+        pull = _pull(log_p, log_q, alpha, beta).nan_to_num_(0.0, math.inf, -math.inf)
+        terms = _power_gap(log_p, log_q, alpha + beta).sub_(pull)
+        if alpha <= 0:
             # inf - inf on a token that one side alone forbids; no term is negative, so it is +inf.
-            terms = terms.masked_fill(log_ratio.isinf() & terms.isnan(), math.inf)
-        return sum_terms(terms, log_p[..., :1].exp(), log_q[..., :1].exp())
+            alone = (log_p - log_q).isinf()
+            terms = terms.masked_fill(alone & terms.isnan(), math.inf * beta)
+        return sum_terms(terms, *witnesses) / beta
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -45,49 +43,41 @@ class _AlphaBeta(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         log_p, log_q = ctx.saved_tensors
-        grad = grad.unsqueeze(-1)
+        alpha, beta, grad = ctx.alpha, ctx.beta, grad.unsqueeze(-1)
         grad_p = grad_q = None
+        pull = _pull(log_p, log_q, alpha, beta, FORBIDDEN).nan_to_num_(0.0, 0.0, 0.0)
         if ctx.needs_input_grad[0]:
-            grad_p = _slope(log_q, log_p, ctx.beta, ctx.alpha) * grad
+            slope, total = pull, alpha + beta
+            if total != 0:
+                gap = _power_gap(log_p, log_q, total)
+                slope = (total * gap).sub_(pull, alpha=alpha).div_(beta).nan_to_num_(0.0, 0.0, 0.0)
+            grad_p = slope * grad
         if ctx.needs_input_grad[1]:
-            grad_q = _slope(log_p, log_q, ctx.alpha, ctx.beta) * grad
+            grad_q = pull * -grad
         return grad_p, grad_q, None, None
 
 
-def _mean_gap(log_p: Tensor, log_q: Tensor, alpha: float, beta: float) -> Tensor:
-    """(w x + (1 - w) y - x^w y^(1 - w)) / (alpha beta) with x = p^s, y = q^s, w = alpha / s.
+def _power_gap(log_p: Tensor, log_q: Tensor, power: float) -> Tensor:
+    """(p^s - q^s) / s, or log p - log q at s = 0, in a tensor of its own."""
+    if power == 0:
+        return log_p - log_q
+    return ((power * log_p).exp_() - (power * log_q).exp_()).div_(power)
 
-    Measured from the larger of x and y, so it is 0 at a match and never overflows.
+
+def _pull(
+    log_p: Tensor, log_q: Tensor, alpha: float, beta: float, bound: float = math.inf
+) -> Tensor:
+    """q^s (e^(alpha d) - 1) / alpha, or q^s d at alpha = 0 with d beyond ``bound`` left out.
+
+    An overflow of e^(alpha d), the smaller exponent's, is one where q^s is 0: NaN, and means 0.
     """
-    total = alpha + beta
-    share = alpha / total
-    log_x, log_y = total * log_p, total * log_q
-    larger = torch.maximum(log_x, log_y).exp_()
-    gap = log_x.sub_(log_y)
-    # w where x is the smaller, 1 - w where y is
-    weight = gap.sign().mul_(0.5 - share).add_(0.5)
-    gap = gap.abs_().neg_()
-    mean = gap.expm1().mul_(weight).sub_(weight.mul_(gap).expm1_())
-    return mean.mul_(larger).div_(alpha * beta)
-
-
-def _slope(log_p: Tensor, log_q: Tensor, alpha: float, beta: float) -> Tensor:
-    """(q^(alpha + beta) - p^alpha q^beta) / alpha, and its limit q^beta log(q / p) at alpha = 0."""
-    log_ratio = log_q - log_p
-    if alpha == 0:
-        log_ratio = torch.threshold_(log_ratio, -FORBIDDEN, 0.0)
-        log_ratio = torch.threshold_(log_ratio.neg_(), -FORBIDDEN, 0.0).nan_to_num_(nan=0.0)
-        return log_ratio.neg_().mul_(_scale(log_q, beta).exp())
-    scaled = alpha * log_ratio
-    own, shared = _scale(log_q, alpha + beta), alpha * log_p + _scale(log_q, beta)
-    slope = scaled.neg().sign_().mul_(scaled.abs_().neg_().expm1_())
-    slope = slope.mul_(torch.maximum(own, shared).exp_()).div_(alpha)
-    return slope.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _scale(log_x: Tensor, power: float) -> Tensor:
-    """The log of x^power; x^0 is 1 for x = 0 too."""
-    return power * log_x if power else torch.zeros_like(log_x)
+    log_ratio = log_p - log_q
+    if alpha != 0:
+        growth = (alpha * log_ratio).expm1_()
+    else:
+        growth = torch.where(log_ratio.abs() > bound, 0.0, log_ratio)
+    scale = alpha if alpha != 0 else 1.0
+    return growth / scale if alpha + beta == 0 else ((alpha + beta) * log_q).exp_() * growth / scale
 
 
 def alpha_beta(
@@ -134,6 +124,6 @@ def alpha_beta(
             raise ValueError(f"{name} must be a finite number, got {value}")
     student, teacher = tempered_pair(student, teacher, temperature)
     log_q, log_p = log_probs(student), log_probs(teacher)
-    if alpha == 0:  # D(0, beta)(p || q) = D(beta, 0)(q || p)
+    if beta == 0 or 0 != alpha > beta:  # D(alpha, beta)(p || q) = D(beta, alpha)(q || p)
         return _AlphaBeta.apply(log_q, log_p, beta, alpha)
     return _AlphaBeta.apply(log_p, log_q, alpha, beta)

@@ -73,8 +73,8 @@ def _decouple(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     others = logits.scatter(-1, target, -math.inf)
     # With no others at all (V = 1) the lowest float keeps -inf - -inf out of what follows.
     lowest = torch.finfo(others.dtype).min
-    top = others.detach().amax(-1, keepdim=True).clamp(min=lowest)  # small numbers keep their digits
-    others = others.sub_(top)
+    top = others.detach().amax(-1, keepdim=True).clamp(min=lowest)
+    others = others.sub_(top)  # the total is then a small number, which has more digits to give
     total = others.logsumexp(-1, keepdim=True).clamp(min=lowest)
     odds = logits.gather(-1, target) - top - total
     return logsigmoid(torch.cat((odds, -odds), -1)), others - total

@@ -42,9 +42,14 @@ def taid(student: Tensor, teacher: Tensor, *, t: float | Tensor) -> Tensor:
     if not isinstance(t, Tensor):
         check_range("t", t, 0.0, 1.0)
     student, teacher = tempered_pair(student, teacher)
-    # The interpolation would make NaN of -inf - -inf and 0 * -inf; the lowest float does as well.
-    lowest = torch.finfo(teacher.dtype).min
-    near, far = student.detach().clamp(min=lowest), teacher.clamp(min=lowest)
-    target = torch.lerp(near, far, t.to(far) if isinstance(t, Tensor) else t)
+    target = _between(student.detach(), teacher, t)
     divergence = kl(log_probs(target), log_probs(student), p=probs(target))
     return divergence * (t != 0)  # the target at 0 is q up to the last bit: make it exact
+
+
+def _between(near: Tensor, far: Tensor, t: float | Tensor) -> Tensor:
+    """Logits at t on the way from near to far, (..., V), (..., V) -> (..., V)."""
+    # -inf - -inf and 0 * -inf would be NaN; the lowest float forbids a token as well.
+    lowest = torch.finfo(far.dtype).min
+    near, far = near.clamp(min=lowest), far.clamp(min=lowest)
+    return torch.lerp(near, far, t.to(far) if isinstance(t, Tensor) else t)

@@ -66,14 +66,17 @@ class DistillationMetrics(nn.Module):
             raise ValueError(f"temperature must be above 0, got {temperature}")
         self.temperature = float(temperature)
         # double, and NaN kept: a metric that drops what it cannot add up hides a broken run
-        means = {name: MeanMetric(nan_strategy="disable").set_dtype(torch.float64) for name in MEANS}
+        means = {
+            name: MeanMetric(nan_strategy="disable").set_dtype(torch.float64) for name in MEANS
+        }
         errors = {name: ExpectedCalibrationError() for name in ("ece", "teacher_ece")}
         self.metrics = nn.ModuleDict({**means, **errors})
 
     def update(self, step: Step, loss: Loss | None = None) -> None:
         """Add the positions of ``step`` that count, and the objective's value on them if given."""
         if loss is not None:
-            self._update("loss", loss.mean().detach(), loss.count)
+            # once for each unit: without a NaN strategy, MeanMetric forgets the weights it is given
+            self._update("loss", loss.mean().detach().expand(int(loss.count)))
         for rows in step.kept().split(ROWS):
             self._update_rows(step, rows)
 

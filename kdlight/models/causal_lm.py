@@ -125,11 +125,25 @@ class CausalLM(nn.Module):
             self.train(was_training)
 
     def save_pretrained(
-        self, folder: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None
+        self,
+        folder: str | Path,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        state_dict: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Write a folder that ``AutoModelForCausalLM.from_pretrained`` reads without kdlight."""
+        """Write a folder that ``AutoModelForCausalLM.from_pretrained`` reads without kdlight.
+
+        Args:
+            folder: where to; it is made.
+            tokenizer: to be saved beside it.
+            state_dict: weights to save in place of this module's own, under the same names: those
+                of a module that is sharded, gathered.
+        """
+        weights = None
+        if state_dict is not None:
+            weights = {name.removeprefix("model."): value for name, value in state_dict.items()}
         with quiet_progress():
-            self.model.save_pretrained(folder)
+            self.model.save_pretrained(folder, state_dict=weights)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
 

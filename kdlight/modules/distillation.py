@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from math import frexp, isfinite
-from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
@@ -19,18 +16,26 @@ from kdlight.data.targets import IGNORE, batch_labels
 from kdlight.logits import Logits
 from kdlight.metrics import DistillationMetrics
 from kdlight.models import StudentRecipe
-from kdlight.modules.accounting import Ledger, StepResult, multiply_gradients
-from kdlight.modules.checks import check_fit
-from kdlight.modules.ranks import data_parallel_size, data_parallel_sum
+from kdlight.modules.accounting import Ledger, StepResult, multiply_gradients, settings
+from kdlight.modules.checks import (
+    check_evaluation_batches,
+    check_finite,
+    check_fit,
+    check_gradients,
+    check_training_batches,
+)
+from kdlight.modules.ranks import (
+    average_gradients,
+    copy_from_first_rank,
+    data_parallel_size,
+    data_parallel_sum,
+)
+from kdlight.modules.stamp import check_checkpoint, stamp
 from kdlight.objectives import Loss, Objective, Step
-from kdlight.sharding import shard
+from kdlight.sharding import clip_norm, shard
 from kdlight.teachers import FrozenTeacher, Teacher
 
 LIVE_ARGUMENTS = ["student", "teacher", "objective", "optimizer", "lr_scheduler"]
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss of an optimizer step is not a finite number."""
 
 
 class DistillationModule(LightningModule):
@@ -78,7 +83,7 @@ class DistillationModule(LightningModule):
         self,
         student: nn.Module | StudentRecipe,
         objective: Objective,
-        teacher: nn.Module | Teacher | None = None,
+        teacher: nn.Module | FrozenTeacher | Teacher | None = None,
         optimizer: Callable[[Iterable], Optimizer] = lambda p: AdamW(p, lr=5e-4),
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         normalization: Literal["global", "local"] = "global",
@@ -90,8 +95,9 @@ class DistillationModule(LightningModule):
         # a config file gives plain data for live objects, which reloads; live objects do not
         from_config = _given_hyperparameters.get() is not None
         self.save_hyperparameters(ignore=[] if from_config else LIVE_ARGUMENTS)
-        plain = teacher is not None and not isinstance(teacher, Teacher)
-        self.teacher: Teacher | None = FrozenTeacher(teacher) if plain else teacher
+        if teacher is not None and not isinstance(teacher, Teacher):
+            teacher = FrozenTeacher(teacher)
+        self.teacher: Teacher | None = teacher
         if isinstance(student, StudentRecipe):
             student = student.build(getattr(self.teacher, "model", None))
         self.student = student
@@ -104,7 +110,6 @@ class DistillationModule(LightningModule):
         self.metrics = DistillationMetrics(temperature=temperature)
         self.last_step: StepResult | None = None
         self._ledger = Ledger()
-        self._scale: float | None = None
         self._clock = 0.0
 
     # ---- from a batch to a step: what a subclass overrides
@@ -139,62 +144,86 @@ class DistillationModule(LightningModule):
 
     # ---- training
 
+    def on_train_start(self) -> None:
+        """Begin with the same objective on all ranks; DDP sees to it, FSDP2 does not."""
+        self._clock = time.perf_counter()
+        if self.device_mesh is not None:
+            copy_from_first_rank(self.trainer, self.objective.parameters())
+
+    def on_train_epoch_start(self) -> None:
+        """See that all ranks have as many batches, before one waits for another."""
+        check_training_batches(self.trainer)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of one micro-batch, as a sum scaled by a constant power of two."""
-        loss: Loss = self.objective(self.step(batch))
-        self._ledger.add(loss)
+        step = self.step(batch)
+        loss: Loss = self.objective(step)
+        self._ledger.add(loss, step)
         if self.normalization == "local":
             return loss.mean()
-        return loss.total * self._sum_scale(loss)
+        return loss.total * self._ledger.scale(loss.count, self._sum_over_ranks)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Close the accounts of the step and divide its gradients, once."""
-        self.last_step = self._ledger.close(lambda sums: data_parallel_sum(self.trainer, sums))
-        if not isfinite(self.last_step.loss):
-            self._stop_on_non_finite(self.last_step.loss)
-        if self.normalization == "global" and self.last_step.count > 0:
-            assert self._scale is not None
+        self.last_step = self._ledger.close(self._sum_over_ranks)
+        check_finite(self.trainer, self.last_step.loss)
+        if self.device_mesh is not None:
+            check_gradients(self.student)
+            average_gradients(self.trainer, self.objective.parameters())
+        if self.normalization == "global":
             # Lightning divided by the number of micro-batches, the strategy by that of ranks
             averaged = self.trainer.accumulate_grad_batches * data_parallel_size(self.trainer)
-            multiply_gradients(self.parameters(), averaged / self._scale / self.last_step.count)
+            factor = self._ledger.factor(self.last_step.count, averaged=averaged)
+            multiply_gradients(self.parameters(), factor)
+        # here, with the values that the step was made with, before a schedule moves them
+        self.log_dict({f"train/{name}": value for name, value in settings(self.objective).items()})
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as Lightning does, but under FSDP2 the norm of all gradients, sharded or not."""
+        if (
+            self.device_mesh is not None
+            and gradient_clip_val
+            and gradient_clip_algorithm != "value"
+        ):
+            clip_norm(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log what the optimizer step amounted to, once per step."""
         if self.last_step is None:  # still accumulating gradients
             return
         result, self.last_step = self.last_step, None
-        now = time.perf_counter()
+        now, unit = time.perf_counter(), self.objective.unit
         self.log("train/loss", result.loss, prog_bar=True)
-        for name, value in result.parts.items():
-            self.log(f"train/{name}", value)
-        if self._clock:
-            rate = result.count / (now - self._clock)
-            self.log(f"train/{self.objective.unit}s_per_second", rate, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in result.parts.items()})
+        self.log("train/ignored_share", result.ignored)
+        self.log(f"train/{unit}s_seen", float(self._ledger.seen))
+        self.log(f"train/{unit}s_per_second", result.count / (now - self._clock), prog_bar=True)
         self._clock = now
 
     def on_validation_end(self) -> None:
         """Time spent on validation is not time spent on training."""
         self._clock = time.perf_counter()
 
-    def _sum_scale(self, loss: Loss) -> float:
-        # A sum over thousands of tokens would overflow float16 gradients, so the backward pass sees
-        # about their mean. Any constant would do, as it is divided out again; a power of two, so
-        # that it changes no bit; agreed on by all ranks, so that their gradients add up.
-        if self._scale is None:
-            count = data_parallel_sum(self.trainer, loss.count.double()).item()
-            self._scale = 2.0 ** (1 - frexp(max(count, 1.0))[1])
-        return self._scale
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save how much the run has seen, and what the run is."""
+        checkpoint["accounting"] = self._ledger.state_dict()
+        checkpoint["kdlight"] = stamp(self)
 
-    def _stop_on_non_finite(self, loss: float) -> None:
-        step = self.trainer.global_step
-        path = Path(self.trainer.default_root_dir) / f"non_finite_step={step}.ckpt"
-        self.trainer.save_checkpoint(path)
-        raise NonFiniteLossError(
-            f"the loss of optimizer step {step} is {loss}; the state before this step is saved in"
-            f" {path}. Look at: the learning rate and gradient clipping, half precision (try"
-            " bf16-mixed or 32), columns at -inf on one side only (an infinite divergence), and"
-            " the batch itself"
-        )
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See that the checkpoint is one of such a run, and count on from there."""
+        check_checkpoint(checkpoint, self)
+        if "accounting" in checkpoint:
+            self._ledger.load_state_dict(checkpoint["accounting"])
+
+    def _sum_over_ranks(self, values: Tensor) -> Tensor:
+        return data_parallel_sum(self.trainer, values)
 
     # ---- evaluation
 
@@ -205,6 +234,14 @@ class DistillationModule(LightningModule):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Update the metrics."""
         self._evaluate(batch)
+
+    def on_validation_start(self) -> None:
+        """Ranks that gather weights together need as many batches."""
+        check_evaluation_batches(self.trainer)
+
+    def on_test_start(self) -> None:
+        """Ranks that gather weights together need as many batches."""
+        check_evaluation_batches(self.trainer)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics as ``val/...``."""
@@ -232,9 +269,11 @@ class DistillationModule(LightningModule):
             self.teacher.prepare(self.trainer.strategy.root_device)
 
     def configure_model(self) -> None:
-        """Shard the student under FSDP2 (`ModelParallelStrategy`), once."""
+        """Under FSDP2, shard the student, and the teacher if it asks for it; once."""
         if self.device_mesh is not None:
-            shard(self.student, self.device_mesh["data_parallel"])
+            shard(self.student, self.device_mesh)
+            if isinstance(self.teacher, FrozenTeacher):
+                self.teacher.distribute(self.device_mesh)
 
     def teardown(self, stage: str) -> None:
         """Give the teacher's memory back."""

@@ -1,7 +1,10 @@
-"""Which ranks see different data, and sums over them."""
+"""Which ranks see different data, and what they agree on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -25,3 +28,32 @@ def data_parallel_sum(trainer: Trainer, values: Tensor) -> Tensor:
     values = values.to(trainer.strategy.root_device).clone()
     dist.all_reduce(values, group=group)
     return values
+
+
+def average_gradients(trainer: Trainer, parameters: Iterable[Tensor]) -> None:
+    """Average the gradients of parameters that no strategy looks after, as it would have done.
+
+    FSDP2 reduces the gradients of what it shards, which is the student. The few parameters that an
+    objective has are whole on every rank. A rank without a gradient takes part with zeros.
+    """
+    size = data_parallel_size(trainer)
+    for parameter in parameters:
+        if parameter.requires_grad and size > 1:
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = data_parallel_sum(trainer, gradient) / size
+
+
+@torch.no_grad()
+def copy_from_first_rank(trainer: Trainer, tensors: Iterable[Tensor]) -> None:
+    """Give all ranks the values of rank 0, as DDP does by itself."""
+    for tensor in tensors:
+        if trainer.world_size > 1:
+            dist.broadcast(tensor.data, src=0)
+
+
+def on_each_rank(trainer: Trainer, value: float) -> list[float]:
+    """The ``value`` of every rank, on every rank."""
+    if trainer.world_size == 1:
+        return [value]
+    mine = torch.tensor(value, dtype=torch.float64, device=trainer.strategy.root_device)
+    return trainer.strategy.all_gather(mine).tolist()

@@ -1,27 +1,26 @@
 """Each loss beside the three lines one would write without a library: forward and backward.
 
-``python tests/benchmarks/bench_losses.py [--threads 2] [--rounds 7] [--only NAME ...] [--size NxV ...]``
+``python tests/benchmarks/bench_losses.py [--threads 2] [--rounds 7] [--only NAME ...]``
 
-Times are medians of interleaved runs, so that a busy machine slows both columns alike. Peak memory is
-the resident set of a fresh process that runs one function once, less that of a process that only
-makes its inputs.
+Times are medians of interleaved runs, and "ours/it" is the median of the rounds' ratios, so that a
+busy machine slows both sides alike. Peak memory is the resident set of a fresh process that runs
+one function once, less that of a process that only makes its inputs. Peer libraries are measured
+where they can be imported, each with the reduction it has.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch  # noqa: E402
-from peers import PEERS, missing  # noqa: E402
+from peers import PEERS, Loss, missing  # noqa: E402
 from plain import PLAIN  # noqa: E402
 from torch import Tensor  # noqa: E402
 
@@ -29,7 +28,7 @@ from kdlight import losses  # noqa: E402
 
 SIZES = ((4096, 1000), (512, 32000))
 
-OURS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+OURS: dict[str, Loss] = {
     "forward_kl": lambda s, t, y: losses.forward_kl(s, t),
     "reverse_kl": lambda s, t, y: losses.reverse_kl(s, t),
     "symmetric_kl": lambda s, t, y: losses.symmetric_kl(s, t),
@@ -44,7 +43,7 @@ OURS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "taid": lambda s, t, y: losses.taid(s, t, t=0.4),
     "cross_entropy": lambda s, t, y: losses.cross_entropy(s, y),
 }
-CODE = {"ours": OURS, "plain": PLAIN, **PEERS}
+CODE: dict[str, dict[str, Loss]] = {"ours": OURS, "plain": PLAIN, **PEERS}
 
 
 def inputs(rows: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +53,7 @@ def inputs(rows: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
     return student, teacher, torch.randint(vocabulary, (rows,), generator=generator)
 
 
-def step(function: Callable[..., Tensor], student: Tensor, teacher: Tensor, labels: Tensor) -> float:
+def step(function: Loss, student: Tensor, teacher: Tensor, labels: Tensor) -> float:
     """Seconds of one forward and backward pass."""
     student.grad = None
     start = time.perf_counter()
@@ -62,18 +61,24 @@ def step(function: Callable[..., Tensor], student: Tensor, teacher: Tensor, labe
     return time.perf_counter() - start
 
 
-def medians(functions: list[Callable[..., Tensor]], size: tuple[int, int], rounds: int) -> list[float]:
-    """The median seconds of each function, run in turns after a round that warms up."""
+def rounds_of(functions: list[Loss], size: tuple[int, ...], rounds: int) -> list[list[float]]:
+    """The seconds of each function in each round, run in turns after a round that warms up."""
     arguments = inputs(*size)
-    times = [[step(f, *arguments) for f in functions] for _ in range(rounds + 1)]
-    return [statistics.median(column) for column in zip(*times[1:], strict=True)]
+    return [[step(f, *arguments) for f in functions] for _ in range(rounds + 1)][1:]
 
 
-def peak_mib(code: str, name: str, size: tuple[int, int], threads: int) -> float:
+def high_water_mib() -> float:
+    """This process's own peak; ru_maxrss would count the parent that it was forked from."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
+
+
+def peak_mib(code: str, name: str, size: tuple[int, ...], threads: int) -> float:
     """The peak resident memory of a fresh process, in MiB."""
     command = [sys.executable, __file__, "--threads", str(threads), "--peak", code, name]
     command += ["--size", "x".join(map(str, size))]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return float(output.split()[-1])  # peers talk as they are imported
 
 
 def parse() -> argparse.Namespace:
@@ -96,7 +101,7 @@ def main() -> None:
         arguments = inputs(*sizes[0])
         if code != "nothing":
             step(CODE[code][name], *arguments)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(high_water_mib())
         return
     for size in sizes:
         print(f"\nN={size[0]} V={size[1]} float32, {options.threads} threads")
@@ -104,12 +109,15 @@ def main() -> None:
         floor = 0.0 if options.no_memory else peak_mib("nothing", "", size, options.threads)
         for name in options.only:
             codes = [code for code, table in CODE.items() if name in table]
-            times = medians([CODE[code][name] for code in codes], size, options.rounds)
-            for code, seconds in zip(codes, times, strict=True):
-                peak = 0.0 if options.no_memory else peak_mib(code, name, size, options.threads)
-                memory = "-" if options.no_memory else f"{peak - floor:.0f}"
-                ratio = times[0] / seconds
-                print(f"{name:<16} {code:<10} {1e3 * seconds:8.1f} {ratio:8.2f} {memory:>7}", flush=True)
+            times = rounds_of([CODE[code][name] for code in codes], size, options.rounds)
+            for index, code in enumerate(codes):
+                seconds = statistics.median(row[index] for row in times)
+                ratio = statistics.median(row[0] / row[index] for row in times)
+                memory = "-"
+                if not options.no_memory:
+                    memory = f"{peak_mib(code, name, size, options.threads) - floor:.0f}"
+                line = f"{name:<16} {code:<10} {1e3 * seconds:8.1f} {ratio:8.2f} {memory:>7}"
+                print(line, flush=True)
     for peer, reason in missing.items():
         print(f"{peer}: not measured ({reason})")
 

@@ -1,4 +1,4 @@
-"""The losses in plain PyTorch, as one writes them without a library: no care for -inf or underflow."""
+"""The losses in plain PyTorch, as one writes them at hand: no care for -inf or underflow."""
 
 from __future__ import annotations
 

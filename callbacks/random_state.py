@@ -1,0 +1,49 @@
+"""The global random numbers of one process, as plain data that any checkpoint can hold."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def random_state(device: torch.device | None = None) -> dict[str, Any]:
+    """The state of torch, of ``device``, of numpy and of Python.
+
+    Nothing but tensors, numbers, strings and tuples, so that ``torch.load(weights_only=True)``
+    reads it.
+
+    Example:
+        >>> state = random_state()
+        >>> first = torch.rand(2), random.random()
+        >>> set_random_state(state)
+        >>> torch.equal(torch.rand(2), first[0]), random.random() == first[1]
+        (True, True)
+    """
+    numpy: Any = np.random.get_state(legacy=False)
+    state = {
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": {
+            "key": torch.from_numpy(numpy["state"]["key"].astype(np.int64)),
+            "position": int(numpy["state"]["pos"]),
+            "has_gauss": int(numpy["has_gauss"]),
+            "gauss": float(numpy["gauss"]),
+        },
+    }
+    if device is not None and device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Any], device: torch.device | None = None) -> None:
+    """Go on from ``state``."""
+    torch.set_rng_state(state["torch"])
+    random.setstate(state["python"])
+    numpy = state["numpy"]
+    key = numpy["key"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", key, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
+    if device is not None and device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,0 +1,133 @@
+"""A student to be used without kdlight: from a module in memory, or from any checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+from torch import Tensor
+
+from kdlight.checkpoints import check_format, check_weights, read_checkpoint, shapes
+from kdlight.model_card import write_model_card
+from kdlight.models import StudentRecipe, load_tokenizer
+from kdlight.modules import DistillationModule
+
+
+def export_student(
+    student: Any,
+    directory: str | Path,
+    *,
+    tokenizer: Any = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+    run: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Save a student with ``save_pretrained``, its tokenizer and a model card beside it.
+
+    Args:
+        student: such as a `kdlight.CausalLM`.
+        directory: where to.
+        tokenizer: of the student; None saves none.
+        state_dict: full weights, where those of the student are sharded.
+        run: what is known of the run, for the card.
+        overwrite: save even where the directory holds a model already.
+
+    Raises:
+        ValueError: the student cannot be saved so.
+        FileExistsError: the directory holds a model, and overwrite is False.
+    """
+    check_exportable(student)
+    check_directory(directory, overwrite=overwrite)
+    weights = {} if state_dict is None else {"state_dict": state_dict}
+    student.save_pretrained(directory, tokenizer=tokenizer, **weights)
+    write_model_card(directory, run or {})
+
+
+def export_checkpoint(
+    ckpt_path: str, output: str, tokenizer: str | None = None, overwrite: bool = False
+) -> None:
+    """Export the student of a checkpoint that a run of the command line has written.
+
+    Args:
+        ckpt_path: a checkpoint of any kind: a file, or a folder of shards.
+        output: the directory to save the student in.
+        tokenizer: where the tokenizer is, spelled like the source of a model; by default that of
+            the run's data, else that of its models.
+        overwrite: save even where the directory holds a model already.
+
+    Raises:
+        ValueError: the checkpoint is not whole, of a later format, or does not say how to build its
+            student; a tokenizer that cannot be loaded.
+        FileExistsError: the directory holds a model, and overwrite is False.
+    """
+    check_directory(output, overwrite=overwrite)
+    checkpoint = read_checkpoint(ckpt_path)
+    check_format(checkpoint)
+    module = build_module(checkpoint.get("hyper_parameters", {}))
+    check_exportable(module.student)
+    check_weights(shapes(checkpoint["state_dict"]), shapes(module.state_dict()))
+    module.load_state_dict(checkpoint["state_dict"])
+    made = checkpoint.get("kdlight", {})
+    run = {
+        "steps": checkpoint["global_step"],
+        "version": made.get("version"),
+        **made.get("run", {}),
+    }
+    source = tokenizer or run.get("tokenizer") or _source(checkpoint["hyper_parameters"])
+    found = None if source is None else load_tokenizer(source)
+    export_student(module.student, output, tokenizer=found, run=run, overwrite=overwrite)
+    without = "" if found is not None else ", without a tokenizer: none is known, name one"
+    print(f"Student saved: {output}{without}")
+
+
+def build_module(hyper_parameters: Mapping[str, Any]) -> DistillationModule:
+    """The module that a checkpoint's hyper-parameters describe, with weights of its own.
+
+    The teacher is loaded only where the student is cut from it.
+
+    Raises:
+        ValueError: they hold no classes, because the module was made in Python.
+    """
+    from lightning.pytorch.cli import instantiate_module
+
+    if "_class_path" not in hyper_parameters:
+        raise ValueError(
+            "the checkpoint does not say how to build its student, because its module was made in"
+            " Python and not from a config; make the module again, load the weights, and call"
+            " kdlight.export.export_student(module.student, directory)"
+        )
+    config = {name: value for name, value in hyper_parameters.items() if name != "_instantiator"}
+    recipe = locate(config["student"].get("class_path", ""))
+    from_teacher = isinstance(recipe, type) and issubclass(recipe, StudentRecipe)
+    if config["_class_path"].startswith("kdlight.") and not from_teacher:
+        config["teacher"] = None
+    return instantiate_module(DistillationModule, config)
+
+
+def check_exportable(student: Any) -> None:
+    """Raise a ValueError for a student that has no ``save_pretrained``."""
+    if not hasattr(student, "save_pretrained"):
+        raise ValueError(
+            f"an export calls student.save_pretrained(directory), which {type(student).__name__}"
+            " does not have; use a kdlight.CausalLM, or take the student's weights from the"
+            " checkpoint"
+        )
+
+
+def check_directory(directory: str | Path, *, overwrite: bool) -> None:
+    """Raise a FileExistsError for a directory that holds a model, unless it may be replaced."""
+    if (Path(directory) / "config.json").exists() and not overwrite:
+        raise FileExistsError(
+            f"directory={str(directory)!r} already holds a model; name another directory, or"
+            " set overwrite=True to replace it"
+        )
+
+
+def _source(hyper_parameters: Mapping[str, Any]) -> str | None:
+    for name in ("student", "teacher"):
+        source = ((hyper_parameters.get(name) or {}).get("init_args") or {}).get("source")
+        if source:
+            return source
+    return None
