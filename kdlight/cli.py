@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, set_parsing_settings
+from jsonargparse import ActionConfigFile, set_parsing_settings  # pyright: ignore[reportPrivateImportUsage]
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 # imported so that classes can be named without their path: `--model.objective ForwardKL`

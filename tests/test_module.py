@@ -215,7 +215,7 @@ def test_any_pair_of_callables(tmp_path: Path) -> None:
 
     module = Unlabelled(
         student=nn.Linear(4, 3),
-        teacher=FrozenTeacher(lambda x: x[:, :3].square()),
+        teacher=FrozenTeacher(lambda x: x[:, :3].square()),  # type: ignore[arg-type]
         objective=ForwardKL(),
     )
     data = torch.utils.data.DataLoader(torch.randn(16, 4), batch_size=4)  # type: ignore[arg-type]

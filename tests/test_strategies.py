@@ -15,7 +15,7 @@ import torch
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, SingleDeviceStrategy
-from lightning.pytorch.utilities.model_summary import ModelSummary
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, DistributedSampler
 

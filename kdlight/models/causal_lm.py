@@ -142,6 +142,9 @@ class CausalLM(nn.Module):
         weights = None
         if state_dict is not None:
             weights = {name.removeprefix("model."): value for name, value in state_dict.items()}
+            first: dict[int, str] = {}  # what is tied is saved once
+            for name, parameter in self.model.named_parameters(remove_duplicate=False):
+                weights[name] = weights[first.setdefault(id(parameter), name)]
         with quiet_progress():
             self.model.save_pretrained(folder, state_dict=weights)
         if tokenizer is not None:

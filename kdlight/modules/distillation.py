@@ -1,12 +1,10 @@
-"""The LightningModule: batch to step, step to loss, one denominator per optimizer step."""
+"""The LightningModule: from a batch to a step, from a step to a loss or to metrics."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from lightning.pytorch import LightningModule
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -16,29 +14,17 @@ from kdlight.data.targets import IGNORE, batch_labels
 from kdlight.logits import Logits
 from kdlight.metrics import DistillationMetrics
 from kdlight.models import StudentRecipe
-from kdlight.modules.accounting import Ledger, StepResult, multiply_gradients, settings
-from kdlight.modules.checks import (
-    check_evaluation_batches,
-    check_finite,
-    check_fit,
-    check_gradients,
-    check_training_batches,
-)
-from kdlight.modules.ranks import (
-    average_gradients,
-    copy_from_first_rank,
-    data_parallel_size,
-    data_parallel_sum,
-)
+from kdlight.modules.accounted import AccountedModule
+from kdlight.modules.checks import check_evaluation_batches, check_fit
 from kdlight.modules.stamp import check_checkpoint, stamp
-from kdlight.objectives import Loss, Objective, Step
-from kdlight.sharding import clip_norm, shard
+from kdlight.objectives import Objective, Step
+from kdlight.sharding import shard
 from kdlight.teachers import FrozenTeacher, Teacher
 
 LIVE_ARGUMENTS = ["student", "teacher", "objective", "optimizer", "lr_scheduler"]
 
 
-class DistillationModule(LightningModule):
+class DistillationModule(AccountedModule):
     """Trains a student on a teacher's logits.
 
     A student and a teacher are callables from a batch to a logits source (or to a plain tensor of
@@ -89,9 +75,7 @@ class DistillationModule(LightningModule):
         normalization: Literal["global", "local"] = "global",
         temperature: float | None = None,
     ) -> None:
-        super().__init__()
-        if normalization not in ("global", "local"):
-            raise ValueError(f"normalization must be 'global' or 'local', got {normalization!r}")
+        super().__init__(objective, normalization)
         # a config file gives plain data for live objects, which reloads; live objects do not
         from_config = _given_hyperparameters.get() is not None
         self.save_hyperparameters(ignore=[] if from_config else LIVE_ARGUMENTS)
@@ -101,16 +85,11 @@ class DistillationModule(LightningModule):
         if isinstance(student, StudentRecipe):
             student = student.build(getattr(self.teacher, "model", None))
         self.student = student
-        self.objective = objective
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        self.normalization = normalization
         if temperature is None:
             temperature = float(getattr(objective, "temperature", 1.0))
         self.metrics = DistillationMetrics(temperature=temperature)
-        self.last_step: StepResult | None = None
-        self._ledger = Ledger()
-        self._clock = 0.0
 
     # ---- from a batch to a step: what a subclass overrides
 
@@ -141,89 +120,6 @@ class DistillationModule(LightningModule):
         labels = self.labels(batch)
         mask = None if labels is None else labels != IGNORE
         return Step(student, teacher, labels, mask)
-
-    # ---- training
-
-    def on_train_start(self) -> None:
-        """Begin with the same objective on all ranks; DDP sees to it, FSDP2 does not."""
-        self._clock = time.perf_counter()
-        if self.device_mesh is not None:
-            copy_from_first_rank(self.trainer, self.objective.parameters())
-
-    def on_train_epoch_start(self) -> None:
-        """See that all ranks have as many batches, before one waits for another."""
-        check_training_batches(self.trainer)
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss of one micro-batch, as a sum scaled by a constant power of two."""
-        step = self.step(batch)
-        loss: Loss = self.objective(step)
-        self._ledger.add(loss, step)
-        if self.normalization == "local":
-            return loss.mean()
-        return loss.total * self._ledger.scale(loss.count, self._sum_over_ranks)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Close the accounts of the step and divide its gradients, once."""
-        self.last_step = self._ledger.close(self._sum_over_ranks)
-        check_finite(self.trainer, self.last_step.loss)
-        if self.device_mesh is not None:
-            check_gradients(self.student)
-            average_gradients(self.trainer, self.objective.parameters())
-        if self.normalization == "global":
-            # Lightning divided by the number of micro-batches, the strategy by that of ranks
-            averaged = self.trainer.accumulate_grad_batches * data_parallel_size(self.trainer)
-            factor = self._ledger.factor(self.last_step.count, averaged=averaged)
-            multiply_gradients(self.parameters(), factor)
-        # here, with the values that the step was made with, before a schedule moves them
-        self.log_dict({f"train/{name}": value for name, value in settings(self.objective).items()})
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip as Lightning does, but under FSDP2 the norm of all gradients, sharded or not."""
-        if (
-            self.device_mesh is not None
-            and gradient_clip_val
-            and gradient_clip_algorithm != "value"
-        ):
-            clip_norm(self.parameters(), gradient_clip_val)
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log what the optimizer step amounted to, once per step."""
-        if self.last_step is None:  # still accumulating gradients
-            return
-        result, self.last_step = self.last_step, None
-        now, unit = time.perf_counter(), self.objective.unit
-        self.log("train/loss", result.loss, prog_bar=True)
-        self.log_dict({f"train/{name}": value for name, value in result.parts.items()})
-        self.log("train/ignored_share", result.ignored)
-        self.log(f"train/{unit}s_seen", float(self._ledger.seen))
-        self.log(f"train/{unit}s_per_second", result.count / (now - self._clock), prog_bar=True)
-        self._clock = now
-
-    def on_validation_end(self) -> None:
-        """Time spent on validation is not time spent on training."""
-        self._clock = time.perf_counter()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save how much the run has seen, and what the run is."""
-        checkpoint["accounting"] = self._ledger.state_dict()
-        checkpoint["kdlight"] = stamp(self)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See that the checkpoint is one of such a run, and count on from there."""
-        check_checkpoint(checkpoint, self)
-        if "accounting" in checkpoint:
-            self._ledger.load_state_dict(checkpoint["accounting"])
-
-    def _sum_over_ranks(self, values: Tensor) -> Tensor:
-        return data_parallel_sum(self.trainer, values)
 
     # ---- evaluation
 
@@ -274,6 +170,16 @@ class DistillationModule(LightningModule):
             shard(self.student, self.device_mesh)
             if isinstance(self.teacher, FrozenTeacher):
                 self.teacher.distribute(self.device_mesh)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save what the run is, too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["kdlight"] = stamp(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See that the checkpoint is one of such a run."""
+        check_checkpoint(checkpoint, self)
+        super().on_load_checkpoint(checkpoint)
 
     def teardown(self, stage: str) -> None:
         """Give the teacher's memory back."""

@@ -1,0 +1,127 @@
+"""The accounts of training: what every optimizer step amounts to, and one denominator for it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from kdlight.modules.accounting import Ledger, StepResult, multiply_gradients, settings
+from kdlight.modules.checks import check_finite, check_gradients, check_training_batches
+from kdlight.modules.ranks import (
+    average_gradients,
+    copy_from_first_rank,
+    data_parallel_size,
+    data_parallel_sum,
+)
+from kdlight.objectives import Loss, Objective, Step
+from kdlight.sharding import clip_norm
+
+
+class AccountedModule(LightningModule):
+    """Trains on an objective, and divides the gradients of an optimizer step once.
+
+    Attributes:
+        last_step: what the optimizer step amounted to, from its end until the end of its last
+            batch, which is when callbacks act on it; None while gradients are accumulated.
+    """
+
+    student: nn.Module
+
+    def __init__(
+        self, objective: Objective, normalization: Literal["global", "local"] = "global"
+    ) -> None:
+        super().__init__()
+        if normalization not in ("global", "local"):
+            raise ValueError(f"normalization must be 'global' or 'local', got {normalization!r}")
+        self.objective = objective
+        self.normalization = normalization
+        self.last_step: StepResult | None = None
+        self._ledger = Ledger()
+        self._clock = 0.0
+
+    def step(self, batch: Any) -> Step:
+        """What ``batch`` offers the objective."""
+        raise NotImplementedError(f"{type(self).__name__} does not define step(batch)")
+
+    def on_train_start(self) -> None:
+        """Begin with the same objective on all ranks; DDP sees to it, FSDP2 does not."""
+        self._clock = time.perf_counter()
+        if self.device_mesh is not None:
+            copy_from_first_rank(self.trainer, self.objective.parameters())
+
+    def on_train_epoch_start(self) -> None:
+        """See that all ranks have as many batches, before one waits for another."""
+        check_training_batches(self.trainer)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of one micro-batch, as a sum scaled by a constant power of two."""
+        step = self.step(batch)
+        loss: Loss = self.objective(step)
+        self._ledger.add(loss, step)
+        if self.normalization == "local":
+            return loss.mean()
+        return loss.total * self._ledger.scale(loss.count, self._sum_over_ranks)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Close the accounts of the step and divide its gradients, once."""
+        self.last_step = self._ledger.close(self._sum_over_ranks)
+        check_finite(self.trainer, self.last_step.loss)
+        if self.device_mesh is not None:
+            check_gradients(self.student)
+            average_gradients(self.trainer, self.objective.parameters())
+        if self.normalization == "global":
+            # Lightning divided by the number of micro-batches, the strategy by that of ranks
+            averaged = self.trainer.accumulate_grad_batches * data_parallel_size(self.trainer)
+            factor = self._ledger.factor(self.last_step.count, averaged=averaged)
+            multiply_gradients(self.parameters(), factor)
+        # here, with the values that the step was made with, before a schedule moves them
+        self.log_dict({f"train/{name}": value for name, value in settings(self.objective).items()})
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as Lightning does, but under FSDP2 the norm of all gradients, sharded or not."""
+        if (
+            self.device_mesh is not None
+            and gradient_clip_val
+            and gradient_clip_algorithm != "value"
+        ):
+            clip_norm(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log what the optimizer step amounted to, once per step."""
+        if self.last_step is None:  # still accumulating gradients
+            return
+        result, self.last_step = self.last_step, None
+        now, unit = time.perf_counter(), self.objective.unit
+        self.log("train/loss", result.loss, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in result.parts.items()})
+        self.log("train/ignored_share", result.ignored)
+        self.log(f"train/{unit}s_seen", float(self._ledger.seen))
+        self.log(f"train/{unit}s_per_second", result.count / (now - self._clock), prog_bar=True)
+        self._clock = now
+
+    def on_validation_end(self) -> None:
+        """Time spent on validation is not time spent on training."""
+        self._clock = time.perf_counter()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save how much the run has seen."""
+        checkpoint["accounting"] = self._ledger.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Count on from there."""
+        if "accounting" in checkpoint:
+            self._ledger.load_state_dict(checkpoint["accounting"])
+
+    def _sum_over_ranks(self, values: Tensor) -> Tensor:
+        return data_parallel_sum(self.trainer, values)
