@@ -23,6 +23,7 @@ class ExportStudent(Callback):
     Args:
         directory: where to save; None for ``student`` in the log directory of the run.
         overwrite: save even where the directory holds a model already.
+        adapter_only: save the adapters of a LoRA student alone, instead of merged.
 
     Raises:
         ValueError: the student cannot be saved so.
@@ -30,13 +31,16 @@ class ExportStudent(Callback):
             training starts.
     """
 
-    def __init__(self, directory: str | None = None, overwrite: bool = False) -> None:
+    def __init__(
+        self, directory: str | None = None, overwrite: bool = False, adapter_only: bool = False
+    ) -> None:
         self.directory = directory
         self.overwrite = overwrite
+        self.adapter_only = adapter_only
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out before the work whether its result can be saved."""
-        check_exportable(getattr(pl_module, "student", None))
+        check_exportable(getattr(pl_module, "student", None), adapter_only=self.adapter_only)
         if stage == "fit":
             check_directory(self._directory(trainer), overwrite=self.overwrite)
 
@@ -53,6 +57,7 @@ class ExportStudent(Callback):
             state_dict=weights,
             run=run,
             overwrite=True,  # asked before the fit
+            adapter_only=self.adapter_only,
         )
         print(f"Student saved: {directory}")
 

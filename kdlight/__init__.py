@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kdlight import losses, schedules
     from kdlight.logits import Dense, Projected
-    from kdlight.models import CausalLM, CutCausalLM, Plain, cut_layers
+    from kdlight.models import CausalLM, CutCausalLM, LoRACausalLM, Plain, cut_layers
     from kdlight.modules import DistillationModule
     from kdlight.objectives import OBJECTIVES, Loss, Objective, Step, TokenObjective, Weighted
     from kdlight.teachers import FrozenTeacher
@@ -26,6 +26,7 @@ __all__ = [
     "Dense",
     "DistillationModule",
     "FrozenTeacher",
+    "LoRACausalLM",
     "Loss",
     "Objective",
     "Plain",
@@ -51,6 +52,7 @@ _HOME = {
     "FrozenTeacher": "teachers",
     "CausalLM": "models",
     "CutCausalLM": "models",
+    "LoRACausalLM": "models",
     "Plain": "models",
     "cut_layers": "models",
     "DistillationModule": "modules",

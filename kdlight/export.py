@@ -12,6 +12,7 @@ from torch import Tensor
 from kdlight.checkpoints import check_format, check_weights, read_checkpoint, shapes
 from kdlight.model_card import write_model_card
 from kdlight.models import StudentRecipe, load_tokenizer
+from kdlight.models.lora import AdaptedCausalLM
 from kdlight.modules import DistillationModule
 
 
@@ -23,6 +24,7 @@ def export_student(
     state_dict: Mapping[str, Tensor] | None = None,
     run: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    adapter_only: bool = False,
 ) -> None:
     """Save a student with ``save_pretrained``, its tokenizer and a model card beside it.
 
@@ -33,20 +35,28 @@ def export_student(
         state_dict: full weights, where those of the student are sharded.
         run: what is known of the run, for the card.
         overwrite: save even where the directory holds a model already.
+        adapter_only: of a `kdlight.LoRACausalLM`, save the adapters alone instead of a model that
+            they are merged into.
 
     Raises:
         ValueError: the student cannot be saved so.
         FileExistsError: the directory holds a model, and overwrite is False.
     """
-    check_exportable(student)
+    check_exportable(student, adapter_only=adapter_only)
     check_directory(directory, overwrite=overwrite)
-    weights = {} if state_dict is None else {"state_dict": state_dict}
-    student.save_pretrained(directory, tokenizer=tokenizer, **weights)
+    how: dict[str, Any] = {} if state_dict is None else {"state_dict": state_dict}
+    if adapter_only:
+        how["adapter_only"] = True
+    student.save_pretrained(directory, tokenizer=tokenizer, **how)
     write_model_card(directory, run or {})
 
 
 def export_checkpoint(
-    ckpt_path: str, output: str, tokenizer: str | None = None, overwrite: bool = False
+    ckpt_path: str,
+    output: str,
+    tokenizer: str | None = None,
+    overwrite: bool = False,
+    adapter_only: bool = False,
 ) -> None:
     """Export the student of a checkpoint that a run of the command line has written.
 
@@ -56,6 +66,7 @@ def export_checkpoint(
         tokenizer: where the tokenizer is, spelled like the source of a model; by default that of
             the run's data, else that of its models.
         overwrite: save even where the directory holds a model already.
+        adapter_only: save the adapters of a LoRA student alone, instead of merged.
 
     Raises:
         ValueError: the checkpoint is not whole, of a later format, or does not say how to build its
@@ -66,7 +77,7 @@ def export_checkpoint(
     checkpoint = read_checkpoint(ckpt_path)
     check_format(checkpoint)
     module = build_module(checkpoint.get("hyper_parameters", {}))
-    check_exportable(module.student)
+    check_exportable(module.student, adapter_only=adapter_only)
     check_weights(shapes(checkpoint["state_dict"]), shapes(module.state_dict()))
     module.load_state_dict(checkpoint["state_dict"])
     made = checkpoint.get("kdlight", {})
@@ -77,7 +88,14 @@ def export_checkpoint(
     }
     source = tokenizer or run.get("tokenizer") or _source(checkpoint["hyper_parameters"])
     found = None if source is None else load_tokenizer(source)
-    export_student(module.student, output, tokenizer=found, run=run, overwrite=overwrite)
+    export_student(
+        module.student,
+        output,
+        tokenizer=found,
+        run=run,
+        overwrite=overwrite,
+        adapter_only=adapter_only,
+    )
     without = "" if found is not None else ", without a tokenizer: none is known, name one"
     print(f"Student saved: {output}{without}")
 
@@ -106,19 +124,25 @@ def build_module(hyper_parameters: Mapping[str, Any]) -> DistillationModule:
     return instantiate_module(DistillationModule, config)
 
 
-def check_exportable(student: Any) -> None:
-    """Raise a ValueError for a student that has no ``save_pretrained``."""
+def check_exportable(student: Any, *, adapter_only: bool = False) -> None:
+    """Raise a ValueError for a student without ``save_pretrained``, or without adapters to save."""
     if not hasattr(student, "save_pretrained"):
         raise ValueError(
             f"an export calls student.save_pretrained(directory), which {type(student).__name__}"
             " does not have; use a kdlight.CausalLM, or take the student's weights from the"
             " checkpoint"
         )
+    if adapter_only and not isinstance(student, AdaptedCausalLM):
+        raise ValueError(
+            f"adapter_only=True, but {type(student).__name__} has no adapters; use a"
+            " kdlight.LoRACausalLM, or adapter_only=False"
+        )
 
 
 def check_directory(directory: str | Path, *, overwrite: bool) -> None:
     """Raise a FileExistsError for a directory that holds a model, unless it may be replaced."""
-    if (Path(directory) / "config.json").exists() and not overwrite:
+    holds = any((Path(directory) / f"{kind}config.json").exists() for kind in ("", "adapter_"))
+    if holds and not overwrite:
         raise FileExistsError(
             f"directory={str(directory)!r} already holds a model; name another directory, or"
             " set overwrite=True to replace it"

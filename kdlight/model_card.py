@@ -8,6 +8,21 @@ from pathlib import Path
 from typing import Any
 
 HUB_ID = re.compile(r"source='([\w.-]+/[\w.-]+)'")
+_MODEL = """\
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained({name!r})
+tokenizer = AutoTokenizer.from_pretrained({name!r})
+```"""
+_ADAPTER = """\
+These are adapters alone. They go on the model that the student began from:
+
+```python
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(base, {name!r})
+```"""
 
 
 def write_model_card(directory: str | Path, run: Mapping[str, Any]) -> None:
@@ -20,17 +35,18 @@ def write_model_card(directory: str | Path, run: Mapping[str, Any]) -> None:
     from huggingface_hub import ModelCard, ModelCardData
 
     source = HUB_ID.search(run.get("teacher") or "")
+    adapter = (Path(directory) / "adapter_config.json").exists()
     data = ModelCardData(
-        library_name="transformers",
+        library_name="peft" if adapter else "transformers",
         pipeline_tag="text-generation",
         tags=["knowledge-distillation", "kdlight"],
         base_model=source.group(1) if source else None,
     )
-    text = f"---\n{data.to_yaml()}\n---\n\n{_body(Path(directory).name, run)}"
+    text = f"---\n{data.to_yaml()}\n---\n\n{_body(Path(directory).name, run, adapter=adapter)}"
     ModelCard(text).save(Path(directory) / "README.md")
 
 
-def _body(name: str, run: Mapping[str, Any]) -> str:
+def _body(name: str, run: Mapping[str, Any], *, adapter: bool) -> str:
     lines = [f"# {name}", "", "A student of knowledge distillation, made with kdlight.", ""]
     lines += ["| | |", "| --- | --- |"]
     for what in ("student", "teacher", "objective", "data", "steps", "version"):
@@ -46,9 +62,7 @@ def _body(name: str, run: Mapping[str, Any]) -> str:
             "| --- | --- |",
         ]
         lines += [f"| {name} | {value:.6g} |" for name, value in metrics.items()]
-    lines += ["", "```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
-    lines += [f"model = AutoModelForCausalLM.from_pretrained({name!r})"]
-    lines += [f"tokenizer = AutoTokenizer.from_pretrained({name!r})", "```", ""]
+    lines += ["", *(_ADAPTER if adapter else _MODEL).format(name=name).splitlines(), ""]
     return "\n".join(lines)
 
 

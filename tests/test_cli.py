@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from kdlight.cli import main
-from kdlight.cli_errors import explain
+from kdlight.cli.errors import explain
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DIGITS = str(CONFIGS / "digits.yaml")

@@ -34,7 +34,6 @@ ORDER = (
     ("export",),
     ("callbacks",),
     ("configs",),
-    ("cli_checkpoint", "cli_errors", "cli_export"),
     ("cli",),
     ("__main__",),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kdlight.models.causal_lm import CausalLM
 from kdlight.models.cut import choose_layers, cut_layers
+from kdlight.models.lora import LoRACausalLM
 from kdlight.models.plain import Plain
 from kdlight.models.pretrained import load_model, load_tokenizer
 from kdlight.models.recipe import CutCausalLM, StudentRecipe
@@ -16,6 +17,7 @@ from kdlight.models.source import Source, resolve_source
 __all__ = [
     "CausalLM",
     "CutCausalLM",
+    "LoRACausalLM",
     "Plain",
     "Source",
     "StudentRecipe",

@@ -67,13 +67,21 @@ class CutCausalLM(StudentRecipe):
             TypeError: there is no ``source``, and the teacher is not a causal language model.
             ValueError: ``layers`` does not fit.
         """
-        if self.source is not None:
-            model: Any = load_model(self.source, gguf_file=self.gguf_file, dtype=self.dtype)
-        else:
-            model = teacher.model if isinstance(teacher, CausalLM) else teacher
-        if not hasattr(model, "get_output_embeddings"):
-            raise TypeError(
-                f"{self!r} is cut from a Hugging Face causal language model, and the teacher is"
-                f" {type(teacher).__name__}; name the model to cut by `source`"
-            )
-        return CausalLM.wrap(cut_layers(model, self.layers, dtype=self.dtype))
+        return CausalLM.wrap(cut_layers(find_base(self, teacher), self.layers, dtype=self.dtype))
+
+
+def find_base(recipe: Any, teacher: Any) -> Any:
+    """The Hugging Face model that a recipe begins from: that of its ``source``, or the teacher's.
+
+    Raises:
+        TypeError: there is no ``source``, and the teacher is not a causal language model.
+    """
+    if recipe.source is not None:
+        return load_model(recipe.source, gguf_file=recipe.gguf_file, dtype=recipe.dtype)
+    model = teacher.model if isinstance(teacher, CausalLM) else teacher
+    if not hasattr(model, "get_output_embeddings"):
+        raise TypeError(
+            f"{recipe!r} begins from a Hugging Face causal language model, and the teacher is"
+            f" {type(teacher).__name__}; name the model to begin from by `source`"
+        )
+    return model

@@ -11,9 +11,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 # imported so that classes can be named without their path: `--model.objective ForwardKL`
 from kdlight import callbacks, models, objectives  # noqa: F401
-from kdlight.cli_checkpoint import HELP, OnConflict, check_takes, settle
-from kdlight.cli_errors import explain
-from kdlight.cli_export import export
+from kdlight.cli.conflicts import HELP, OnConflict, check_takes, settle
+from kdlight.cli.errors import explain
+from kdlight.cli.export import export
 from kdlight.data import DigitsDataModule, TextDataModule  # noqa: F401
 from kdlight.modules import DistillationModule
 
@@ -86,7 +86,3 @@ def main(args: list[str] | None = None) -> None:
         save_config_kwargs={"overwrite": True},
         args=args,
     )
-
-
-if __name__ == "__main__":
-    main()
