@@ -42,7 +42,9 @@ class ExportStudent(Callback):
         """Find out before the work whether its result can be saved."""
         check_exportable(getattr(pl_module, "student", None), adapter_only=self.adapter_only)
         if stage == "fit":
-            check_directory(self._directory(trainer), overwrite=self.overwrite)
+            check_directory(
+                self._directory(trainer), overwrite=self.overwrite, adapter_only=self.adapter_only
+            )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the student."""

@@ -97,7 +97,8 @@ class Report(Callback):
         }
         directory.mkdir(parents=True, exist_ok=True)
         table = render(columns, self.after.unit)
-        (directory / "report.md").write_text(table + "\n", encoding="utf-8")
+        escaped = table.replace("||", r"\|\|")  # a bar within a cell would end it
+        (directory / "report.md").write_text(escaped + "\n", encoding="utf-8")
         draw_run(self.history, directory / "report.png")
         print(
             f"\n{table}\n\nTable and picture: {directory / 'report.md'}, {directory / 'report.png'}"

@@ -43,7 +43,7 @@ def export_student(
         FileExistsError: the directory holds a model, and overwrite is False.
     """
     check_exportable(student, adapter_only=adapter_only)
-    check_directory(directory, overwrite=overwrite)
+    check_directory(directory, overwrite=overwrite, adapter_only=adapter_only)
     how: dict[str, Any] = {} if state_dict is None else {"state_dict": state_dict}
     if adapter_only:
         how["adapter_only"] = True
@@ -73,7 +73,7 @@ def export_checkpoint(
             student; a tokenizer that cannot be loaded.
         FileExistsError: the directory holds a model, and overwrite is False.
     """
-    check_directory(output, overwrite=overwrite)
+    check_directory(output, overwrite=overwrite, adapter_only=adapter_only)
     checkpoint = read_checkpoint(ckpt_path)
     check_format(checkpoint)
     module = build_module(checkpoint.get("hyper_parameters", {}))
@@ -139,10 +139,20 @@ def check_exportable(student: Any, *, adapter_only: bool = False) -> None:
         )
 
 
-def check_directory(directory: str | Path, *, overwrite: bool) -> None:
-    """Raise a FileExistsError for a directory that holds a model, unless it may be replaced."""
-    holds = any((Path(directory) / f"{kind}config.json").exists() for kind in ("", "adapter_"))
-    if holds and not overwrite:
+def check_directory(directory: str | Path, *, overwrite: bool, adapter_only: bool = False) -> None:
+    """Raise a FileExistsError for a directory that holds a model, unless it may be replaced.
+
+    A model is not replaced by adapters, nor they by it: beside each other they would be read as
+    one model.
+    """
+    held = [kind for kind in ("", "adapter_") if (Path(directory) / f"{kind}config.json").exists()]
+    other = "" if adapter_only else "adapter_"
+    if other in held:
+        raise FileExistsError(
+            f"directory={str(directory)!r} already holds {'adapters' if other else 'a model'},"
+            f" beside which {'adapters' if adapter_only else 'a model'} cannot stand; name another"
+        )
+    if held and not overwrite:
         raise FileExistsError(
             f"directory={str(directory)!r} already holds a model; name another directory, or"
             " set overwrite=True to replace it"
