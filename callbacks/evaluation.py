@@ -27,11 +27,13 @@ class Evaluation(NamedTuple):
             ``per_second``, positions a second on this rank.
         teacher: the same of the teacher.
         unit: what a position is, a ``token`` of a sequence or a ``sample``.
+        temperature: of the divergences.
     """
 
     student: dict[str, float]
     teacher: dict[str, float]
     unit: str
+    temperature: float
 
 
 def evaluate(trainer: Trainer, module: DistillationModule) -> Evaluation:
@@ -64,6 +66,7 @@ def evaluate(trainer: Trainer, module: DistillationModule) -> Evaluation:
         teacher={name.removeprefix("teacher_"): v for name, v in of_teacher.items()}
         | _cost(network, positions, seconds["teacher"]),
         unit=unit,
+        temperature=module.metrics.temperature,
     )
 
 

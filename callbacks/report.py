@@ -96,7 +96,7 @@ class Report(Callback):
             "teacher": self.after.teacher,
         }
         directory.mkdir(parents=True, exist_ok=True)
-        table = render(columns, self.after.unit)
+        table = render(columns, self.after.unit, temperature=self.after.temperature)
         escaped = table.replace("||", r"\|\|")  # a bar within a cell would end it
         (directory / "report.md").write_text(escaped + "\n", encoding="utf-8")
         draw_run(self.history, directory / "report.png")
@@ -117,7 +117,9 @@ class Report(Callback):
         self.before, self.history = state_dict["before"], state_dict["history"]
 
 
-def render(columns: dict[str, dict[str, float]], unit: str = "token") -> str:
+def render(
+    columns: dict[str, dict[str, float]], unit: str = "token", *, temperature: float = 1.0
+) -> str:
     """A Markdown table of figures, one column a network; rows that no network has are left out.
 
     Example:
@@ -126,7 +128,8 @@ def render(columns: dict[str, dict[str, float]], unit: str = "token") -> str:
         | :--------- | ------: | ------: |
         | perplexity |   12.00 |    9.50 |
     """
-    cells = [["held out", *columns]]
+    heading = "held out" if temperature == 1 else f"held out (KL at temperature {temperature:g})"
+    cells = [[heading, *columns]]
     for key, (title, form) in ROWS.items():
         if any(key in figures for figures in columns.values()):
             shown = [form.format(f[key]) if key in f else "" for f in columns.values()]

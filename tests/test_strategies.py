@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 import kdlight.configs
 from kdlight import FrozenTeacher
-from kdlight.modules.checks import check_gradients, check_strategy
+from kdlight.modules.checks import check_strategy
+from kdlight.modules.guards import check_gradients
 from kdlight.objectives import ForwardKL
 from tests import toy
 from tests.split_fit import Options, Result, fit, fit_on_ranks

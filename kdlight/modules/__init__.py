@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kdlight.modules.accounting import StepResult
-from kdlight.modules.checks import NonFiniteLossError
 from kdlight.modules.distillation import DistillationModule
 from kdlight.modules.fsdp2 import FSDP2Strategy
+from kdlight.modules.guards import NonFiniteLossError
 
 __all__ = ["DistillationModule", "FSDP2Strategy", "NonFiniteLossError", "StepResult"]

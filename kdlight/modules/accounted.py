@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdlight.modules.accounting import Ledger, StepResult, multiply_gradients, settings
-from kdlight.modules.checks import check_finite, check_gradients, check_training_batches
+from kdlight.modules.batches import check_training_batches
+from kdlight.modules.guards import check_finite, check_gradients
 from kdlight.modules.ranks import (
     average_gradients,
     copy_from_first_rank,

@@ -15,7 +15,8 @@ from kdlight.logits import Logits
 from kdlight.metrics import DistillationMetrics
 from kdlight.models import StudentRecipe
 from kdlight.modules.accounted import AccountedModule
-from kdlight.modules.checks import check_evaluation_batches, check_fit
+from kdlight.modules.batches import check_evaluation_batches
+from kdlight.modules.checks import check_fit
 from kdlight.modules.stamp import check_checkpoint, stamp
 from kdlight.objectives import Objective, Step
 from kdlight.sharding import shard
