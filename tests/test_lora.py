@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from kdlight import CausalLM, DistillationModule, LoRACausalLM, Plain, Projected
-from kdlight.callbacks import ExportStudent
+from kdlight.callbacks import ExactResume, ExportStudent
 from kdlight.cli import main
+from kdlight.data.loaders import ResumableLoader
 from kdlight.export import export_student
 from tests import toy
+from tests.runs import saving
 from tests.test_export import checkpoint, command, tiny  # noqa: F401, the fixture
 
 Weights = dict[str, Tensor]
@@ -40,14 +42,14 @@ def trained(folder: Path, *, steps: int = 4, start: Path | None = None, **option
         accelerator="cpu",
         max_steps=steps,
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing="callbacks" in options,
         enable_progress_bar=False,
         enable_model_summary=False,
         **options,
     )
     before = copy.deepcopy(weights(module))
-    trainer.fit(module, toy.loader(8), ckpt_path=start)
-    trainer.save_checkpoint(folder / f"{steps}.ckpt")
+    loader = ResumableLoader(toy.Ragged(), batch_size=8, collate_fn=toy.pad)
+    trainer.fit(module, loader, ckpt_path=start)
     return module, before, teacher
 
 
@@ -132,12 +134,15 @@ def test_a_source_takes_the_place_of_the_teacher(tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
-    whole, _, _ = trained(tmp_path, steps=4)
-    trained(tmp_path, steps=2)
-    saved = torch.load(tmp_path / "2.ckpt", weights_only=True)["state_dict"]
+    whole, _, _ = trained(tmp_path, steps=8, callbacks=[saving(tmp_path), ExactResume()])
+    saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)["state_dict"]
     assert {name.split(".")[0] for name in saved} == {"student"}
     assert len(saved) > len([name for name in saved if "lora_" in name]) > 0
-    resumed, _, _ = trained(tmp_path, steps=4, start=tmp_path / "2.ckpt")
+    assert differing({f"student.{k}": v for k, v in weights(whole).items()}, saved)
+    again = [saving(tmp_path / "again"), ExactResume()]
+    start = tmp_path / "epoch=0.ckpt"
+    resumed, _, _ = trained(tmp_path, steps=8, start=start, callbacks=again)
+    assert resumed.trainer.global_step == 8
     assert differing(weights(whole), weights(resumed)) == set()
 
 
@@ -229,7 +234,7 @@ def test_a_number_outside_its_range(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["lm_head", "embed_tokens"])
-@pytest.mark.filterwarnings("ignore:Model with `tie_word_embeddings=True`:UserWarning")
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 def test_the_head_and_the_embeddings_are_not_adapted(name: str) -> None:
     with pytest.raises(ValueError, match="target_modules includes the .* embeddings"):
         LoRACausalLM(target_modules=[name]).build(toy.llama())

@@ -420,7 +420,7 @@ def test_the_learned_temperature_agrees_with_a_published_one(path: Path) -> None
     objective = LearnableTemperature(square_hidden=False).double()
     torch.nn.init.constant_(objective.g, chosen["global_temperature"])
     loss = objective(Step(student, teacher, mask=mask)).mean()
-    temperature = 1 + 20 * objective.g.sigmoid()
+    temperature = 1 + 20 * objective.g.sigmoid().squeeze()
     entropy = torch.special.entr((teacher[mask] / temperature).softmax(-1)).sum(-1).mean()
     entropy = entropy * temperature**2
 
@@ -428,7 +428,7 @@ def test_the_learned_temperature_agrees_with_a_published_one(path: Path) -> None
     (of_student,) = torch.autograd.grad(loss, student, retain_graph=True)
     torch.testing.assert_close(of_student, tensors["expected_grad"], rtol=1e-6, atol=1e-10)
     slope = -torch.autograd.grad(loss, objective.g, retain_graph=True)[0]  # strength is 1
-    slope = slope + torch.autograd.grad(entropy, objective.g)[0]
+    slope = (slope + torch.autograd.grad(entropy, objective.g)[0]).squeeze()
     torch.testing.assert_close(
         their_factor * slope, tensors["expected_grad_global_temperature"], rtol=1e-6, atol=0
     )

@@ -96,6 +96,7 @@ class DigitsDataModule(LightningDataModule):
         assert self.validation_images is not None
         return eval_loader(
             self.validation_images,
+            trainer=self.trainer,
             batch_size=self.eval_batch_size,
             num_workers=self.num_workers,
         )

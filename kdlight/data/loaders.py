@@ -8,8 +8,11 @@ from itertools import islice
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from kdlight.data.even import Even
 
 
 class EpochSampler(Sampler[int]):
@@ -101,10 +104,13 @@ def train_loader(
     )
 
 
-def eval_loader(dataset: Dataset, *, batch_size: int, num_workers: int = 0) -> DataLoader:
-    """Batches in order."""
+def eval_loader(
+    dataset: Dataset, *, trainer: Trainer | None, batch_size: int, num_workers: int = 0
+) -> DataLoader:
+    """Batches in order; the ranks of ``trainer`` get as many each, and no sample counts twice."""
+    ranks = (trainer and trainer.distributed_sampler_kwargs) or {}
     return DataLoader(
-        dataset,
+        Even(dataset, ranks=ranks.get("num_replicas", 1)),
         batch_size=batch_size,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,

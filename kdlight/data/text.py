@@ -177,6 +177,7 @@ class TextDataModule(LightningDataModule):
         """Validation blocks, in order."""
         return eval_loader(
             self.validation_blocks,
+            trainer=self.trainer,
             batch_size=self.eval_batch_size,
             num_workers=self.num_workers,
         )

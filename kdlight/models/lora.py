@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,7 +92,7 @@ class LoRACausalLM(StudentRecipe):
             TypeError: there is no ``source``, and the teacher is not a causal language model.
             ValueError: ``layers`` or ``target_modules`` do not fit.
         """
-        from peft import LoraConfig, TaskType
+        from peft import LoraConfig, TaskType, get_peft_model
 
         base = find_base(self, teacher)
         if self.layers is not None:
@@ -107,7 +106,7 @@ class LoRACausalLM(StudentRecipe):
             lora_dropout=self.dropout,
             target_modules=self.target_modules,
         )
-        student = AdaptedCausalLM.wrap(_adapt(base, config))
+        student = AdaptedCausalLM.wrap(get_peft_model(base, config))
         assert isinstance(student, AdaptedCausalLM)
         return student
 
@@ -161,24 +160,19 @@ class AdaptedCausalLM(CausalLM):
 
     def _merge(self, state_dict: Mapping[str, Tensor] | None) -> nn.Module:
         """A model with the adapters in its weights; this one, which may be sharded, is left."""
+        from peft import get_peft_model
+
         base, config = self.model.get_base_model(), copy.deepcopy(self.model.peft_config["default"])
         with torch.random.fork_rng(devices=[]):  # the random first weights are overwritten below
             whole = type(base)(copy.deepcopy(base.config)).to(base.dtype)
             whole.generation_config = copy.deepcopy(base.generation_config)
-            adapted = _adapt(whole, config)
+            adapted = get_peft_model(whole, config)
         weights = self._weights(state_dict)
         missing, unexpected = adapted.load_state_dict(weights, strict=False)
         # what is tied may have been gathered under one of its names
-        assert not unexpected and set(missing) <= _shared(adapted), (missing, unexpected)
+        assert not unexpected, unexpected
+        assert set(missing) <= _shared(adapted), missing
         return adapted.merge_and_unload()
-
-
-def _adapt(model: nn.Module, config: Any) -> Any:
-    from peft import get_peft_model
-
-    with warnings.catch_warnings():  # peft asks a newer transformers in an older way
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-        return get_peft_model(model, config)
 
 
 def _shared(model: nn.Module) -> set[str]:

@@ -84,7 +84,7 @@ class LearnableTemperature(TokenObjective):
         self.needs_labels = objective.needs_labels
         self.low, self.span, self.strength = float(low), float(span), float(strength)
         self.square_hidden = bool(square_hidden)
-        self.g = nn.Parameter(torch.tensor(float(start)))
+        self.g = nn.Parameter(torch.tensor([float(start)]))  # FSDP1 takes no number, only vectors
 
     @property
     def temperature(self) -> float:
