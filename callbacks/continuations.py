@@ -7,15 +7,19 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from kdlight.callbacks.evaluation import eval_mode
 
+SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 PROMPTS = ("The assignment statement", "An exception is raised when")
 
 
 class Continuations(Callback):
     """Continues prompts greedily before and after training and prints the texts side by side.
+
+    One rank does it, so it stays silent where a strategy divides the student among the ranks.
 
     Args:
         prompts: texts to continue.
@@ -41,15 +45,24 @@ class Continuations(Callback):
                     f"Continuations needs a {name} that generates text, and"
                     f" {type(model).__name__} does not; leave the callback out"
                 )
+        if not hasattr(trainer.datamodule, "tokenizer"):  # type: ignore[attr-defined]
+            raise ValueError(
+                "Continuations takes the tokenizer from the datamodule, which has none; use a"
+                " kdlight.data.TextDataModule or one with a `tokenizer`, or leave the callback out"
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the untrained student speak."""
-        if self.before is None and trainer.is_global_zero:
+        if isinstance(trainer.strategy, SHARDING):
+            rank_zero_warn(
+                "Continuations stays silent: one rank alone cannot run a sharded student"
+            )
+        elif self.before is None and trainer.is_global_zero:
             self.before = self._continue(trainer, pl_module, pl_module.student)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the trained student and the teacher speak, and print."""
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not isinstance(trainer.strategy, SHARDING):
             after = self._continue(trainer, pl_module, pl_module.student)
             teacher = self._continue(trainer, pl_module, pl_module.teacher.model)  # type: ignore[union-attr]
             self._print(self.before or [], after, teacher)
@@ -69,7 +82,8 @@ class Continuations(Callback):
         for i, prompt in enumerate(self.prompts):
             print(f"\n> {prompt} ...")
             for name, texts in (("before", before), ("after", after), ("teacher", teacher)):
-                print(fill(texts[i], 96, initial_indent=f"  {name:8}", subsequent_indent=" " * 10))
+                text = texts[i].strip() or "(nothing to be seen)"
+                print(fill(text, 96, initial_indent=f"  {name:8}", subsequent_indent=" " * 10))
 
     def state_dict(self) -> dict[str, Any]:
         """What the untrained student said."""
