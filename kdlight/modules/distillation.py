@@ -126,19 +126,15 @@ class DistillationModule(AccountedModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Update the metrics."""
-        self._evaluate(batch)
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Update the metrics."""
-        self._evaluate(batch)
+        step = self.step(batch)
+        self.metrics.update(step, self.objective(step))
 
     def on_validation_start(self) -> None:
         """Ranks that gather weights together need as many batches."""
         check_evaluation_batches(self.trainer)
 
-    def on_test_start(self) -> None:
-        """Ranks that gather weights together need as many batches."""
-        check_evaluation_batches(self.trainer)
+    test_step = validation_step
+    on_test_start = on_validation_start
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics as ``val/...``."""
@@ -147,10 +143,6 @@ class DistillationModule(AccountedModule):
     def on_test_epoch_end(self) -> None:
         """Log the metrics as ``test/...``."""
         self._log_metrics("test")
-
-    def _evaluate(self, batch: Any) -> None:
-        step = self.step(batch)
-        self.metrics.update(step, self.objective(step))
 
     def _log_metrics(self, stage: str) -> None:
         values = self.metrics.compute()
