@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -21,24 +20,11 @@ from tests import resume_fit, toy
 from tests.test_cli import DIGITS, QUICK
 
 
-def trainer(folder: Path, **options: Any) -> Trainer:
-    return Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a short run."""
     folder = tmp_path_factory.mktemp("saved")
-    run = trainer(folder, limit_train_batches=1)
+    run = toy.trainer(folder, limit_train_batches=1)
     run.fit(toy.module(ForwardKL()), toy.loader(8))
     run.save_checkpoint(folder / "whole.ckpt")
     return folder / "whole.ckpt"
@@ -113,7 +99,9 @@ class FullDisk(TorchCheckpointIO):
 
 
 def test_a_checkpoint_is_replaced_by_a_whole_one_or_not_at_all(tmp_path: Path) -> None:
-    run = trainer(tmp_path, limit_train_batches=1, plugins=[FullDisk()], callbacks=[ExactResume()])
+    run = toy.trainer(
+        tmp_path, limit_train_batches=1, plugins=[FullDisk()], callbacks=[ExactResume()]
+    )
     data = resume_fit.NoisyData(4)
     run.fit(toy.module(ForwardKL()), data)
     path = tmp_path / "last.ckpt"
@@ -133,7 +121,7 @@ def test_a_checkpoint_of_other_parts_names_them(saved: Path, tmp_path: Path) -> 
     module.teacher.model.head = torch.nn.Linear(12, 12)  # type: ignore[union-attr]
     module.student.vocab_size = module.teacher.model.vocab_size = 12  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="another student, objective or vocabulary") as error:
-        trainer(tmp_path).fit(module, toy.loader(8), ckpt_path=str(saved))
+        toy.trainer(tmp_path).fit(module, toy.loader(8), ckpt_path=str(saved))
     message = str(error.value)
     assert "only in this run: objective." in message
     assert "student.head.weight (11, 6) in the checkpoint, (12, 6) here" in message
@@ -142,7 +130,7 @@ def test_a_checkpoint_of_other_parts_names_them(saved: Path, tmp_path: Path) -> 
 
 def test_another_objective_without_weights_is_said_aloud(saved: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="was trained with ForwardKL, and this run has Weighted"):
-        trainer(tmp_path).fit(toy.module(), toy.loader(8), ckpt_path=str(saved))
+        toy.trainer(tmp_path).fit(toy.module(), toy.loader(8), ckpt_path=str(saved))
 
 
 def test_a_later_format_is_refused(saved: Path, tmp_path: Path) -> None:
@@ -151,7 +139,7 @@ def test_a_later_format_is_refused(saved: Path, tmp_path: Path) -> None:
     checkpoint["kdlight"].update(format=2, version="9.0")
     torch.save(checkpoint, tmp_path / "later.ckpt")
     with pytest.raises(ValueError, match=r"by kdlight 9.0 in format 2.*up to 1; upgrade kdlight"):
-        trainer(tmp_path).fit(
+        toy.trainer(tmp_path).fit(
             toy.module(ForwardKL()), toy.loader(8), ckpt_path=str(tmp_path / "later.ckpt")
         )
 

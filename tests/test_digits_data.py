@@ -8,11 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdlight.models.digits import ConvNet, TinyNet
-
-pytest.importorskip("sklearn")
-
 from kdlight.data import DigitsDataModule
+from kdlight.models.digits import ConvNet, TinyNet
 
 
 def everything(loader) -> tuple[torch.Tensor, torch.Tensor]:

@@ -235,16 +235,7 @@ def test_a_module_made_in_python_does_not_say_how_to_build_it(
 
 
 def fit(module: DistillationModule, folder: Path, **options: Any) -> Trainer:
-    run = Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_steps=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
+    run = toy.trainer(folder, max_steps=1, **options)
     run.fit(module, toy.loader(8))
     return run
 

@@ -19,27 +19,14 @@ from kdlight.objectives import TAID, CrossEntropy, ForwardKL, Loss, Objective, W
 from tests import toy
 
 
-def trainer(folder: Path, **kwargs: Any) -> Trainer:
-    options: dict[str, Any] = {
-        "default_root_dir": folder,
-        "max_epochs": 1,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return Trainer(**options | kwargs)
-
-
 def test_the_student_learns_and_the_teacher_stays(tmp_path: Path) -> None:
     module = toy.module(ForwardKL())
     assert isinstance(module.teacher, FrozenTeacher)
     before = {k: v.clone() for k, v in module.teacher.model.state_dict().items()}
-    run = trainer(tmp_path, max_epochs=5)
+    run = toy.trainer(tmp_path, max_epochs=5)
     run.fit(module, toy.loader(8), toy.loader(8, seed=1))
     first = toy.module(ForwardKL())
-    validated = trainer(tmp_path).validate(first, toy.loader(8, seed=1), verbose=False)[0]
+    validated = toy.trainer(tmp_path).validate(first, toy.loader(8, seed=1), verbose=False)[0]
     assert run.callback_metrics["val/forward_kl"] < 0.7 * validated["val/forward_kl"]
     for name, value in module.teacher.model.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
@@ -66,7 +53,7 @@ def test_modes_whatever_anybody_calls(tmp_path: Path) -> None:
     modes = Modes()
     module = toy.module()
     module.student.eval()  # as Hugging Face hands it out
-    trainer(tmp_path, callbacks=[modes]).fit(module, toy.loader(8))
+    toy.trainer(tmp_path, callbacks=[modes]).fit(module, toy.loader(8))
     assert modes.student == {True}
     assert modes.teacher == {False}
 
@@ -81,7 +68,7 @@ def test_teacher_is_outside_the_module_tree(tmp_path: Path) -> None:
     ]
     assert not [name for name in parts if "teacher" in name and "metrics" not in name]
     averaging = WeightAveraging()
-    trainer(tmp_path, callbacks=[averaging]).fit(module, toy.loader(8))
+    toy.trainer(tmp_path, callbacks=[averaging]).fit(module, toy.loader(8))
     assert averaging._average_model is not None
     copied = averaging._average_model.module
     assert copied.teacher is module.teacher  # type: ignore[union-attr]
@@ -92,7 +79,7 @@ def test_checkpoint_is_plain_and_resumes(tmp_path: Path) -> None:
     def fit(epochs: int, resume: str | None = None) -> tuple[DistillationModule, Trainer]:
         torch.manual_seed(0)
         module = toy.module(Weighted({"kd": TAID(), "ce": CrossEntropy()}))
-        run = trainer(tmp_path, max_epochs=epochs, callbacks=[AdaptiveTAID(alpha=0.5)])
+        run = toy.trainer(tmp_path, max_epochs=epochs, callbacks=[AdaptiveTAID(alpha=0.5)])
         run.fit(module, toy.loader(8), ckpt_path=resume)
         return module, run
 
@@ -107,7 +94,7 @@ def test_checkpoint_is_plain_and_resumes(tmp_path: Path) -> None:
     assert [key for key in checkpoint["callbacks"] if "AdaptiveTAID" in key]
     assert not set(checkpoint["hyper_parameters"]) & {"student", "teacher", "objective"}
 
-    tested = trainer(tmp_path, callbacks=[AdaptiveTAID(alpha=0.5)]).test(
+    tested = toy.trainer(tmp_path, callbacks=[AdaptiveTAID(alpha=0.5)]).test(
         toy.module(Weighted({"kd": TAID(), "ce": CrossEntropy()})),
         toy.loader(8),
         ckpt_path=str(tmp_path / "half.ckpt"),
@@ -134,7 +121,7 @@ class Sparse(Objective):
 
 def test_parameters_of_the_objective_are_trained_as_a_group_of_their_own(tmp_path: Path) -> None:
     objective = Sparse()
-    run = trainer(tmp_path)
+    run = toy.trainer(tmp_path)
     run.fit(toy.module(objective), toy.loader(8))
     assert len(run.optimizers[0].param_groups) == 2
     assert objective.scale.item() != 1.0
@@ -155,7 +142,7 @@ def test_all_ignored_batch_is_zero_with_a_graph_and_leaves_the_schedule_alone(
     taid = AdaptiveTAID(alpha=0.5)
     before = {k: v.clone() for k, v in module.student.state_dict().items()}
     data: DataLoader = DataLoader([batch] * 3, batch_size=None)  # type: ignore[arg-type]
-    trainer(tmp_path, callbacks=[taid]).fit(module, data)
+    toy.trainer(tmp_path, callbacks=[taid]).fit(module, data)
     assert taid.state.t == 0.4
     for name, value in module.student.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
@@ -174,7 +161,7 @@ class Poison(Callback):
 
 def test_non_finite_loss_stops_the_run_and_saves(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLossError, match=r"optimizer step 2 is nan.*Look at"):
-        trainer(tmp_path, callbacks=[Poison()]).fit(toy.module(), toy.loader(8))
+        toy.trainer(tmp_path, callbacks=[Poison()]).fit(toy.module(), toy.loader(8))
     saved = torch.load(tmp_path / "non_finite_step=2.ckpt", weights_only=True)
     assert saved["global_step"] == 2
 
@@ -183,13 +170,13 @@ def test_different_vocabularies_are_refused_before_training(tmp_path: Path) -> N
     module = toy.module()
     module.student.vocab_size = 12  # type: ignore[assignment]
     with pytest.raises(ValueError, match="teacher and student vocabularies differ: 11 and 12"):
-        trainer(tmp_path).fit(module, toy.loader(8))
+        toy.trainer(tmp_path).fit(module, toy.loader(8))
 
 
 def test_missing_teacher_is_refused_before_training(tmp_path: Path) -> None:
     module = DistillationModule(student=toy.ToyLM(), objective=ForwardKL())
     with pytest.raises(ValueError, match="ForwardKL needs a teacher"):
-        trainer(tmp_path).fit(module, toy.loader(8))
+        toy.trainer(tmp_path).fit(module, toy.loader(8))
 
 
 def test_block_longer_than_the_context_is_refused_before_training(tmp_path: Path) -> None:
@@ -198,7 +185,7 @@ def test_block_longer_than_the_context_is_refused_before_training(tmp_path: Path
     data = toy.RaggedModule(4)
     data.block_size = 32  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="block_size is 32, but the context of the student is 16"):
-        trainer(tmp_path).fit(module, data)
+        toy.trainer(tmp_path).fit(module, data)
 
 
 def test_unknown_normalization_is_refused() -> None:
@@ -219,7 +206,7 @@ def test_any_pair_of_callables(tmp_path: Path) -> None:
         objective=ForwardKL(),
     )
     data = torch.utils.data.DataLoader(torch.randn(16, 4), batch_size=4)  # type: ignore[arg-type]
-    run = trainer(tmp_path)
+    run = toy.trainer(tmp_path)
     run.fit(module, data)
     assert run.global_step == 4
     assert isinstance(Plain(nn.Linear(4, 3)), nn.Module)

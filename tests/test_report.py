@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from kdlight.callbacks import AdaptiveTAID, Continuations, Report, TrainTeacherFirst, drawing
 from kdlight.callbacks.report import render
@@ -15,22 +14,9 @@ from kdlight.objectives import TAID, ForwardKL
 from tests import toy
 
 
-def trainer(folder: Path, **options: Any) -> Trainer:
-    settings: dict[str, Any] = {
-        "default_root_dir": folder,
-        "max_epochs": 2,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return Trainer(**settings | options)
-
-
 def test_report_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report, module = Report(), toy.module(TAID())
-    run = trainer(tmp_path, callbacks=[AdaptiveTAID(alpha=0.1), report])
+    run = toy.trainer(tmp_path, max_epochs=2, callbacks=[AdaptiveTAID(alpha=0.1), report])
     run.fit(module, toy.loader(8), toy.loader(8, seed=1))
     assert report.before is not None
     assert report.after is not None
@@ -55,7 +41,9 @@ def test_the_report_leaves_no_trace_in_the_training(tmp_path: Path) -> None:
         shuffled = torch.utils.data.DataLoader(
             toy.Ragged(), batch_size=8, shuffle=True, collate_fn=toy.pad
         )
-        trainer(tmp_path, callbacks=list(callbacks)).fit(module, shuffled, toy.loader(8, seed=1))
+        toy.trainer(tmp_path, max_epochs=2, callbacks=list(callbacks)).fit(
+            module, shuffled, toy.loader(8, seed=1)
+        )
         return module.student.state_dict()
 
     alone, watched = weights(), weights(Report())
@@ -65,11 +53,11 @@ def test_the_report_leaves_no_trace_in_the_training(tmp_path: Path) -> None:
 
 def test_a_resumed_report_is_of_the_whole_run(tmp_path: Path) -> None:
     first = Report()
-    run = trainer(tmp_path, callbacks=[first], max_epochs=1)
+    run = toy.trainer(tmp_path, callbacks=[first], max_epochs=1)
     run.fit(toy.module(), toy.loader(8), toy.loader(8, seed=1))
     run.save_checkpoint(tmp_path / "half.ckpt")
     again = Report()
-    run = trainer(tmp_path, callbacks=[again])
+    run = toy.trainer(tmp_path, max_epochs=2, callbacks=[again])
     run.fit(
         toy.module(), toy.loader(8), toy.loader(8, seed=1), ckpt_path=str(tmp_path / "half.ckpt")
     )
@@ -80,20 +68,20 @@ def test_a_resumed_report_is_of_the_whole_run(tmp_path: Path) -> None:
 def test_limits_of_the_trainer_hold(tmp_path: Path) -> None:
     wide, narrow = Report(), Report()
     for report, limit in ((wide, 1.0), (narrow, 1)):
-        run = trainer(tmp_path, callbacks=[report], max_epochs=1, limit_val_batches=limit)
+        run = toy.trainer(tmp_path, callbacks=[report], max_epochs=1, limit_val_batches=limit)
         run.fit(toy.module(), toy.loader(8), toy.loader(8, seed=1))
     assert wide.before != narrow.before
 
 
 def test_without_validation_data_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no validation data to report on"):
-        trainer(tmp_path, callbacks=[Report()]).fit(toy.module(), toy.loader(8))
+        toy.trainer(tmp_path, callbacks=[Report()]).fit(toy.module(), toy.loader(8))
 
 
 def test_without_matplotlib_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install kdlight\[report\]"):
-        trainer(tmp_path, callbacks=[Report()]).fit(toy.module(), toy.loader(8))
+        toy.trainer(tmp_path, callbacks=[Report()]).fit(toy.module(), toy.loader(8))
 
 
 def test_the_table_names_the_temperature() -> None:
@@ -103,7 +91,7 @@ def test_the_table_names_the_temperature() -> None:
 
 def test_continuations_need_what_generates(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a student that generates text, and ToyLM does not"):
-        trainer(tmp_path, callbacks=[Continuations()]).fit(toy.module(), toy.loader(8))
+        toy.trainer(tmp_path, callbacks=[Continuations()]).fit(toy.module(), toy.loader(8))
 
 
 @pytest.mark.parametrize(
@@ -116,4 +104,4 @@ def test_teacher_first_checks_its_numbers(options: dict[str, Any], message: str)
 
 def test_teacher_first_needs_a_datamodule(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="takes its data from a LightningDataModule"):
-        trainer(tmp_path, callbacks=[TrainTeacherFirst()]).fit(toy.module(), toy.loader(8))
+        toy.trainer(tmp_path, callbacks=[TrainTeacherFirst()]).fit(toy.module(), toy.loader(8))

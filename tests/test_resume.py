@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from kdlight.callbacks import ExactResume
 from tests import resume_fit, toy
@@ -136,27 +135,14 @@ def test_a_run_told_to_go_saves_and_exits(options: dict[str, Any], tmp_path: Pat
     assert logged + resumed["rows"] == whole["rows"]
 
 
-def quiet(folder: Path, **options: Any) -> Trainer:
-    return Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        **options,
-    )
-
-
 def test_a_loader_that_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
-    run = quiet(tmp_path, callbacks=[ExactResume()])
+    run = toy.trainer(tmp_path, callbacks=[ExactResume()])
     with pytest.raises(ValueError, match="DataLoader has no state_dict; use kdlight.data.loaders"):
         run.fit(toy.module(), toy.loader(8))
 
 
 def test_a_checkpoint_made_without_is_said_aloud(tmp_path: Path) -> None:
-    run = quiet(tmp_path)
+    run = toy.trainer(tmp_path)
     run.fit(resume_fit.module(), resume_fit.NoisyData(4))
     run.save_checkpoint(tmp_path / "plain.ckpt")
     with pytest.warns(UserWarning, match="made without ExactResume.*other random numbers"):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -14,6 +15,21 @@ from kdlight import DistillationModule, FrozenTeacher, Plain, Projected
 from kdlight.objectives import CrossEntropy, ForwardKL, Loss, Objective, Weighted
 
 VOCABULARY = 11
+
+
+def trainer(folder: Path, **options: Any) -> Trainer:
+    """A quiet Trainer on the CPU, for one epoch if nothing else is said."""
+    quiet: dict[str, Any] = {
+        "default_root_dir": folder,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    if "max_steps" not in options:
+        quiet["max_epochs"] = 1
+    return Trainer(**quiet | options)
 
 
 class ToyLM(nn.Module):
