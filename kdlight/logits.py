@@ -7,24 +7,31 @@ and never for the way they were made, so a method is written once for all of the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
+Index: TypeAlias = "Tensor | slice | None"
+
 
 @runtime_checkable
 class LogitsSource(Protocol):
-    """Logits ``(..., V)`` that may not exist yet."""
+    """Logits ``(..., V)`` that may not exist yet.
+
+    A teacher's source may also have ``against(student)``: its logits ``(n, V)`` beside a block of
+    the student's, which is asked instead of ``logits()``. It is there for sources that know a part
+    of the vocabulary only.
+    """
 
     @property
     def shape(self) -> torch.Size:
         """Shape ``(..., V)`` of the logits that the source stands for."""
         ...
 
-    def select(self, index: Tensor | None) -> LogitsSource:
+    def select(self, index: Index) -> LogitsSource:
         """Rows ``index`` of the flattened positions, as a source of ``(n, V)``; all for None."""
         ...
 
@@ -49,7 +56,7 @@ class Dense:
         """Shape ``(..., V)``."""
         return self.tensor.shape
 
-    def select(self, index: Tensor | None) -> Dense:
+    def select(self, index: Index) -> Dense:
         """Rows ``index`` of the flattened positions, ``(n, V)``; all for None."""
         return Dense(_rows(self.tensor, index))
 
@@ -63,7 +70,8 @@ class Projected:
     """Hidden states ``(..., D)`` and the output head ``D -> V`` that makes logits of them.
 
     The head stays with its owner (a `torch.nn.Linear` inside a model that may be sharded), and is
-    applied only to the positions that are asked for.
+    applied only to the positions that are asked for. What a model does to every logit after its
+    head, such as a scale or a soft-cap, is ``transform``.
 
     Example:
         >>> source = Projected(torch.zeros(2, 3, 4), torch.nn.Linear(4, 5))
@@ -73,6 +81,7 @@ class Projected:
 
     hidden: Tensor
     head: Callable[[Tensor], Tensor]
+    transform: Callable[[Tensor], Tensor] | None = None
 
     @property
     def shape(self) -> torch.Size:
@@ -80,13 +89,14 @@ class Projected:
         vocabulary = getattr(self.head, "out_features", None) or self.head.weight.shape[0]  # type: ignore[attr-defined]
         return torch.Size([*self.hidden.shape[:-1], vocabulary])
 
-    def select(self, index: Tensor | None) -> Projected:
+    def select(self, index: Index) -> Projected:
         """Rows ``index`` of the flattened positions; the head is not applied yet."""
-        return Projected(_rows(self.hidden, index), self.head)
+        return replace(self, hidden=_rows(self.hidden, index))
 
     def logits(self) -> Tensor:
         """Apply the head, ``(..., D) -> (..., V)``."""
-        return self.head(self.hidden)
+        logits = self.head(self.hidden)
+        return logits if self.transform is None else self.transform(logits)
 
 
 Logits: TypeAlias = "LogitsSource | Tensor"
@@ -104,7 +114,9 @@ def as_source(logits: Logits) -> LogitsSource:
     )
 
 
-def _rows(tensor: Tensor, index: Tensor | None) -> Tensor:
+def _rows(tensor: Tensor, index: Index) -> Tensor:
     # the size is spelled out because -1 is ambiguous for a tensor without positions
     rows = tensor.reshape(prod(tensor.shape[:-1]), tensor.shape[-1])
-    return rows if index is None else rows.index_select(0, index)
+    if index is None:
+        return rows
+    return rows[index] if isinstance(index, slice) else rows.index_select(0, index)

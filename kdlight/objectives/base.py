@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.logits import Logits, LogitsSource, as_source
-from kdlight.reduce import Loss, RowValues, token_sum
+from kdlight.reduce import Chunked, Loss, RowValues, token_sum
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,20 @@ class Step:
         teacher: teacher logits on the same positions, or None where there is no teacher.
         labels: aligned labels ``(...)``: the label of a position stands at that position.
         mask: boolean ``(...)``, True where a position counts; None keeps all.
+        teacher_mask: the mask of a teacher with positions of its own (another tokenizer).
+        rejected: boolean ``(B,)``, True where a sequence is one to move away from.
+        span_ids: aligned integers ``(B, T)``, one number a span, -1 outside all of them.
+        chunked: whether logits are made in chunks, see `kdlight.reduce.Chunking`.
     """
 
     student: LogitsSource
     teacher: LogitsSource | None = None
     labels: Tensor | None = None
     mask: Tensor | None = None
+    teacher_mask: Tensor | None = None
+    rejected: Tensor | None = None
+    span_ids: Tensor | None = None
+    chunked: Chunked = "auto"
 
     def __init__(
         self,
@@ -35,11 +43,24 @@ class Step:
         teacher: Logits | None = None,
         labels: Tensor | None = None,
         mask: Tensor | None = None,
+        *,
+        teacher_mask: Tensor | None = None,
+        rejected: Tensor | None = None,
+        span_ids: Tensor | None = None,
+        chunked: Chunked = "auto",
     ) -> None:
-        object.__setattr__(self, "student", as_source(student))
-        object.__setattr__(self, "teacher", None if teacher is None else as_source(teacher))
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "mask", mask)
+        fields = {
+            "student": as_source(student),
+            "teacher": None if teacher is None else as_source(teacher),
+            "labels": labels,
+            "mask": mask,
+            "teacher_mask": teacher_mask,
+            "rejected": rejected,
+            "span_ids": span_ids,
+            "chunked": chunked,
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     def kept(self) -> Tensor:
         """Indices ``(n,)`` of the positions that count, among the flattened positions."""
@@ -80,8 +101,9 @@ class Objective(nn.Module):
 class TokenObjective(Objective):
     """An objective that is a sum over positions of a rule on rows of logits.
 
-    A subclass writes `rows` and gets masking, normalisation, mixed precision, accumulation and
-    ranks from the driver.
+    A subclass writes `rows` and gets masking, normalisation, mixed precision, accumulation, ranks
+    and bounded memory from the driver. It may also write `closed_form`, for speed; a subclass of
+    its own that changes the rule and not the closed form is evaluated by the rule.
 
     Example:
         >>> import torch
@@ -93,13 +115,33 @@ class TokenObjective(Objective):
         tensor(1)
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        written = vars(cls)
+        if "closed_form" not in written and not written.keys().isdisjoint(cls.rule):
+            cls.closed_form = TokenObjective.closed_form
+
+    rule: tuple[str, ...] = ("rows",)
+    """Methods that make up the rule: who overrides one of them sheds the inherited closed form."""
+
     def rows(self, student: Tensor, teacher: Any, labels: Any) -> RowValues:
         """The loss of each row, ``(n, V), (n, V), (n,) -> (n,)``.
 
         May return a pair of that and a dict of ``(n,)`` values that are summed for the log.
-        ``teacher`` or ``labels`` is None where the class does not need it.
+        ``teacher`` or ``labels`` is None where the class does not need it. Rows are evaluated in
+        blocks, so that none may depend on another.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define rows()")
+
+    def closed_form(
+        self, student: Tensor, teacher: Any, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """Values and slopes of `rows`, ``(n, V), (n, V), (n,) -> (n,), (n, V)``, or None.
+
+        An optimisation: what autograd makes of `rows`, in fewer passes over the logits. They come
+        in float32 or wider; where a value is not finite, `rows` is asked instead.
+        """
+        return None
 
     def check(self, step: Step) -> None:
         """Besides what every objective needs: one vocabulary on both sides."""
@@ -110,8 +152,16 @@ class TokenObjective(Objective):
     def forward(self, step: Step) -> Loss:
         """Sum `rows` over the positions that count."""
         self.check(step)
-        teacher = step.teacher if self.needs_teacher else None
-        return token_sum(self.rows, step.student, teacher, step.labels, step.mask)
+        return token_sum(
+            self.rows,
+            step.student,
+            step.teacher if self.needs_teacher else None,
+            step.labels,
+            step.mask,
+            closed_form=self.closed_form,
+            parameters=tuple(p for p in self.parameters() if p.requires_grad),
+            chunked=step.chunked,
+        )
 
 
 def check_vocabularies(student: int, teacher: int) -> None:

@@ -74,8 +74,17 @@ class Weighted(Objective):
         losses = {}
         by_row = [term for _, term in self._named_terms() if isinstance(term, TokenObjective)]
         if by_row:
-            teacher = step.teacher if any(term.needs_teacher for term in by_row) else None
-            losses[""] = token_sum(self.rows, step.student, teacher, step.labels, step.mask)
+            losses[""] = token_sum(
+                self.rows,
+                step.student,
+                step.teacher if any(term.needs_teacher for term in by_row) else None,
+                step.labels,
+                step.mask,
+                parameters=tuple(
+                    p for term in by_row for p in term.parameters() if p.requires_grad
+                ),
+                chunked=step.chunked,
+            )
         for name, term in self._named_terms():
             if not isinstance(term, TokenObjective):
                 losses[name] = self._in_our_unit(name, term(step), term.unit, step)

@@ -1,0 +1,119 @@
+"""Whether the logits are made all at once or in chunks, and in chunks of which size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from kdlight.logits import Dense, LogitsSource, Projected
+
+SMALL = 2**23
+"""Logits that are made all at once by ``"auto"``: as many entries as fill 32 MiB in float32."""
+
+CACHE = 5 * 2**17
+"""Entries of a block of rows on a CPU: elementwise work stays in its cache (2.5 MiB in float32)."""
+
+DEVICE = 2**27
+"""Entries of a chunk on an accelerator, which has no use for small ones: 512 MiB in float32."""
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How to evaluate logits that are not all there at once.
+
+    Two sizes, because two things are bounded by different memories. The product of hidden states
+    and head wants many rows, and fills a buffer of ``tokens`` rows that is used again and again;
+    what is done to each entry wants few, so that its temporaries stay in the processor's cache.
+
+    Args:
+        tokens: rows of a chunk; None for what suits the device.
+        block: rows of a block inside a chunk; None likewise.
+        compiled: compile the work on a block with ``torch.compile``. It costs seconds once, and
+            then fewer passes over memory.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    tokens: int | None = None
+    block: int | None = None
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "block"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}; None chooses a size")
+
+    def sizes(self, rows: int, vocabulary: int, device: torch.device) -> tuple[int, int]:
+        """Rows of a chunk and of a block, for ``rows`` of them in all."""
+        on_cpu = device.type == "cpu"
+        tokens = self.tokens or (512 if on_cpu else max(1, min(4096, DEVICE // vocabulary)))
+        block = self.block or (max(1, round(CACHE / vocabulary)) if on_cpu else tokens)
+        # chunks of one size, a multiple of the block: none of them is a small rest
+        chunks = max(1, -(-rows // tokens))
+        tokens = min(tokens, block * -(-rows // (chunks * block)))
+        return tokens, min(block, tokens)
+
+
+Chunked: TypeAlias = "bool | Literal['auto'] | Chunking"
+
+
+def plan(
+    student: LogitsSource,
+    teacher: LogitsSource | None,
+    rows: int,
+    chunked: Chunked = "auto",
+) -> tuple[Chunking | None, str]:
+    """The chunking to use, None for all at once, and the reason in words.
+
+    Raises:
+        ValueError: chunks are demanded, and cannot be had; or ``chunked`` is none of its values.
+    """
+    if chunked is False:
+        return None, "chunked is False"
+    if chunked not in (True, "auto") and not isinstance(chunked, Chunking):
+        raise ValueError(f"chunked must be 'auto', True, False or a Chunking, got {chunked!r}")
+    obstacle = _obstacle(student, teacher)
+    if chunked == "auto":
+        entries = rows * student.shape[-1]
+        if obstacle or entries <= SMALL:
+            return None, obstacle or f"{entries} logits are few"
+        return Chunking(), f"{entries} logits are many"
+    if obstacle:
+        raise ValueError(f"chunked={chunked}, but {obstacle}; set chunked to False or 'auto'")
+    return (chunked if isinstance(chunked, Chunking) else Chunking()), f"chunked is {chunked}"
+
+
+def _obstacle(student: LogitsSource, teacher: LogitsSource | None) -> str:
+    """Why the gradients cannot be made chunk by chunk, or nothing."""
+    if torch.compiler.is_compiling():
+        return "the loss itself is being compiled"
+    if not isinstance(student, (Dense, Projected)):
+        return f"a student source of type {type(student).__name__} does not say how to go back"
+    if isinstance(student, Projected):
+        if not isinstance(student.head, torch.nn.Module):
+            return "the student's head is a plain function, whose parameters cannot be seen"
+        if any(isinstance(p, DTensor) for p in student.head.parameters()):
+            return "the student's head is sharded, and only a whole head makes logits"
+    if teacher is not None and torch.is_grad_enabled() and _takes_gradients(teacher):
+        return "the teacher takes a gradient, too"
+    return ""
+
+
+def _takes_gradients(source: LogitsSource) -> bool:
+    if isinstance(source, Dense):
+        return source.tensor.requires_grad
+    if isinstance(source, Projected):
+        parameters = getattr(source.head, "parameters", tuple)()
+        return source.hidden.requires_grad or any(p.requires_grad for p in parameters)
+    return False
+
+
+def spans(rows: int, size: int) -> list[slice]:
+    """Consecutive slices of at most ``size`` out of ``rows``."""
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
