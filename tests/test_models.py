@@ -58,8 +58,8 @@ CONFIGS = {
         layer_types=["full_attention", "sliding_attention", "full_attention", "sliding_attention"],
     ),
 }
-# more than the head applied to the last hidden state: a soft-cap, or a factor, after it
-UNUSUAL = {
+# a soft-cap or a factor after the head
+RESCALED = {
     "gemma2": lambda: transformers.Gemma2Config(**SIZES, head_dim=8, final_logit_softcapping=30.0),
     "granite": lambda: transformers.GraniteConfig(**SIZES, logits_scaling=8.0),
     "cohere": lambda: transformers.CohereConfig(**SIZES, logit_scale=0.25),
@@ -67,7 +67,7 @@ UNUSUAL = {
 
 
 def tiny(name: str) -> Any:
-    return transformers.AutoModelForCausalLM.from_config({**CONFIGS, **UNUSUAL}[name]()).eval()
+    return transformers.AutoModelForCausalLM.from_config({**CONFIGS, **RESCALED}[name]()).eval()
 
 
 def tokens(batch: int = 2, length: int = 6) -> torch.Tensor:
@@ -108,9 +108,30 @@ def test_padding_and_positions_reach_the_model(teacher):
     assert not torch.equal(model({"input_ids": batch["input_ids"]}).logits(), expected)
 
 
-@pytest.mark.parametrize("name", UNUSUAL)
-def test_a_head_that_is_not_the_whole_story_gives_dense_logits(name):
+@pytest.mark.parametrize("name", RESCALED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_comes_after_the_head_comes_with_it(name, dtype):
+    model = tiny(name).to(dtype)
+    batch = {"input_ids": tokens()}
+    source = CausalLM.wrap(model).eval()(batch)
+    assert isinstance(source, Projected)
+    assert source.transform is not None
+    close = {"rtol": 1e-6, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    torch.testing.assert_close(source.logits(), model(**batch).logits, **close)
+    assert not torch.allclose(source.head(source.hidden), model(**batch).logits)
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *RESCALED])
+def test_a_model_that_does_anything_else_gives_dense_logits(name):
     model = tiny(name)
+    forward = model.forward
+
+    def odd(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.logits = output.logits + torch.linspace(0, 1, 31)
+        return output
+
+    model.forward = odd
     batch = {"input_ids": tokens()}
     source = CausalLM.wrap(model).eval()(batch)
     assert isinstance(source, Dense)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.logits import Dense, Projected
+from kdlight.models.head import readout
 from kdlight.models.pretrained import load_model, quiet_progress
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ class CausalLM(nn.Module):
     """A causal language model from a batch to its next-token logits, at every position.
 
     What it returns is `Projected`: hidden states ``(B, T, D)`` and the output head, so that logits
-    of the size of the vocabulary are made only where a loss wants them. Models that do more than
-    apply a head (a soft-cap as in Gemma 2, a scale as in Cohere or Granite) return `Dense` logits
-    instead: their head alone would give other numbers. Which of the two holds is found out once, by
-    running the model on two tokens.
+    of the size of the vocabulary are made only where a loss wants them. A soft-cap after the head
+    (Gemma 2) or a scale (Cohere, Granite) comes with it. Models that do anything else with their
+    hidden states return `Dense` logits: their head alone would give other numbers. Which of the two
+    holds is found out once, by running the model on two tokens.
 
     It comes back in training mode, as every new module does (Hugging Face returns evaluation mode,
     in which dropout is silently off).
@@ -79,7 +80,7 @@ class CausalLM(nn.Module):
 
     def _adopt(self, model: Any) -> None:
         self.model = model
-        self._head_makes_logits = _head_makes_logits(model)
+        self._readout = readout(model)
         self.train()
 
     def forward(self, batch: Mapping[str, Any]) -> Projected | Dense:
@@ -94,10 +95,11 @@ class CausalLM(nn.Module):
                 f" {list(batch) if isinstance(batch, Mapping) else type(batch).__name__}"
             )
         inputs = {name: batch[name] for name in INPUTS if batch.get(name) is not None}
-        if not self._head_makes_logits:
+        if not self._readout.by_head:
             return Dense(self.model(**inputs, use_cache=False).logits)
         hidden = self.model.get_decoder()(**inputs, use_cache=False).last_hidden_state
-        return Projected(hidden, self.model.get_output_embeddings())
+        head = self.model.get_output_embeddings()
+        return Projected(hidden, head, self._readout.transform)
 
     @property
     def vocab_size(self) -> int:
@@ -150,44 +152,3 @@ class CausalLM(nn.Module):
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
 
-
-@torch.no_grad()
-def _head_makes_logits(model: Any) -> bool:
-    """Whether the logits are the output head applied to the last hidden state, and nothing else.
-
-    Asked of the model and not of its config, whose names for soft-caps and scales differ from one
-    architecture to the next: it runs on two tokens, and its head answers with numbers of ours.
-    """
-    head = model.get_output_embeddings()
-    if head is None:
-        return False
-    seen: dict[str, Any] = {}
-
-    def remember(module: nn.Module, args: Any, output: Any) -> None:
-        seen["hidden"] = getattr(output, "last_hidden_state", None)
-
-    def answer(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        seen["input"] = args[0]
-        # larger than any soft-cap, and no rounding when a model widens its logits
-        seen["answer"] = torch.linspace(-512, 512, output.shape[-1]).to(output).expand_as(output)
-        return seen["answer"]
-
-    was_training = model.training
-    hooks = (
-        model.get_decoder().register_forward_hook(remember),
-        head.register_forward_hook(answer),
-    )
-    try:
-        device = model.get_input_embeddings().weight.device
-        ids = torch.zeros(1, 2, dtype=torch.long, device=device)
-        logits = model.eval()(input_ids=ids, use_cache=False).logits
-    finally:
-        for hook in hooks:
-            hook.remove()
-        model.train(was_training)
-    return (
-        "input" in seen
-        and isinstance(seen.get("hidden"), Tensor)
-        and torch.equal(seen["hidden"], seen["input"])
-        and torch.equal(seen["answer"].to(logits), logits)
-    )

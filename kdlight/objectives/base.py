@@ -98,6 +98,13 @@ class Objective(nn.Module):
             raise ValueError(f"{type(self).__name__} needs labels, but the step has none")
 
 
+RULES = ("rows", "divergence")
+"""Methods that say what the loss of a row is."""
+
+CLOSED_FORMS = ("closed_form", "slopes")
+"""Methods that say it again, together with the gradient."""
+
+
 class TokenObjective(Objective):
     """An objective that is a sum over positions of a rule on rows of logits.
 
@@ -117,12 +124,10 @@ class TokenObjective(Objective):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        written = vars(cls)
-        if "closed_form" not in written and not written.keys().isdisjoint(cls.rule):
+        # a rule of its own must not be evaluated by the closed form of another
+        written = vars(cls).keys()
+        if not written.isdisjoint(RULES) and written.isdisjoint(CLOSED_FORMS):
             cls.closed_form = TokenObjective.closed_form
-
-    rule: tuple[str, ...] = ("rows",)
-    """Methods that make up the rule: who overrides one of them sheds the inherited closed form."""
 
     def rows(self, student: Tensor, teacher: Any, labels: Any) -> RowValues:
         """The loss of each row, ``(n, V), (n, V), (n,) -> (n,)``.

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.losses import slopes
+from kdlight.losses.cross_entropy import IGNORED
 from kdlight.objectives.base import TokenObjective
 
 
@@ -27,3 +29,9 @@ class CrossEntropy(TokenObjective):
     def rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
         """``(n, V), None, (n,) -> (n,)``."""
         return losses.cross_entropy(student, labels)
+
+    def closed_form(
+        self, student: Tensor, teacher: Any, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """The same with its slopes; None where a label is -100."""
+        return None if (labels == IGNORED).any() else slopes.cross_entropy(student, labels)

@@ -36,7 +36,24 @@ class Divergence(TokenObjective):
         """The divergence of each row at ``self.temperature``, without the square."""
         raise NotImplementedError(f"{type(self).__name__} does not define divergence()")
 
+    def slopes(self, student: Tensor, teacher: Tensor, labels: Any) -> tuple[Tensor, Tensor] | None:
+        """Values and slopes of `divergence` at temperature 1, or None; see `closed_form`."""
+        return None
+
     def rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
         """The divergence of each row, times the square of the temperature if so chosen."""
         values = self.divergence(student, teacher, labels)
         return values * self.temperature**2 if self.temperature_squared else values
+
+    def closed_form(
+        self, student: Tensor, teacher: Any, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """`slopes` at ``self.temperature``."""
+        at, square = self.temperature, self.temperature_squared
+        if at == 1:
+            return self.slopes(student, teacher, labels)
+        found = self.slopes(student / at, teacher / at, labels)
+        if found is None:
+            return None
+        values, slopes = found
+        return (values * at**2, slopes.mul_(at)) if square else (values, slopes.div_(at))

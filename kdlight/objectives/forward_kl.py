@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.losses import slopes
 from kdlight.objectives.divergence import Divergence
 
 
@@ -27,3 +28,7 @@ class ForwardKL(Divergence):
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """``(n, V), (n, V) -> (n,)``."""
         return losses.forward_kl(student, teacher, temperature=self.temperature)
+
+    def slopes(self, student: Tensor, teacher: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
+        """The same with its slopes."""
+        return slopes.forward_kl(student, teacher)

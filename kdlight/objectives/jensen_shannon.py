@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.losses import slopes
 from kdlight.losses.checks import check_range
 from kdlight.objectives.divergence import Divergence
 
@@ -44,3 +45,10 @@ class JensenShannon(Divergence):
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """``(n, V), (n, V) -> (n,)``."""
         return losses.jensen_shannon(student, teacher, beta=self.beta, temperature=self.temperature)
+
+    def slopes(self, student: Tensor, teacher: Tensor, labels: Any) -> tuple[Tensor, Tensor] | None:
+        """The same with its slopes."""
+        if self.beta in (0.0, 1.0):
+            end = slopes.reverse_kl if self.beta else slopes.forward_kl
+            return end(student, teacher)
+        return slopes.jensen_shannon(student, teacher, self.beta)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.losses import slopes
 from kdlight.losses.log_space import log_probs
 from kdlight.objectives.base import TokenObjective
 from kdlight.reduce import RowValues
@@ -51,6 +52,12 @@ class TAID(TokenObjective):
         with torch.no_grad():
             entropy = torch.special.entr(self._target(student, teacher)).sum(-1)
         return values, {"cross_entropy": values.detach() + entropy}
+
+    def closed_form(
+        self, student: Tensor, teacher: Any, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """The same with its slopes, where nothing else is to be logged."""
+        return None if self.log_cross_entropy else slopes.taid(student, teacher, self.t)
 
     def _target(self, student: Tensor, teacher: Tensor) -> Tensor:
         log_q, log_p = log_probs(student), log_probs(teacher)

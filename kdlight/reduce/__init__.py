@@ -5,7 +5,7 @@ How logits are evaluated, all at once or in chunks, is decided here and nowhere 
 
 from kdlight.reduce.chunking import Chunked, Chunking, plan
 from kdlight.reduce.loss import Loss, Rows, RowValues, split_rows
-from kdlight.reduce.sums import token_sum, token_values
+from kdlight.reduce.sums import evaluation, token_sum, token_values
 
 __all__ = [
     "Chunked",
@@ -13,6 +13,7 @@ __all__ = [
     "Loss",
     "RowValues",
     "Rows",
+    "evaluation",
     "plan",
     "split_rows",
     "token_sum",

@@ -18,11 +18,10 @@ from torch.autograd.function import once_differentiable
 
 from kdlight.logits import Dense, LogitsSource, Projected
 from kdlight.losses.log_space import widen
-from kdlight.reduce.chunking import Chunking, spans
+from kdlight.reduce.chunking import Chunking, keep_allocations, spans
 from kdlight.reduce.loss import split_rows
 from kdlight.reduce.makers import Maker, StudentMaker, student_maker, teacher_maker
-from kdlight.reduce.slopes import Rule, Slopes, compiled, slopes, through
-
+from kdlight.reduce.slopes import Rule, Slopes, by_compiler, slopes
 
 Makers: TypeAlias = "tuple[StudentMaker, Maker | None]"
 
@@ -47,21 +46,23 @@ class Job:
 
     @property
     def device(self) -> torch.device:
-        """Where the student is, and with it all the work."""
-        source = self.student
-        return source.hidden.device if isinstance(source, Projected) else source.tensor.device
+        """Where the work is done."""
+        return given(self.student).device
 
     def makers(self) -> Makers:
         """The makers of student and teacher."""
         tokens, _ = self.sizes()
         student = student_maker(self.student, self.index, tokens)
-        if self.teacher is None:
-            return student, None
-        return student, teacher_maker(self.teacher, self.index, tokens, self.device)
+        return student, teacher_maker(self.teacher, self.index, tokens, self.student)
 
     def sizes(self) -> tuple[int, int]:
         """Rows of a chunk, and of a block."""
-        return self.chunking.sizes(self.rows, self.student.shape[-1], self.device)
+        return self.chunking.sizes(self.rows, self.student.shape[-1], given(self.student))
+
+
+def given(source: Dense | Projected) -> Tensor:
+    """What logits are made of: it tells device and type of the work."""
+    return source.hidden if isinstance(source, Projected) else source.tensor
 
 
 @dataclass
@@ -73,22 +74,26 @@ class Outcome:
     gradients: list[Tensor | None]
 
 
-def evaluate(job: Job, makers: Makers, needed: Sequence[bool]) -> Outcome:
-    """Run the loop. ``needed``: which inputs of the student's maker, and which of the rule's
-    parameters after them, take a gradient.
+def evaluate(job: Job, makers: Makers, needed: Sequence[bool] = ()) -> Outcome:
+    """Run the loop.
+
+    Args:
+        job: what is to be evaluated.
+        makers: those of the job.
+        needed: which inputs of the student's maker, and then which parameters of the rule, take a
+            gradient.
     """
-    device = job.device.type
-    with torch.no_grad(), torch.autocast(device, enabled=False):
+    with torch.no_grad(), torch.autocast(job.device.type, enabled=False):
         return _evaluate(job, *makers, needed)
 
 
 def _evaluate(
     job: Job, student: StudentMaker, teacher: Maker | None, needed: Sequence[bool]
 ) -> Outcome:
+    keep_allocations()
     backward = any(needed)
     if backward:
         student.want(needed[: len(student.inputs)])
-    job = replace(job, rule=through(student.transform, job.rule))
     tokens, size = job.sizes()
     values: list[Tensor] = []
     parts: dict[str, Tensor] = {}
@@ -98,10 +103,11 @@ def _evaluate(
         if teacher is not None:
             teacher.begin(chunk)
         for part in spans(chunk.stop - chunk.start, size):
-            logits = widen(student.block(part))
-            beside = None if teacher is None else _teacher_block(teacher, part, logits)
+            logits = student.block(part)
+            beside = None if teacher is None else teacher.block(part, logits)
             rows = slice(chunk.start + part.start, chunk.start + part.stop)
-            found = _slopes(job, logits, beside, rows, backward, whole=len(logits) == size)
+            whole = part.stop - part.start == size  # a rest would be compiled once more
+            found = _slopes(job, logits, beside, rows, backward, compiled=whole)
             if backward:
                 student.put(part, found.student)
             values.append(found.values)
@@ -113,34 +119,27 @@ def _evaluate(
         if backward:
             student.finish(chunk)
     gradients = [*student.gradients(), *own] if backward else []
-    empty = torch.zeros(0, device=job.device)
-    return Outcome(torch.cat(values) if values else empty, parts, gradients)
-
-
-def _teacher_block(teacher: Maker, part: slice, student: Tensor) -> Tensor:
-    logits = widen(teacher.block(part, student))
-    return logits if teacher.transform is None else teacher.transform(logits)
+    none = widen(given(job.student)).new_zeros(0)
+    return Outcome(torch.cat(values) if values else none, parts, gradients)
 
 
 def _slopes(
-    job: Job, student: Tensor, teacher: Any, rows: slice, backward: bool, *, whole: bool
+    job: Job, student: Tensor, teacher: Any, rows: slice, backward: bool, *, compiled: bool
 ) -> Slopes:
     labels = None if job.labels is None else job.labels[rows]
     weights = None if job.weights is None else job.weights[rows]
-    rule = job.rule
     if not backward:
-        values, extras = split_rows(rule.rows(student, teacher, labels))
+        values, extras = split_rows(job.rule.values(student, teacher, labels))
         return Slopes(values, student, extras, ())
-    if job.chunking.compiled and whole and not rule.parameters:  # a rest would compile once more
-        return compiled(rule.rows)(student, teacher, labels, weights)
-    return slopes(rule, student, teacher, labels, weights)
+    way = by_compiler if job.chunking.compiled and compiled else slopes
+    return way(job.rule, student, teacher, labels, weights)
 
 
 class Total(Function):
     """The weighted sum of the rows, with gradients that were made beside it."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: D102
         ctx: Any, job: Job, makers: Makers, parts: dict[str, Tensor], *inputs: Tensor
     ) -> Tensor:
         outcome = evaluate(job, makers, ctx.needs_input_grad[3:])
@@ -151,7 +150,7 @@ class Total(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         if ctx.gradients is None:
             raise RuntimeError(
                 "the gradients of this loss were made with its value, and have been used up; call"
@@ -165,13 +164,13 @@ class Values(Function):
     """The values of the rows. Their weights come with the backward pass, which makes them again."""
 
     @staticmethod
-    def forward(ctx: Any, job: Job, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, job: Job, *inputs: Tensor) -> Tensor:  # noqa: D102
         ctx.job = job
-        return evaluate(job, job.makers(), ()).values
+        return evaluate(job, job.makers()).values
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         job = replace(ctx.job, weights=grad)
         with torch.enable_grad():  # makers look at what takes a gradient
             outcome = evaluate(job, job.makers(), ctx.needs_input_grad[1:])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeAlias
 
 import torch
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from kdlight.logits import Dense, LogitsSource, Projected
@@ -16,8 +18,8 @@ SMALL = 2**23
 CACHE = 5 * 2**17
 """Entries of a block of rows on a CPU: elementwise work stays in its cache (2.5 MiB in float32)."""
 
-DEVICE = 2**27
-"""Entries of a chunk on an accelerator, which has no use for small ones: 512 MiB in float32."""
+BUFFER = {"cpu": 2**25}
+"""Bytes of a chunk's logits, by device; an accelerator, which has more to keep busy, gets 2**28."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,18 @@ class Chunking:
             if size is not None and size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}; None chooses a size")
 
-    def sizes(self, rows: int, vocabulary: int, device: torch.device) -> tuple[int, int]:
-        """Rows of a chunk and of a block, for ``rows`` of them in all."""
-        on_cpu = device.type == "cpu"
-        tokens = self.tokens or (512 if on_cpu else max(1, min(4096, DEVICE // vocabulary)))
-        block = self.block or (max(1, round(CACHE / vocabulary)) if on_cpu else tokens)
+    def sizes(self, rows: int, vocabulary: int, like: Tensor) -> tuple[int, int]:
+        """Rows of a chunk and of a block, for ``rows`` of them in all, on the device of ``like``.
+
+        Fewer rows than 256 make a product slow, and more than 1024 make it no quicker.
+        """
+        device = like.device.type
+        fitting = BUFFER.get(device, 2**28) // (vocabulary * like.element_size())
+        tokens = self.tokens or min(max(fitting, 256), 1024)
+        block = self.block or (max(1, round(CACHE / vocabulary)) if device == "cpu" else tokens)
         # chunks of one size, a multiple of the block: none of them is a small rest
         chunks = max(1, -(-rows // tokens))
-        tokens = min(tokens, block * -(-rows // (chunks * block)))
+        tokens = min(tokens, max(1, block * -(-rows // (chunks * block))))
         return tokens, min(block, tokens)
 
 
@@ -81,8 +87,8 @@ def plan(
     if chunked == "auto":
         entries = rows * student.shape[-1]
         if obstacle or entries <= SMALL:
-            return None, obstacle or f"{entries} logits are few"
-        return Chunking(), f"{entries} logits are many"
+            return None, obstacle or f"{entries} entries are few"
+        return Chunking(), f"{entries} entries are many"
     if obstacle:
         raise ValueError(f"chunked={chunked}, but {obstacle}; set chunked to False or 'auto'")
     return (chunked if isinstance(chunked, Chunking) else Chunking()), f"chunked is {chunked}"
@@ -117,3 +123,13 @@ def spans(rows: int, size: int) -> list[slice]:
     """Consecutive slices of at most ``size`` out of ``rows``."""
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
+
+@cache
+def keep_allocations() -> None:
+    """Have the C library keep what the blocks free, for the next block.
+
+    glibc gives large blocks back to the system as they are freed, and then pays a page fault for
+    every page of the next one; what counts as large it learns from the blocks it sees freed, up to
+    32 MiB. One that is just below teaches it all at once. Elsewhere it is an allocation like any.
+    """
+    torch.empty(2**25 - 2**16, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""The slopes of a rule on rows: in closed form, compiled, or by autograd."""
+"""The slopes of a rule on rows: in closed form, by autograd, or either of them compiled."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kdlight.reduce.loss import Rows, split_rows
+from kdlight.losses.log_space import widen
+from kdlight.reduce.loss import Rows, RowValues, split_rows
 
 ClosedForm = Callable[..., "tuple[Tensor, Tensor] | None"]
+Transform = Callable[[Tensor], Tensor]
 
 
 class Rule(NamedTuple):
@@ -22,11 +24,30 @@ class Rule(NamedTuple):
         closed_form: ``(n, V), (n, V), (n,) -> (n,), (n, V)``, values and their slopes, or None
             where there is none for these hyper-parameters.
         parameters: what of its own the rule reads and learns.
+        student_transform, teacher_transform: what is yet to be done to the logits of either side.
     """
 
     rows: Rows
     closed_form: ClosedForm | None = None
     parameters: tuple[Tensor, ...] = ()
+    student_transform: Transform | None = None
+    teacher_transform: Transform | None = None
+
+    def values(self, student: Tensor, teacher: Any, labels: Any) -> RowValues:
+        """`rows` of logits as they come from the head: in half precision, and untransformed."""
+        return self.rows(
+            _ready(student, self.student_transform),
+            _ready(teacher, self.teacher_transform),
+            labels,
+        )
+
+    def in_closed_form(
+        self, student: Tensor, teacher: Any, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """`closed_form` of such logits, or None where there is none."""
+        if self.closed_form is None or self.student_transform is not None:
+            return None
+        return self.closed_form(widen(student), _ready(teacher, self.teacher_transform), labels)
 
 
 class Slopes(NamedTuple):
@@ -46,7 +67,7 @@ def slopes(
     A closed form that comes upon forbidden tokens (a logit at -inf) is not asked to know about
     them: where a value is not finite, `rows` decides.
     """
-    found = None if rule.closed_form is None else rule.closed_form(student, teacher, labels)
+    found = rule.in_closed_form(student, teacher, labels)
     if found is None or not bool(found[0].isfinite().all()):
         return by_autograd(rule, student, teacher, labels, weights)
     values, slope = found
@@ -58,41 +79,49 @@ def by_autograd(
     rule: Rule, student: Tensor, teacher: Any, labels: Any, weights: Tensor | None
 ) -> Slopes:
     """The same from `rows` alone, on a leaf of its own."""
-    leaf = student.detach().requires_grad_()
-    values, extras = split_rows(rule.rows(leaf, teacher, labels))
+    leaf = widen(student).detach().requires_grad_()
+    values, extras = split_rows(rule.values(leaf, teacher, labels))
+    extras = {name: value.detach() for name, value in extras.items()}
     if not values.requires_grad:  # a constant
         return Slopes(values, torch.zeros_like(leaf), extras, ())
     given = torch.ones_like(values) if weights is None else weights.to(values.dtype)
-    slope, *others = torch.autograd.grad(
-        values, [leaf, *rule.parameters], given, allow_unused=True
-    )
-    extras = {name: value.detach() for name, value in extras.items()}
-    return Slopes(values.detach(), torch.zeros_like(leaf) if slope is None else slope, extras, others)
+    slope, *own = torch.autograd.grad(values, [leaf, *rule.parameters], given, allow_unused=True)
+    slope = torch.zeros_like(leaf) if slope is None else slope
+    return Slopes(values.detach(), slope, extras, own)
 
 
-def through(transform: Callable[[Tensor], Tensor] | None, rule: Rule) -> Rule:
-    """The rule on logits that ``transform`` has yet to be applied to."""
-    if transform is None:
-        return rule
-    outer = transform
-
-    def rows(student: Tensor, teacher: Any, labels: Any) -> Any:
-        return rule.rows(outer(student), teacher, labels)
-
-    return Rule(rows, None, rule.parameters)
+def by_compiler(
+    rule: Rule, student: Tensor, teacher: Any, labels: Any, weights: Tensor | None
+) -> Slopes:
+    """The same, compiled; what cannot be, or comes upon a value that is not finite, is not."""
+    if not rule.parameters:
+        found = _compiled(rule)(student, teacher, labels, weights)
+        if bool(found.values.isfinite().all()):
+            return found
+    return slopes(rule, student, teacher, labels, weights)
 
 
 @lru_cache(maxsize=32)
-def compiled(rows: Rows) -> Callable[..., Slopes]:
-    """Values and slopes as one compiled function, made from ``rows`` alone."""
-
+def _compiled(rule: Rule) -> Callable[..., Slopes]:
     def work(student: Tensor, teacher: Any, labels: Any, weights: Tensor | None) -> Slopes:
+        found = rule.in_closed_form(student, teacher, labels)
+        if found is not None:
+            values, slope = found
+            slope = slope if weights is None else slope * weights.unsqueeze(-1)
+            return Slopes(values, slope.to(student.dtype), {}, ())
+
         def total(logits: Tensor) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
-            values, extras = split_rows(rows(logits, teacher, labels))
+            values, extras = split_rows(rule.values(logits, teacher, labels))
             weighted = values if weights is None else values * weights
             return weighted.sum(), (values, extras)
 
-        slope, (values, extras) = torch.func.grad(total, has_aux=True)(student)
-        return Slopes(values, slope, extras, ())
+        slope, (values, extras) = torch.func.grad(total, has_aux=True)(widen(student))
+        return Slopes(values, slope.to(student.dtype), extras, ())
 
     return torch.compile(work, dynamic=False)
+
+
+def _ready(logits: Any, transform: Transform | None) -> Any:
+    if logits is None:
+        return None
+    return widen(logits) if transform is None else transform(widen(logits))

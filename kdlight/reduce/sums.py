@@ -13,12 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdlight.logits import LogitsSource
-from kdlight.reduce.blocks import Job, Total, Values, evaluate
+from kdlight.logits import Dense, LogitsSource, Projected
+from kdlight.reduce.blocks import Job, Total, Values, given
 from kdlight.reduce.chunking import Chunked, Chunking, plan
 from kdlight.reduce.loss import Loss, Rows, split_rows
-from kdlight.reduce.makers import beside_student
 from kdlight.reduce.slopes import ClosedForm, Rule
+from kdlight.reduce.stored import beside
 
 
 class _Packed(NamedTuple):
@@ -54,7 +54,7 @@ def token_sum(
         teacher: source of ``(..., V)`` on the same positions, or None.
         labels: aligned labels ``(...)``, or None.
         mask: boolean ``(...)``, True where a position counts; None keeps all.
-        weights: what each position weighs ``(...)``, of any sign and without a gradient; None for 1.
+        weights: what each position weighs ``(...)``, of any sign, without a gradient; None for 1.
         closed_form: ``(n, V), (n, V), (n,) -> (n,), (n, V)``, the values of ``rows`` and their
             slopes, or None: a shorter way to the same numbers.
         parameters: tensors that ``rows`` reads and that are learned with it.
@@ -67,7 +67,9 @@ def token_sum(
         ValueError: shapes that do not fit, or chunks that are demanded and cannot be had.
         RuntimeError: a second backward pass through a sum that was evaluated in chunks.
     """
-    packed = _pack(Rule(rows, closed_form, tuple(parameters)), student, teacher, labels, mask, weights)
+    packed = _pack(
+        Rule(rows, closed_form, tuple(parameters)), student, teacher, labels, mask, weights
+    )
     chunking, _ = plan(student, teacher, packed.rows, chunked)
     parts: dict[str, Tensor] = {}
     if chunking is None:
@@ -75,7 +77,7 @@ def token_sum(
         parts = {name: value.detach().sum() for name, value in extras.items()}
         total = (values if packed.weights is None else values * packed.weights).sum()
     else:
-        job = Job(*packed, chunking)
+        job = _job(packed, chunking)
         makers = job.makers()
         total = Total.apply(job, makers, parts, *makers[0].inputs, *job.rule.parameters)
     return Loss(total, torch.tensor(packed.rows, device=total.device), parts)
@@ -102,16 +104,58 @@ def token_values(
     chunking, _ = plan(student, teacher, packed.rows, chunked)
     if chunking is None:
         return _at_once(packed)[0]
-    job = Job(*packed, chunking)
+    job = _job(packed, chunking)
     makers = job.makers()
     return Values.apply(job, *makers[0].inputs, *job.rule.parameters)
+
+
+def evaluation(
+    student: LogitsSource,
+    teacher: LogitsSource | None,
+    mask: Tensor | None = None,
+    chunked: Chunked = "auto",
+) -> str:
+    """How `token_sum` evaluates such logits, and why, in words.
+
+    Example:
+        >>> from kdlight.logits import Dense
+        >>> evaluation(Dense(torch.zeros(2, 3, 5)), None)
+        'logits of 6 tokens x 5 entries are made all at once (30 entries are few)'
+    """
+    rows, vocabulary = prod(student.shape[:-1]), student.shape[-1]
+    rows = rows if mask is None else int(mask.sum())
+    chunking, why = plan(student, teacher, rows, chunked)
+    logits = f"logits of {rows} tokens x {vocabulary} entries are made"
+    if chunking is None:
+        return f"{logits} all at once ({why})"
+    assert isinstance(student, (Dense, Projected))
+    tokens, _ = chunking.sizes(rows, vocabulary, given(student))
+    return f"{logits} in chunks of {tokens} tokens ({why})"
+
+
+def _job(packed: _Packed, chunking: Chunking) -> Job:
+    rule = packed.rule._replace(
+        student_transform=getattr(packed.student, "transform", None),
+        teacher_transform=getattr(packed.teacher, "transform", None),
+    )
+    assert isinstance(packed.student, (Dense, Projected))  # the plan saw to it
+    return Job(
+        rule,
+        packed.student,
+        packed.teacher,
+        packed.labels,
+        packed.weights,
+        packed.index,
+        packed.rows,
+        chunking,
+    )
 
 
 def _at_once(packed: _Packed) -> tuple[Tensor, dict[str, Tensor]]:
     student = packed.student.select(packed.index).logits()
     teacher = None
     if packed.teacher is not None:
-        teacher = beside_student(packed.teacher.select(packed.index), student)
+        teacher = beside(packed.teacher.select(packed.index), student)
     return split_rows(packed.rule.rows(student, teacher, packed.labels))
 
 
