@@ -40,19 +40,20 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> None:
         return
     if mesh["tensor_parallel"].size() > 1:
         _divide_linear_layers(network, mesh["tensor_parallel"])
-    for layer in _layers(network):
+    for layer in layers(network):
         fully_shard(layer, mesh=mesh["data_parallel"])
     # a root that is itself a list has no forward to gather in; the wrappers of this library have
     fully_shard(network, mesh=mesh["data_parallel"], reshard_after_forward=False)
 
 
-def _layers(network: nn.Module) -> list[nn.Module]:
+def layers(network: nn.Module) -> list[nn.Module]:
+    """The repeated layers of a network, which are sharded one by one."""
     found: list[nn.Module] = []
     for child in network.children():
         if isinstance(child, nn.ModuleList):
             found.extend(layer for layer in child if any(True for _ in layer.parameters()))
         else:
-            found.extend(_layers(child))
+            found.extend(layers(child))
     return found
 
 

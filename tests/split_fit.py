@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.tensor import DTensor
 
+from kdlight import Chunking
 from kdlight.callbacks import AdaptiveTAID
 from kdlight.modules import FSDP2Strategy
 from kdlight.objectives import (
+    REDI,
     TAID,
     CrossEntropy,
     ForwardKL,
     LearnableTemperature,
     Objective,
+    SinkhornKD,
     Weighted,
 )
 from tests import toy
@@ -42,6 +46,11 @@ OBJECTIVES: dict[str, Any] = {
     "taid": lambda: Weighted({"kd": TAID(), "ce": CrossEntropy()}, weights={"ce": 0.1}),
     "temperature": lambda: Weighted({"kd": LearnableTemperature(), "ce": CrossEntropy()}),
     "sequences": toy.PerSequence,
+    "sinkd": SinkhornKD,
+    "sinkd_debiased": lambda: SinkhornKD(debiased=True, relative_epsilon=True, reduction="sum"),
+    "sinkd_apart": lambda: SinkhornKD(gather=False),
+    "redi": lambda: REDI(alpha=0.5),
+    "redi_kd": lambda: REDI(alpha=0.5, kd=ForwardKL(), rejected_per_chosen=0.5),
     "two_units": lambda: Weighted({"kd": ForwardKL(), "each": toy.PerSequence()}),
 }
 
@@ -137,6 +146,7 @@ def fit(options: Options) -> Result:
         dtype=options.get("dtype", "float64"),
         network=options.get("network", "toy"),
         shard=options.get("shard", False),
+        chunked=Chunking(*options["chunked"]) if "chunked" in options else False,
     )
     data = toy.RaggedModule(options["batch_size"], **options.get("data", {}))
     assert module.teacher is not None
@@ -184,7 +194,16 @@ def fit_on_ranks(cases: dict[str, Options], folder: Path, *, ranks: int = 2) -> 
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(folder / f"{rank}.pt") for rank in range(ranks)]
+    return [_when_written(folder / f"{rank}.pt") for rank in range(ranks)]
+
+
+def _when_written(path: Path) -> Result:
+    """The first rank does not wait for the others to write."""
+    for _ in range(600):
+        if path.exists():
+            return torch.load(path)
+        time.sleep(0.1)
+    raise TimeoutError(f"{path.name} is not there a minute after the first rank was done")
 
 
 def main(cases: dict[str, Options], folder: Path) -> None:
@@ -196,7 +215,9 @@ def main(cases: dict[str, Options], folder: Path) -> None:
             results[name] = fit(options)
         except (ValueError, RuntimeError) as error:
             results[name] = {"error": f"{type(error).__name__}: {error}"}
-    torch.save(results, folder / f"{os.environ.get('LOCAL_RANK', 0)}.pt")
+    path = folder / f"{os.environ.get('LOCAL_RANK', 0)}.pt"
+    torch.save(results, path.with_suffix(".part"))
+    path.with_suffix(".part").rename(path)
 
 
 if __name__ == "__main__":

@@ -233,6 +233,22 @@ def test_columns_outside_the_vocabulary_and_forbidden_tokens():
         assert all(x.isfinite().all() for x in (ours if ours[0].isfinite() else ours[-3:])), name
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_no_token_at_all_is_zero_with_a_graph_and_with_all_that_is_logged(name):
+    data, objective = Data(), EVERY[name]().double()
+    for width in (1, 600):  # rows short and long take different ways
+        wide = {"student": data.student.logits().repeat(1, width)}
+        wide["teacher"] = data.teacher.logits().repeat(1, width)
+        nothing, some = (
+            objective(data.step(Chunking(5, 2), mask=data.mask & keep, **wide))
+            for keep in (torch.tensor(False), torch.tensor(True))
+        )
+        assert nothing.total == 0
+        assert nothing.total.requires_grad
+        assert nothing.count == 0
+        assert nothing.parts.keys() == some.parts.keys()
+
+
 def test_what_stands_at_a_masked_position_reaches_nothing():
     data = Data()
     dirty = data.hidden.detach().clone()
@@ -289,6 +305,22 @@ def test_a_second_backward_pass_is_refused_in_words():
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="used up.*chunked=False"):
         loss.backward()
+
+
+def test_evaluation_makes_no_gradients():
+    data, seen = Data(), []
+
+    class Watching(TokenObjective):
+        def rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
+            seen.append(student.requires_grad)
+            return student.sum(-1)
+
+    with torch.no_grad():
+        loss = Watching()(data.step(Chunking(5, 2)))
+    assert not loss.total.requires_grad
+    assert seen
+    assert not any(seen)
+    torch.testing.assert_close(loss.total, Watching()(data.step(False)).total)
 
 
 def test_autocast_decides_the_type_of_the_products_only():

@@ -40,6 +40,17 @@ WORK: dict[str, tuple[Options, float]] = {
     "bfloat16": ({"dtype": "float32", "precision": "bf16-mixed"}, 5e-3),
     "float16": ({"dtype": "float32", "precision": "16-mixed"}, 5e-3),
     "packed": ({"data": {**RAGGED, "packed": True}}, 1e-10),
+    "chunked_float64": ({"chunked": [7, 3]}, 1e-10),
+    "chunked_own_parameters": (
+        {"chunked": [7, 3], "objective": "temperature", "clip": 0.05},
+        1e-10,
+    ),
+    "chunked_llama": ({"chunked": [7, 3], "network": "llama"}, 1e-6),
+    "chunked_bfloat16": (
+        {"chunked": [7, 3], "dtype": "float32", "precision": "bf16-mixed"},
+        5e-3,
+    ),
+    "chunked_float16": ({"chunked": [7, 3], "dtype": "float32", "precision": "16-mixed"}, 5e-3),
 }
 CASES = [(work, split) for work in WORK for split in SPLITS]
 
@@ -111,6 +122,13 @@ def test_clipping_and_own_parameters_bite() -> None:
     assert far(free, big_batch("own_parameters")) > 1e-3
     assert far(big_batch("float64"), big_batch("clipped")) > 1e-2
     assert free["parameters"]["terms.kd.g"].item() != pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("work", [work for work in WORK if f"chunked_{work}" in WORK])
+def test_chunks_change_nothing(work: str) -> None:
+    whole, chunked = big_batch(work), big_batch(f"chunked_{work}")
+    assert far(whole, chunked) < WORK[work][1]
+    assert chunked["losses"] == pytest.approx(whole["losses"], rel=max(WORK[work][1], 1e-9))
 
 
 def test_padding_is_no_work() -> None:

@@ -87,7 +87,7 @@ def dot(first: Tensor, second: Tensor) -> Tensor:
     ``(first * second).sum(-1)`` makes a temporary, and a batched product adds up one term after the
     other; on a CPU a call for each wide row is accurate and runs at the speed of memory.
     """
-    narrow = first.device.type != "cpu" or first.shape[-1] < WIDE
-    if narrow or torch.compiler.is_compiling():
+    wide = first.device.type == "cpu" and first.shape[-1] >= WIDE and len(first) > 0
+    if not wide or torch.compiler.is_compiling():
         return (first * second).sum(-1)
     return torch.stack(list(map(torch.dot, first.unbind(), second.unbind())))

@@ -17,7 +17,6 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from kdlight.logits import Dense, LogitsSource, Projected
-from kdlight.losses.log_space import widen
 from kdlight.reduce.chunking import Chunking, keep_allocations, spans
 from kdlight.reduce.loss import split_rows
 from kdlight.reduce.makers import Maker, StudentMaker, student_maker, teacher_maker
@@ -119,8 +118,7 @@ def _evaluate(
         if backward:
             student.finish(chunk)
     gradients = [*student.gradients(), *own] if backward else []
-    none = widen(given(job.student)).new_zeros(0)
-    return Outcome(torch.cat(values) if values else none, parts, gradients)
+    return Outcome(torch.cat(values), parts, gradients)
 
 
 def _slopes(
@@ -145,8 +143,7 @@ class Total(Function):
         outcome = evaluate(job, makers, ctx.needs_input_grad[3:])
         ctx.gradients = outcome.gradients
         parts.update(outcome.parts)
-        values = outcome.values
-        return (values if job.weights is None else values * job.weights).sum()
+        return weighted_sum(outcome.values, job.weights)
 
     @staticmethod
     @once_differentiable
@@ -158,6 +155,11 @@ class Total(Function):
             )
         gradients, ctx.gradients = ctx.gradients, None
         return (None, None, None, *(None if g is None else g.mul_(grad) for g in gradients))
+
+
+def weighted_sum(values: Tensor, weights: Tensor | None) -> Tensor:
+    """The sum of ``values`` ``(n,)``, each times its weight."""
+    return (values if weights is None else values * weights).sum()
 
 
 class Values(Function):
@@ -175,3 +177,18 @@ class Values(Function):
         with torch.enable_grad():  # makers look at what takes a gradient
             outcome = evaluate(job, job.makers(), ctx.needs_input_grad[1:])
         return (None, *outcome.gradients)
+
+
+def total_of(job: Job) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of the rows with a graph, and sums of further values."""
+    makers = job.makers()
+    if not torch.is_grad_enabled():  # a Function is not told
+        outcome = evaluate(job, makers)
+        return weighted_sum(outcome.values, job.weights), outcome.parts
+    parts: dict[str, Tensor] = {}
+    return Total.apply(job, makers, parts, *makers[0].inputs, *job.rule.parameters), parts
+
+
+def values_of(job: Job) -> Tensor:
+    """The values of the rows ``(n,)``, with a graph."""
+    return Values.apply(job, *job.makers()[0].inputs, *job.rule.parameters)

@@ -120,8 +120,11 @@ def _takes_gradients(source: LogitsSource) -> bool:
 
 
 def spans(rows: int, size: int) -> list[slice]:
-    """Consecutive slices of at most ``size`` out of ``rows``."""
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+    """Consecutive slices of at most ``size`` out of ``rows``; an empty one where there are none.
+
+    A rule that is asked about no row still tells what it would log, which ranks must agree on.
+    """
+    return [slice(start, min(start + size, rows)) for start in range(0, max(rows, 1), size)]
 
 
 @cache

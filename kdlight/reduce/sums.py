@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kdlight.logits import Dense, LogitsSource, Projected
-from kdlight.reduce.blocks import Job, Total, Values, given
+from kdlight.reduce.blocks import Job, given, total_of, values_of, weighted_sum
 from kdlight.reduce.chunking import Chunked, Chunking, plan
 from kdlight.reduce.loss import Loss, Rows, split_rows
 from kdlight.reduce.slopes import ClosedForm, Rule
@@ -71,15 +71,12 @@ def token_sum(
         Rule(rows, closed_form, tuple(parameters)), student, teacher, labels, mask, weights
     )
     chunking, _ = plan(student, teacher, packed.rows, chunked)
-    parts: dict[str, Tensor] = {}
-    if chunking is None:
-        values, extras = _at_once(packed)
-        parts = {name: value.detach().sum() for name, value in extras.items()}
-        total = (values if packed.weights is None else values * packed.weights).sum()
+    if chunking is not None:
+        total, parts = total_of(_job(packed, chunking))
     else:
-        job = _job(packed, chunking)
-        makers = job.makers()
-        total = Total.apply(job, makers, parts, *makers[0].inputs, *job.rule.parameters)
+        values, extras = _at_once(packed)
+        total = weighted_sum(values, packed.weights)
+        parts = {name: value.detach().sum() for name, value in extras.items()}
     return Loss(total, torch.tensor(packed.rows, device=total.device), parts)
 
 
@@ -104,9 +101,7 @@ def token_values(
     chunking, _ = plan(student, teacher, packed.rows, chunked)
     if chunking is None:
         return _at_once(packed)[0]
-    job = _job(packed, chunking)
-    makers = job.makers()
-    return Values.apply(job, *makers[0].inputs, *job.rule.parameters)
+    return values_of(_job(packed, chunking))
 
 
 def evaluation(
