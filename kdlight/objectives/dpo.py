@@ -1,0 +1,41 @@
+"""Direct preference optimisation against a frozen reference model."""
+
+from __future__ import annotations
+
+from math import inf
+
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.objectives.pairwise import Pairwise
+
+
+class DPO(Pairwise):
+    """`kdlight.losses.dpo` of pairs of traces; the teacher is the reference model.
+
+    A baseline for `kdlight.objectives.REDI`. The reference model is the student as it was when this
+    stage began: give the `kdlight.DistillationModule` the same export as ``teacher`` and as
+    ``student``. It is frozen there, and only sums of log-probabilities are made of it.
+
+    Args:
+        beta: how much a nat of margin over the reference counts, above 0. The margin is one of
+            sums: for traces of thousands of tokens small values are usual.
+
+    Raises:
+        ValueError: beta is not above 0.
+
+    Rafailov et al., "Direct Preference Optimization", 2023.
+    """
+
+    needs_teacher = True
+
+    def __init__(self, *, beta: float = 0.1) -> None:
+        super().__init__()
+        if not 0 < beta < inf:
+            raise ValueError(f"beta must be above 0 and finite, got {beta}")
+        self.beta = float(beta)
+
+    def pairs(self, sums: Tensor, reference: Tensor | None, lengths: Tensor) -> Tensor:
+        """`kdlight.losses.dpo` of the sums."""
+        assert reference is not None
+        return losses.dpo(*sums, *reference.to(sums.dtype), beta=self.beta)

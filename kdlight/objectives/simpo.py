@@ -1,0 +1,46 @@
+"""Simple preference optimisation, without a reference model."""
+
+from __future__ import annotations
+
+from math import inf
+
+from torch import Tensor
+
+from kdlight import losses
+from kdlight.losses.checks import check_range
+from kdlight.objectives.pairwise import Pairwise
+
+
+class SimPO(Pairwise):
+    """`kdlight.losses.simpo` of pairs of traces, on the mean log-probability of each.
+
+    A baseline for `kdlight.objectives.REDI`.
+
+    Args:
+        beta: how much a nat of margin counts, above 0.
+        gamma: the scaled margin to win by, not negative.
+
+    Raises:
+        ValueError: a number outside its range.
+
+    Meng, Xia, Chen, "SimPO: Simple Preference Optimization with a Reference-Free Reward", 2024.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> labels, rejected = torch.tensor([[1, 2], [0, 2]]), torch.tensor([False, True])
+        >>> step = Step(torch.zeros(2, 2, 4), labels=labels, rejected=rejected)
+        >>> round(SimPO(gamma=0.0)(step).mean().item(), 4)
+        0.6931
+    """
+
+    def __init__(self, *, beta: float = 2.0, gamma: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < beta < inf:
+            raise ValueError(f"beta must be above 0 and finite, got {beta}")
+        check_range("gamma", gamma, 0.0, inf, open_high=True)
+        self.beta, self.gamma = float(beta), float(gamma)
+
+    def pairs(self, sums: Tensor, reference: Tensor | None, lengths: Tensor) -> Tensor:
+        """`kdlight.losses.simpo` of the means."""
+        return losses.simpo(*(sums / lengths), beta=self.beta, gamma=self.gamma)
