@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from kdlight.metrics.calibration import Curve
+
 History = dict[str, list[tuple[int, float]]]
 
 PANELS = {
@@ -39,4 +41,35 @@ def draw_run(history: History, path: Path) -> None:
         )
         axes.set(title=title, xlabel="optimizer step", ylabel=unit)
         axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
+
+
+def draw_reliability(curves: dict[str, Curve], path: Path) -> None:
+    """Draw accuracy over confidence, a panel a network, and save it to ``path``.
+
+    A network whose confidences can be trusted lies on the diagonal; below it, it is too sure. The
+    grey bars are the share of the predictions in each bin.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(curves), 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    for column, (name, curve) in enumerate(curves.items(), start=1):
+        axes = figure.add_subplot(1, len(curves), column)
+        axes.bar(curve["confidence"], curve["share"], width=0.04, color="0.85", label="share")
+        axes.plot([0, 1], [0, 1], color="0.5", ls="--", lw=1, label="calibrated")
+        axes.plot(curve["confidence"], curve["accuracy"], "o-", ms=4, color="C0", label="accuracy")
+        error = sum(
+            share * abs(accuracy - confidence)
+            for share, accuracy, confidence in zip(
+                curve["share"], curve["accuracy"], curve["confidence"], strict=True
+            )
+        )
+        axes.set(
+            title=f"{name}: ECE {error:.4f}", xlabel="confidence", ylabel="accuracy",
+            xlim=(0, 1.03), ylim=(0, 1.03),
+        )  # fmt: skip
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper left", fontsize="small")
     figure.savefig(path, dpi=150)

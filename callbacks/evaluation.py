@@ -16,7 +16,9 @@ from torch import nn
 
 from kdlight.logits import as_source
 from kdlight.metrics import DistillationMetrics
+from kdlight.metrics.calibration import Curve
 from kdlight.modules import DistillationModule
+from kdlight.modules.ranks import count_once
 
 
 class Evaluation(NamedTuple):
@@ -28,12 +30,14 @@ class Evaluation(NamedTuple):
         teacher: the same of the teacher.
         unit: what a position is, a ``token`` of a sequence or a ``sample``.
         temperature: of the divergences.
+        reliability: what a reliability diagram shows of each network, where there are labels.
     """
 
     student: dict[str, float]
     teacher: dict[str, float]
     unit: str
     temperature: float
+    reliability: dict[str, Curve]
 
 
 def evaluate(trainer: Trainer, module: DistillationModule) -> Evaluation:
@@ -43,10 +47,10 @@ def evaluate(trainer: Trainer, module: DistillationModule) -> Evaluation:
     generators nor the mode of the module are changed.
     """
     metrics = DistillationMetrics(module.metrics.temperature).to(module.device)
+    count_once(trainer, metrics)
     seconds, positions, unit = {"student": 0.0, "teacher": 0.0}, 0, "sample"
-    context = trainer.precision_plugin.forward_context()
-    with isolate_rng(), torch.no_grad(), eval_mode(module), context:
-        for batch in _batches(trainer, module):
+    with measuring(trainer, module):
+        for batch in validation_batches(trainer, module):
             start = time.perf_counter()
             student = as_source(module.student_logits(batch)).logits()
             middle = time.perf_counter()
@@ -59,7 +63,8 @@ def evaluate(trainer: Trainer, module: DistillationModule) -> Evaluation:
             metrics.update(module.make_step(batch, student, teacher))
     values = {name: value.item() for name, value in metrics.compute().items()}
     of_teacher = {name: v for name, v in values.items() if name.startswith("teacher_")}
-    network = getattr(module.teacher, "model", None)
+    learns = isinstance(module.teacher, nn.Module)
+    network = module.teacher if learns else getattr(module.teacher, "model", None)
     return Evaluation(
         student={name: v for name, v in values.items() if name not in of_teacher}
         | _cost(module.student, positions, seconds["student"]),
@@ -67,7 +72,16 @@ def evaluate(trainer: Trainer, module: DistillationModule) -> Evaluation:
         | _cost(network, positions, seconds["teacher"]),
         unit=unit,
         temperature=module.metrics.temperature,
+        reliability=metrics.reliability(),
     )
+
+
+@contextmanager
+def measuring(trainer: Trainer, module: nn.Module) -> Iterator[None]:
+    """Evaluate in the precision of the run, and leave no trace in it."""
+    context = trainer.precision_plugin.forward_context()
+    with isolate_rng(), torch.no_grad(), eval_mode(module), context:
+        yield
 
 
 @contextmanager
@@ -82,12 +96,17 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def _batches(trainer: Trainer, module: LightningModule) -> Iterator[Any]:
+def validation_batches(trainer: Trainer, module: LightningModule) -> Iterator[Any]:
+    """The validation batches of this rank, on its device.
+
+    Raises:
+        ValueError: there are none.
+    """
     loaders = trainer.val_dataloaders
     if loaders is None:
         raise ValueError(
             "there is no validation data to report on; give the run a val_dataloader, or leave the"
-            " Report callback out"
+            " callback out (Report, TemperatureScaling)"
         )
     loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
     for loader, limit in zip(loaders, trainer.num_val_batches, strict=True):

@@ -8,7 +8,13 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
-from kdlight.export import check_directory, check_exportable, export_student
+from kdlight.export import (
+    check_directory,
+    check_exportable,
+    describe_network,
+    export_student,
+    find_network,
+)
 from kdlight.modules.stamp import describe_run
 
 
@@ -24,23 +30,31 @@ class ExportStudent(Callback):
         directory: where to save; None for ``student`` in the log directory of the run.
         overwrite: save even where the directory holds a model already.
         adapter_only: save the adapters of a LoRA student alone, instead of merged.
+        network: which to save, where several learn together; ``directory`` is then by default its
+            name.
 
     Raises:
-        ValueError: the student cannot be saved so.
+        ValueError: the student cannot be saved so; no network of that name is trained.
         FileExistsError: the directory holds a model, and overwrite is False; raised before
             training starts.
     """
 
     def __init__(
-        self, directory: str | None = None, overwrite: bool = False, adapter_only: bool = False
+        self,
+        directory: str | None = None,
+        overwrite: bool = False,
+        adapter_only: bool = False,
+        network: str = "student",
     ) -> None:
         self.directory = directory
         self.overwrite = overwrite
         self.adapter_only = adapter_only
+        self.network = network
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out before the work whether its result can be saved."""
-        check_exportable(getattr(pl_module, "student", None), adapter_only=self.adapter_only)
+        network = find_network(pl_module, self.network)
+        check_exportable(network, adapter_only=self.adapter_only)
         if stage == "fit":
             check_directory(
                 self._directory(trainer), overwrite=self.overwrite, adapter_only=self.adapter_only
@@ -48,12 +62,13 @@ class ExportStudent(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the student."""
-        weights, run = _gather(trainer), describe_run(pl_module)  # type: ignore[arg-type]
+        weights = _gather(trainer, self.network)
+        run = describe_network(describe_run(pl_module), self.network)  # type: ignore[arg-type]
         directory = self._directory(trainer)
         if not trainer.is_global_zero:
             return
         export_student(
-            pl_module.student,
+            find_network(pl_module, self.network),
             directory,
             tokenizer=getattr(trainer.datamodule, "tokenizer", None),  # type: ignore[attr-defined]
             state_dict=weights,
@@ -61,15 +76,15 @@ class ExportStudent(Callback):
             overwrite=True,  # asked before the fit
             adapter_only=self.adapter_only,
         )
-        print(f"Student saved: {directory}")
+        print(f"{self.network.capitalize()} saved: {directory}")
 
     def _directory(self, trainer: Trainer) -> Path:
         root = trainer.log_dir or trainer.default_root_dir
-        return Path(self.directory) if self.directory else Path(root) / "student"
+        return Path(self.directory) if self.directory else Path(root) / self.network
 
 
-def _gather(trainer: Trainer) -> dict[str, Any] | None:
-    """Full weights of a sharded student, on the first rank; None where they are whole already."""
+def _gather(trainer: Trainer, network: str) -> dict[str, Any] | None:
+    """Full weights of a sharded network, on the first rank; None where they are whole already."""
     if not isinstance(trainer.strategy, (ModelParallelStrategy, FSDPStrategy)):
         return None
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -78,7 +93,7 @@ def _gather(trainer: Trainer) -> dict[str, Any] | None:
     model: Any = trainer.strategy.model
     whole = get_model_state_dict(model, options=options)
     return {
-        name.removeprefix("student."): value
+        name.removeprefix(f"{network}."): value
         for name, value in whole.items()
-        if name.startswith("student.")
+        if name.startswith(f"{network}.")
     }

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from kdlight.callbacks.drawing import check_drawing, draw_run
+from kdlight.callbacks.drawing import check_drawing, draw_reliability, draw_run
 from kdlight.callbacks.evaluation import Evaluation, evaluate
 from kdlight.modules import DistillationModule
 from kdlight.objectives import TAID
@@ -29,7 +29,8 @@ class Report(Callback):
     """Measures the student before and after training, beside its teacher, on validation data.
 
     Prints a table and writes it (``report.md``), with a picture (``report.png``) of the loss, of
-    TAID's t and of the validation KL over the steps. What it has measured is saved with
+    TAID's t and of the validation KL over the steps, and, where there are labels, the reliability
+    diagrams of student and teacher (``reliability.png``). What it has measured is saved with
     checkpoints, so a resumed run reports on the whole.
 
     Args:
@@ -100,9 +101,11 @@ class Report(Callback):
         escaped = table.replace("||", r"\|\|")  # a bar within a cell would end it
         (directory / "report.md").write_text(escaped + "\n", encoding="utf-8")
         draw_run(self.history, directory / "report.png")
-        print(
-            f"\n{table}\n\nTable and picture: {directory / 'report.md'}, {directory / 'report.png'}"
-        )
+        files = [directory / "report.md", directory / "report.png"]
+        if self.after.reliability:
+            files.append(directory / "reliability.png")
+            draw_reliability(self.after.reliability, files[-1])
+        print(f"\n{table}\n\nTable and pictures: {', '.join(map(str, files))}")
 
     def _note(self, name: str, step: int, value: float | None) -> None:
         if value is not None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-from torch import Tensor
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
 
 from kdlight.checkpoints import check_format, check_weights, read_checkpoint, shapes
 from kdlight.model_card import write_model_card
@@ -57,8 +58,9 @@ def export_checkpoint(
     tokenizer: str | None = None,
     overwrite: bool = False,
     adapter_only: bool = False,
+    network: str = "student",
 ) -> None:
-    """Export the student of a checkpoint that a run of the command line has written.
+    """Export a network of a checkpoint that a run of the command line has written.
 
     Args:
         ckpt_path: a checkpoint of any kind: a file, or a folder of shards.
@@ -67,17 +69,19 @@ def export_checkpoint(
             the run's data, else that of its models.
         overwrite: save even where the directory holds a model already.
         adapter_only: save the adapters of a LoRA student alone, instead of merged.
+        network: its name, where several learned together; each is in the checkpoint.
 
     Raises:
-        ValueError: the checkpoint is not whole, of a later format, or does not say how to build its
-            student; a tokenizer that cannot be loaded.
+        ValueError: the checkpoint is not whole, of a later format, does not say how to build its
+            networks, or has none of that name; a tokenizer that cannot be loaded.
         FileExistsError: the directory holds a model, and overwrite is False.
     """
     check_directory(output, overwrite=overwrite, adapter_only=adapter_only)
     checkpoint = read_checkpoint(ckpt_path)
     check_format(checkpoint)
     module = build_module(checkpoint.get("hyper_parameters", {}))
-    check_exportable(module.student, adapter_only=adapter_only)
+    chosen = find_network(module, network)
+    check_exportable(chosen, adapter_only=adapter_only)
     check_weights(shapes(checkpoint["state_dict"]), shapes(module.state_dict()))
     module.load_state_dict(checkpoint["state_dict"])
     made = checkpoint.get("kdlight", {})
@@ -89,15 +93,15 @@ def export_checkpoint(
     source = tokenizer or run.get("tokenizer") or _source(checkpoint["hyper_parameters"])
     found = None if source is None else load_tokenizer(source)
     export_student(
-        module.student,
+        chosen,
         output,
         tokenizer=found,
-        run=run,
+        run=describe_network(run, network),
         overwrite=overwrite,
         adapter_only=adapter_only,
     )
     without = "" if found is not None else ", without a tokenizer: none is known, name one"
-    print(f"Student saved: {output}{without}")
+    print(f"{network.capitalize()} saved: {output}{without}")
 
 
 def build_module(hyper_parameters: Mapping[str, Any]) -> DistillationModule:
@@ -117,11 +121,33 @@ def build_module(hyper_parameters: Mapping[str, Any]) -> DistillationModule:
             " kdlight.export.export_student(module.student, directory)"
         )
     config = {name: value for name, value in hyper_parameters.items() if name != "_instantiator"}
-    recipe = locate(config["student"].get("class_path", ""))
-    from_teacher = isinstance(recipe, type) and issubclass(recipe, StudentRecipe)
-    if config["_class_path"].startswith("kdlight.") and not from_teacher:
-        config["teacher"] = None
+    if "teacher" in config:
+        recipe = locate(config["student"].get("class_path", ""))
+        from_teacher = isinstance(recipe, type) and issubclass(recipe, StudentRecipe)
+        if config["_class_path"].startswith("kdlight.") and not from_teacher:
+            config["teacher"] = None
     return instantiate_module(DistillationModule, config)
+
+
+def find_network(module: LightningModule, name: str) -> nn.Module:
+    """The network that a module trains under a name, such as ``"student"``.
+
+    Raises:
+        ValueError: it trains none of that name.
+    """
+    networks = ["student", *getattr(module, "peers", [])]
+    if name not in networks:
+        frozen = " (its teacher stays as it was)" if networks == ["student"] else ""
+        raise ValueError(f"network={name!r}, but what is trained is {networks}{frozen}")
+    return getattr(module, name)
+
+
+def describe_network(run: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What is known of a run, seen from another of its networks: that is what has learned."""
+    if name == "student":
+        return dict(run)
+    others = ("teacher", "objective", "metrics")
+    return {k: v for k, v in run.items() if k not in others} | {"student": run.get(name)}
 
 
 def check_exportable(student: Any, *, adapter_only: bool = False) -> None:
@@ -160,8 +186,11 @@ def check_directory(directory: str | Path, *, overwrite: bool, adapter_only: boo
 
 
 def _source(hyper_parameters: Mapping[str, Any]) -> str | None:
-    for name in ("student", "teacher"):
-        source = ((hyper_parameters.get(name) or {}).get("init_args") or {}).get("source")
+    learners = hyper_parameters.get("learners") or {}
+    networks = [hyper_parameters.get(name) for name in ("student", "teacher")]
+    networks += [learner["network"] for learner in learners.values()]
+    for network in networks:
+        source = ((network or {}).get("init_args") or {}).get("source")
         if source:
             return source
     return None

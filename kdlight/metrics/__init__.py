@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from kdlight.metrics.calibration import ExpectedCalibrationError
+from kdlight.metrics.adaptive import AdaptiveCalibrationError
+from kdlight.metrics.calibration import (
+    CalibrationError,
+    ExpectedCalibrationError,
+    MaximumCalibrationError,
+    predictions,
+)
 from kdlight.metrics.distillation import DistillationMetrics
+from kdlight.metrics.scores import BrierScore, NegativeLogLikelihood
+from kdlight.metrics.tempering import TemperatureCurve
 
-__all__ = ["DistillationMetrics", "ExpectedCalibrationError"]
+__all__ = [
+    "AdaptiveCalibrationError",
+    "BrierScore",
+    "CalibrationError",
+    "DistillationMetrics",
+    "ExpectedCalibrationError",
+    "MaximumCalibrationError",
+    "NegativeLogLikelihood",
+    "TemperatureCurve",
+    "predictions",
+]

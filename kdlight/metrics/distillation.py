@@ -10,22 +10,23 @@ from torchmetrics import MeanMetric, Metric
 
 from kdlight import losses
 from kdlight.losses.log_space import log_probs
-from kdlight.metrics.calibration import ExpectedCalibrationError
+from kdlight.metrics.adaptive import AdaptiveCalibrationError
+from kdlight.metrics.calibration import Curve, ExpectedCalibrationError, MaximumCalibrationError
+from kdlight.metrics.scores import brier
 from kdlight.objectives import Loss, Step
+from kdlight.reduce import beside_student
 
 ROWS = 256
 """Positions evaluated at once: their logits are what evaluation holds."""
 
-MEANS = (
-    "loss",
-    "forward_kl",
-    "reverse_kl",
-    "top1_agreement",
-    "perplexity",
-    "accuracy",
-    "teacher_perplexity",
-    "teacher_accuracy",
-)
+OF_BOTH = ("loss", "forward_kl", "reverse_kl", "top1_agreement")
+OF_EACH = ("perplexity", "nll", "accuracy", "brier")
+SIDES = ("", "teacher_")
+ERRORS = {
+    "ece": ExpectedCalibrationError,
+    "mce": MaximumCalibrationError,
+    "ace": AdaptiveCalibrationError,
+}
 
 
 class DistillationMetrics(nn.Module):
@@ -39,10 +40,13 @@ class DistillationMetrics(nn.Module):
     ``forward_kl``        KL from the teacher to the student
     ``reverse_kl``        KL from the student to the teacher
     ``top1_agreement``    share of positions where both prefer the same entry
-    ``perplexity``        exponential of the mean negative log-likelihood of the labels
+    ``nll``               mean negative log-likelihood of the labels
+    ``perplexity``        its exponential
     ``accuracy``          share of positions where the student prefers the label
-    ``ece``               the student's expected calibration error
-    ``teacher_...``       perplexity, accuracy and ece of the teacher
+    ``brier``             squared distance of the student's probabilities from the label
+    ``ece``               the student's expected calibration error, over 15 bins
+    ``mce``, ``ace``      its maximum, and its adaptive calibration error
+    ``teacher_...``       all from ``nll`` on, of the teacher
     ====================  ================================================================
 
     Args:
@@ -66,15 +70,16 @@ class DistillationMetrics(nn.Module):
             raise ValueError(f"temperature must be above 0, got {temperature}")
         self.temperature = float(temperature)
         # double, and NaN kept: a metric that drops what it cannot add up hides a broken run
+        names = [*OF_BOTH, *(side + name for side in SIDES for name in OF_EACH)]
         means = {
-            name: MeanMetric(nan_strategy="disable").set_dtype(torch.float64) for name in MEANS
+            name: MeanMetric(nan_strategy="disable").set_dtype(torch.float64) for name in names
         }
-        errors = {name: ExpectedCalibrationError() for name in ("ece", "teacher_ece")}
+        errors = {side + name: make() for side in SIDES for name, make in ERRORS.items()}
         self.metrics = nn.ModuleDict({**means, **errors})
 
     def update(self, step: Step, loss: Loss | None = None) -> None:
         """Add the positions of ``step`` that count, and the objective's value on them if given."""
-        if loss is not None:
+        if loss is not None and loss.count > 0:
             # once for each unit: without a NaN strategy, MeanMetric forgets the weights it is given
             self._update("loss", loss.mean().detach().expand(int(loss.count)))
         for rows in step.kept().split(ROWS):
@@ -83,7 +88,9 @@ class DistillationMetrics(nn.Module):
     @torch.no_grad()
     def _update_rows(self, step: Step, rows: Tensor) -> None:
         student = step.student.select(rows).logits()
-        teacher = None if step.teacher is None else step.teacher.select(rows).logits()
+        # a teacher with positions of its own (another tokenizer) stands beside none of these
+        beside = step.teacher if step.teacher_mask is None else None
+        teacher = None if beside is None else beside_student(beside.select(rows), student)
         labels = None if step.labels is None else step.labels.flatten()[rows]
         if teacher is not None and teacher.shape[-1] == student.shape[-1]:
             at = {"temperature": self.temperature}
@@ -99,9 +106,13 @@ class DistillationMetrics(nn.Module):
     def _against_labels(self, prefix: str, logits: Tensor, labels: Tensor) -> None:
         confidence, prediction = log_probs(logits).max(-1)
         correct = prediction == labels
-        self._update(f"{prefix}perplexity", losses.cross_entropy(logits, labels))
+        surprise = losses.cross_entropy(logits, labels)
+        self._update(f"{prefix}nll", surprise)
+        self._update(f"{prefix}perplexity", surprise)
         self._update(f"{prefix}accuracy", correct.double())
-        self._update(f"{prefix}ece", confidence.exp(), correct)
+        self._update(f"{prefix}brier", brier(logits, labels))
+        for name in ERRORS:
+            self._update(prefix + name, confidence.exp(), correct)
 
     def compute(self) -> dict[str, Tensor]:
         """All that was seen, by name, reduced over ranks."""
@@ -112,10 +123,24 @@ class DistillationMetrics(nn.Module):
             for name, value in seen.items()
         }
 
+    def reliability(self) -> dict[str, Curve]:
+        """What a reliability diagram shows of ``student`` and ``teacher``, as far as they are seen.
+
+        See `kdlight.metrics.CalibrationError.curve`.
+        """
+        errors = {"student": self.metrics["ece"], "teacher": self.metrics["teacher_ece"]}
+        return {
+            name: error.curve()
+            for name, error in errors.items()
+            if isinstance(error, ExpectedCalibrationError) and error.update_called
+        }
+
     def reset(self) -> None:
         """Forget what was seen."""
-        for metric in self.metrics.values():
-            cast(Metric, metric).reset()
+        # Lightning may be in inference mode here, whose tensors no later fit could update
+        with torch.inference_mode(False):
+            for metric in self.metrics.values():
+                cast(Metric, metric).reset()
 
     def _update(self, name: str, *values: Tensor) -> None:
         cast(Metric, self.metrics[name]).update(*values)

@@ -15,6 +15,7 @@ from kdlight.modules.guards import check_finite, check_gradients
 from kdlight.modules.ranks import (
     average_gradients,
     copy_from_first_rank,
+    count_once,
     data_parallel_size,
     data_parallel_sum,
 )
@@ -24,6 +25,9 @@ from kdlight.sharding import clip_norm
 
 class AccountedModule(LightningModule):
     """Trains on an objective, and divides the gradients of an optimizer step once.
+
+    A module that trains several networks at once keeps accounts for each, by name. The student's
+    name among them is the empty one.
 
     Attributes:
         last_step: what the optimizer step amounted to, from its end until the end of its last
@@ -42,17 +46,36 @@ class AccountedModule(LightningModule):
         self.normalization = normalization
         self.last_step: StepResult | None = None
         self._ledger = Ledger()
+        self._ledgers = {"": self._ledger}
+        self._peers_steps: dict[str, StepResult] = {}
         self._clock = 0.0
 
     def step(self, batch: Any) -> Step:
         """What ``batch`` offers the objective."""
         raise NotImplementedError(f"{type(self).__name__} does not define step(batch)")
 
+    def losses(self, batch: Any) -> dict[str, tuple[Loss, Step]]:
+        """The loss of each network that learns from ``batch``, and the step it was evaluated on."""
+        step = self.step(batch)
+        return {"": (self.objective(step), step)}
+
+    def learners(self) -> dict[str, tuple[nn.Module, Objective]]:
+        """The networks that learn, and what they learn on."""
+        return {"": (self.student, self.objective)}
+
+    def learned(self, name: str) -> list[nn.Parameter]:
+        """All parameters that learn on one objective; the student's are all that are no other's."""
+        if name:
+            return [p for part in self.learners()[name] for p in part.parameters()]
+        taken = {id(p) for other in self.learners() if other for p in self.learned(other)}
+        return [p for p in self.parameters() if id(p) not in taken]
+
     def on_train_start(self) -> None:
-        """Begin with the same objective on all ranks; DDP sees to it, FSDP2 does not."""
+        """Begin with the same objectives on all ranks; DDP sees to it, FSDP2 does not."""
         self._clock = time.perf_counter()
         if self.device_mesh is not None:
-            copy_from_first_rank(self.trainer, self.objective.parameters())
+            for _, objective in self.learners().values():
+                copy_from_first_rank(self.trainer, objective.parameters())
 
     def on_train_epoch_start(self) -> None:
         """See that all ranks have as many batches, before one waits for another."""
@@ -60,27 +83,37 @@ class AccountedModule(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of one micro-batch, as a sum scaled by a constant power of two."""
-        step = self.step(batch)
-        loss: Loss = self.objective(step)
-        self._ledger.add(loss, step)
-        if self.normalization == "local":
-            return loss.mean()
-        return loss.total * self._ledger.scale(loss.count, self._sum_over_ranks)
+        scaled = []
+        for name, (loss, step) in self.losses(batch).items():
+            ledger = self._ledgers.setdefault(name, Ledger())
+            ledger.add(loss, step)
+            if self.normalization == "local":
+                scaled.append(loss.mean())
+            else:
+                scaled.append(loss.total * ledger.scale(loss.count, self._sum_over_ranks))
+        return sum(scaled[1:], scaled[0])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Close the accounts of the step and divide its gradients, once."""
-        self.last_step = self._ledger.close(self._sum_over_ranks)
-        check_finite(self.trainer, self.last_step.loss)
+        results = {name: self._close(name) for name in self.learners()}
+        self.last_step = results.pop("")
+        self._peers_steps = results
+
+    def _close(self, name: str) -> StepResult:
+        network, objective = self.learners()[name]
+        ledger = self._ledgers[name]
+        result = ledger.close(self._sum_over_ranks)
+        check_finite(self.trainer, result.loss)
         if self.device_mesh is not None:
-            check_gradients(self.student)
-            average_gradients(self.trainer, self.objective.parameters())
+            check_gradients(network)
+            average_gradients(self.trainer, objective.parameters())
         if self.normalization == "global":
             # Lightning divided by the number of micro-batches, the strategy by that of ranks
             averaged = self.trainer.accumulate_grad_batches * data_parallel_size(self.trainer)
-            factor = self._ledger.factor(self.last_step.count, averaged=averaged)
-            multiply_gradients(self.parameters(), factor)
+            multiply_gradients(self.learned(name), ledger.factor(result.count, averaged=averaged))
         # here, with the values that the step was made with, before a schedule moves them
-        self.log_dict({f"train/{name}": value for name, value in settings(self.objective).items()})
+        self.log_dict({_key(name, key): value for key, value in settings(objective).items()})
+        return result
 
     def configure_gradient_clipping(
         self,
@@ -104,12 +137,19 @@ class AccountedModule(LightningModule):
             return
         result, self.last_step = self.last_step, None
         now, unit = time.perf_counter(), self.objective.unit
-        self.log("train/loss", result.loss, prog_bar=True)
-        self.log_dict({f"train/{name}": value for name, value in result.parts.items()})
+        for name, each in {"": result, **self._peers_steps}.items():
+            self.log(_key(name, "loss"), each.loss, prog_bar=True)
+            self.log_dict({_key(name, part): value for part, value in each.parts.items()})
         self.log("train/ignored_share", result.ignored)
         self.log(f"train/{unit}s_seen", float(self._ledger.seen))
         self.log(f"train/{unit}s_per_second", result.count / (now - self._clock), prog_bar=True)
         self._clock = now
+
+    def on_validation_epoch_start(self) -> None:
+        """Ranks that divide a network among them see the same positions, which count once."""
+        count_once(self.trainer, self)
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_end(self) -> None:
         """Time spent on validation is not time spent on training."""
@@ -117,12 +157,21 @@ class AccountedModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save how much the run has seen."""
-        checkpoint["accounting"] = self._ledger.state_dict()
+        states = {name: ledger.state_dict() for name, ledger in self._ledgers.items()}
+        checkpoint["accounting"] = states.pop("")
+        if states:
+            checkpoint["accounting_of_peers"] = states
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Count on from there."""
         if "accounting" in checkpoint:
             self._ledger.load_state_dict(checkpoint["accounting"])
+        for name, state in checkpoint.get("accounting_of_peers", {}).items():
+            self._ledgers.setdefault(name, Ledger()).load_state_dict(state)
 
     def _sum_over_ranks(self, values: Tensor) -> Tensor:
         return data_parallel_sum(self.trainer, values)
+
+
+def _key(name: str, what: str) -> str:
+    return "/".join(filter(None, ("train", name, what)))

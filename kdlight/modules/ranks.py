@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics import Metric
 
 
 def data_parallel_size(trainer: Trainer) -> int:
@@ -49,6 +50,18 @@ def copy_from_first_rank(trainer: Trainer, tensors: Iterable[Tensor]) -> None:
     for tensor in tensors:
         if trainer.world_size > 1:
             dist.broadcast(tensor.data, src=0)
+
+
+def count_once(trainer: Trainer, module: nn.Module) -> None:
+    """Let metrics add up over the ranks that see different data, and over no others.
+
+    What a mean does not notice, a metric that sorts what it has seen does: data that count twice.
+    """
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        group = trainer.strategy.device_mesh["data_parallel"].get_group()
+        for part in module.modules():
+            if isinstance(part, Metric):
+                part.process_group = group
 
 
 def on_each_rank(trainer: Trainer, value: float) -> list[float]:

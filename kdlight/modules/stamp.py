@@ -28,8 +28,9 @@ def describe_run(module: DistillationModule) -> dict[str, Any]:
         ``student``, ``teacher``, ``objective`` and ``data`` in words, ``tokenizer`` as the data
         name it, ``steps`` and ``metrics``.
     """
+    given = _given(module)
     run: dict[str, Any] = {
-        name: spell(module.hparams[name]) if module.hparams.get(name) else _live(part)
+        name: spell(given[name]) if given.get(name) else _live(part)
         for name, part in (
             ("student", module.student),
             ("teacher", getattr(module.teacher, "model", module.teacher)),
@@ -78,6 +79,15 @@ def check_checkpoint(checkpoint: Mapping[str, Any], module: DistillationModule) 
     mine = describe_run(module)["objective"]
     if name is not None and name.partition("(")[0] != mine.partition("(")[0]:
         rank_zero_warn(f"the checkpoint was trained with {name}, and this run has {mine}")
+
+
+def _given(module: DistillationModule) -> dict[str, Any]:
+    """The config of the parts; where networks learn together, that of student and teacher."""
+    learners = module.hparams.get("learners") or {}
+    found = dict(module.hparams) | {name: each["network"] for name, each in learners.items()}
+    if learners:
+        found["objective"] = learners["student"]["objective"]
+    return found
 
 
 def _live(part: Any) -> str | None:

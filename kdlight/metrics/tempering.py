@@ -1,0 +1,78 @@
+"""What temperature scaling would do, at many temperatures at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from kdlight.losses.log_space import widen
+
+
+class TemperatureCurve(Metric):
+    r"""Likelihood and calibration of logits over each of many temperatures, in constant memory.
+
+    .. math:: \mathrm{NLL}(T) = \operatorname{mean}(\log \textstyle\sum_v e^{z_v / T} - z_y / T)
+
+    Dividing logits by a temperature changes confidences and no prediction (Guo, Pleiss, Sun,
+    Weinberger, "On Calibration of Modern Neural Networks", 2017, section 4.2). All temperatures are
+    measured in one pass over the data, so that nothing is kept of it.
+
+    Args:
+        temperatures: above 0.
+        bins: of the expected calibration error.
+
+    Raises:
+        ValueError: no temperatures, or one that is not above 0; bins below 1.
+
+    Example:
+        >>> metric = TemperatureCurve([1.0, 2.0])
+        >>> metric.update(torch.tensor([[0.0, 4.0], [0.0, 4.0]]), torch.tensor([0, 1]))
+        >>> metric.compute()["ece"]
+        tensor([0.4820, 0.3808])
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    nll: Tensor
+    cells: Tensor
+    temperatures: Tensor
+
+    def __init__(self, temperatures: Sequence[float], bins: int = 15) -> None:
+        super().__init__()
+        if len(temperatures) < 1 or min(temperatures) <= 0:
+            raise ValueError(f"temperatures must be above 0, at least one, got {temperatures}")
+        if bins < 1:
+            raise ValueError(f"bins must be at least 1, got {bins}")
+        self.bins = bins
+        values = torch.tensor(temperatures, dtype=torch.float64)
+        self.register_buffer("temperatures", values, persistent=False)
+        self.add_state("nll", torch.zeros_like(values), dist_reduce_fx="sum")
+        cells = torch.zeros(3, len(values), bins + 1, dtype=torch.float64)
+        self.add_state("cells", cells, dist_reduce_fx="sum")
+
+    @torch.no_grad()
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Add the logits ``(n, V)`` of positions with labels ``(n,)``, all of which count."""
+        logits = widen(logits)
+        top, prediction = logits.max(-1)
+        of_label = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        correct = (prediction == labels).double()
+        for i, temperature in enumerate(self.temperatures.tolist()):
+            partition = (logits / temperature).logsumexp(-1)  # all that depends on the whole row
+            self.nll[i] += (partition - of_label / temperature).sum(dtype=torch.float64)
+            confidence = (top / temperature - partition).exp()
+            index = (confidence * self.bins).nan_to_num(nan=0.0).long().clamp(0, self.bins)
+            values = torch.stack([torch.ones_like(correct), confidence.double(), correct])
+            self.cells[:, i].index_add_(1, index, values)
+
+    def compute(self) -> dict[str, Tensor]:
+        """``nll`` and ``ece`` at each temperature."""
+        count, confidence, correct = self.cells
+        seen = count.sum(-1).clamp(min=1)
+        return {
+            "nll": (self.nll / seen).float(),
+            "ece": ((correct - confidence).abs().sum(-1) / seen).float(),
+        }
