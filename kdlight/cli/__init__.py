@@ -1,7 +1,8 @@
-"""The command line: ``kdlight fit|validate|test|predict|export``."""
+"""The command line: ``kdlight fit|validate|test|predict`` and the commands in ``COMMANDS``."""
 
 from __future__ import annotations
 
-from kdlight.cli.main import DistillationCLI, main
+from kdlight.cli.lightning_cli import DistillationCLI
+from kdlight.cli.main import COMMANDS, main
 
-__all__ = ["DistillationCLI", "main"]
+__all__ = ["COMMANDS", "DistillationCLI", "main"]

@@ -1,88 +1,35 @@
-"""``kdlight fit --config ...``: Lightning's command line over kdlight's modules."""
+"""``kdlight COMMAND ...``: Lightning's commands, and those that are no method of its Trainer."""
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import Any, NoReturn
+from collections.abc import Callable
 
-from jsonargparse import ActionConfigFile, set_parsing_settings  # pyright: ignore[reportPrivateImportUsage]
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-
-# imported so that classes can be named without their path: `--model.objective ForwardKL`
-from kdlight import callbacks, models, objectives  # noqa: F401
-from kdlight.cli.conflicts import HELP, OnConflict, check_takes, settle
-from kdlight.cli.errors import explain
+from kdlight.cli.cache import cache
+from kdlight.cli.doctor import doctor
 from kdlight.cli.export import export
-from kdlight.data import DigitsDataModule, TextDataModule  # noqa: F401
-from kdlight.modules import DistillationModule
+from kdlight.cli.lightning_cli import DistillationCLI
+from kdlight.cli.traces import traces
 
-
-class Parser(LightningArgumentParser):
-    """Lightning's parser with one clear error instead of a page of usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong and exit with 2; ``JSONARGPARSE_DEBUG=1`` shows everything."""
-        # the parser of a class inside a config raises, and the one of the command tells the whole
-        if not self.exit_on_error or "JSONARGPARSE_DEBUG" in os.environ:
-            super().error(message, ex)
-        print(f"error: {explain(message)}", file=sys.stderr)
-        sys.exit(2)
-
-
-class DistillationCLI(LightningCLI):
-    """LightningCLI that builds a `kdlight.DistillationModule` or a subclass of it."""
-
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Use our parser, also for the subcommands."""
-        parser = Parser(**kwargs)
-        parser.add_argument(
-            "-c", "--config", action=ActionConfigFile, help="A config, or several to lay over it."
-        )
-        return parser
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what decides between a checkpoint and the command line."""
-        parser.add_argument("--on_conflict", type=OnConflict, default="error", help=HELP)
-
-    def _parse_ckpt_path(self) -> None:
-        # Lightning lays the hyper-parameters of a checkpoint over the command line without a word
-        try:
-            self.config = settle(self.parser, self.config)
-        except ValueError as error:
-            self.parser.error(str(error), error)
-
-    def instantiate_classes(self) -> None:
-        """Report what a constructor refuses like any other bad input: nothing has started yet."""
-        try:
-            super().instantiate_classes()
-            check_takes(self.model, self.config[self.config.subcommand].ckpt_path)
-        except (ValueError, TypeError, OSError, ImportError) as error:
-            self.parser.error(str(error), error)
+# what is no method of the Trainer: a function of the arguments after its name
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "cache": cache,
+    "doctor": doctor,
+    "export": export,
+    "traces": traces,
+}
 
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of the ``kdlight`` command.
 
-    A config may refer to its own keys from the root (``${model.init_args.temperature}``), and an
-    override on the command line moves what refers to it too.
-
     Args:
         args: the arguments; None for those of the process.
     """
     given = sys.argv[1:] if args is None else args
-    if given[:1] == ["export"]:  # no method of the Trainer, as the other commands are
-        export(given[1:])
+    if given and given[0] in COMMANDS:
+        COMMANDS[given[0]](given[1:])
         return
-    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    DistillationCLI(
-        DistillationModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        parser_kwargs={
-            "parser_mode": "omegaconf+",
-            "description": "Knowledge distillation. There is also: kdlight export --help",
-        },
-        save_config_kwargs={"overwrite": True},
-        args=args,
-    )
+    also = ", ".join(f"kdlight {name} --help" for name in COMMANDS)
+    about = {"description": f"Knowledge distillation. There are also: {also}"}
+    DistillationCLI(args, parser_kwargs=about)
