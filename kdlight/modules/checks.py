@@ -11,11 +11,13 @@ from lightning.pytorch.strategies import (
 )
 from torch import nn
 
+from kdlight.modules.tokens import check_tokens
 from kdlight.objectives import TokenObjective, check_vocabularies
-from kdlight.teachers import FrozenTeacher
+from kdlight.teachers import live_teachers
 
 if TYPE_CHECKING:
     from kdlight.modules.distillation import DistillationModule
+    from kdlight.modules.online import OnlineDistillationModule
 
 
 def check_fit(module: DistillationModule) -> None:
@@ -27,10 +29,10 @@ def check_fit(module: DistillationModule) -> None:
             f"objective {type(objective).__name__} needs a teacher, but teacher is None; give the"
             " DistillationModule a teacher, or an objective that needs none, such as CrossEntropy"
         )
-    sizes = [getattr(part, "vocab_size", None) for part in (student, network)]
-    compares = any(isinstance(m, TokenObjective) and m.needs_teacher for m in objective.modules())
-    if compares and None not in sizes:
-        check_vocabularies(*sizes)  # type: ignore[arg-type]
+    if _compares(objective):
+        answers = network if network is not None else teacher
+        _check_vocabularies(student, answers)
+        check_tokens(module.trainer.datamodule, {"student": student, "teacher": answers})  # type: ignore[attr-defined]
     _check_context(module.trainer.datamodule, {"student": student, "teacher": network})  # type: ignore[attr-defined]
     check_strategy(module, module.trainer.strategy)
 
@@ -45,20 +47,42 @@ def check_strategy(module: DistillationModule, strategy: Strategy) -> None:
                 " DeepSpeed's engine owns the gradients; set normalization='local' with this"
                 " strategy"
             )
-        network = getattr(teacher, "model", None)
-        if strategy.zero_stage_3 and isinstance(network, nn.Module):
+        live = any(isinstance(each.model, nn.Module) for each in live_teachers(teacher))
+        if strategy.zero_stage_3 and live:
             raise ValueError(
                 "DeepSpeed ZeRO-3 has one engine, which divides the student; a live teacher in the"
                 " same process is outside it. Use ZeRO stage 1 or 2 (trainer.strategy.stage), or"
                 " FSDP2 (kdlight.modules.FSDP2Strategy), where the teacher is sharded too by"
                 " FrozenTeacher(shard=True)"
             )
-    sharded = isinstance(teacher, FrozenTeacher) and teacher.shard
+    sharded = any(each.shard for each in live_teachers(teacher))
     if sharded and not isinstance(strategy, ModelParallelStrategy):
         raise ValueError(
             "the teacher is to be sharded (shard=True), which FSDP2 does, but the strategy is"
             f" {type(strategy).__name__}; use kdlight.modules.FSDP2Strategy, or shard=False"
         )
+
+
+def check_online(module: OnlineDistillationModule) -> None:
+    """Raise a ValueError for networks that cannot learn from each other, as far as they tell."""
+    learners = {name or "student": each for name, each in module.learners().items()}
+    for name, (network, objective) in learners.items():
+        for other, (teacher, _) in learners.items():
+            if other != name and _compares(objective):
+                _check_vocabularies(network, teacher)
+    networks = {name: network for name, (network, _) in learners.items()}
+    _check_context(module.trainer.datamodule, networks)  # type: ignore[attr-defined]
+    check_strategy(module, module.trainer.strategy)
+
+
+def _compares(objective: nn.Module) -> bool:
+    return any(isinstance(m, TokenObjective) and m.needs_teacher for m in objective.modules())
+
+
+def _check_vocabularies(student: Any, teacher: Any) -> None:
+    sizes = [getattr(part, "vocab_size", None) for part in (student, teacher)]
+    if None not in sizes:
+        check_vocabularies(*sizes)  # type: ignore[arg-type]
 
 
 def _check_context(datamodule: Any, networks: dict[str, Any]) -> None:

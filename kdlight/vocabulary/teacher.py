@@ -1,0 +1,91 @@
+"""A teacher with another vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdlight.logits import Logits, LogitsSource, as_source
+from kdlight.models import load_tokenizer
+from kdlight.teachers import FrozenTeacher, TeacherBase
+from kdlight.vocabulary.align import Policy, Tokens, align
+from kdlight.vocabulary.source import Aligned, limited
+
+
+class AlignedTeacher(TeacherBase):
+    """A teacher whose vocabulary is not quite the student's.
+
+    Token ids of a batch are the student's; the teacher is given its own for them, and its logits
+    come back in the student's order. Columns that only one side has are outside the vocabulary for
+    both: the teacher's are left out, and the student's are -inf to every objective, so that they
+    are neither rewarded nor pushed down.
+
+    Args:
+        teacher: the teacher, or the network of a live one.
+        student_tokenizer: the tokenizer of student and data, or where it is, spelled like the
+            ``source`` of a `kdlight.CausalLM`.
+        teacher_tokenizer: that of the teacher.
+        policy: see `align`.
+        student_size: number of columns of the student's logits, if there are more than tokens.
+        teacher_size: the same of the teacher; None for what it says of itself.
+
+    Raises:
+        ValueError: the vocabularies do not fit; with a batch, a token that the teacher lacks.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module | TeacherBase,
+        *,
+        student_tokenizer: str | Callable[..., Any],
+        teacher_tokenizer: str | Callable[..., Any],
+        policy: Policy = "strict",
+        student_size: int | None = None,
+        teacher_size: int | None = None,
+    ) -> None:
+        self.teacher = teacher if isinstance(teacher, TeacherBase) else FrozenTeacher(teacher)
+        if teacher_size is None:
+            network = getattr(self.teacher, "model", self.teacher)
+            teacher_size = getattr(network, "vocab_size", None)
+        self.alignment = align(
+            read_tokens(student_tokenizer),
+            read_tokens(teacher_tokenizer),
+            policy=policy,
+            student_size=student_size,
+            teacher_size=teacher_size,
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """Width V of the logits, in the student's vocabulary."""
+        return self.alignment.student_size
+
+    def __call__(self, batch: Any) -> Aligned:
+        """Logits for ``batch``, in the student's vocabulary."""
+        ids = self.alignment.to_teacher(batch["input_ids"])
+        return Aligned(self.teacher({**batch, "input_ids": ids}), self.alignment)
+
+    def limit(self, student: Logits) -> LogitsSource:
+        """The student without the columns that the teacher lacks."""
+        return limited(as_source(student), self.alignment)
+
+    def prepare(self, device: torch.device) -> None:
+        """Prepare the teacher within."""
+        self.teacher.prepare(device)
+
+    def release(self) -> None:
+        """Release the teacher within."""
+        self.teacher.release()
+
+    def live(self) -> Iterator[FrozenTeacher]:
+        """The live networks within."""
+        yield from self.teacher.live()
+
+
+def read_tokens(tokenizer: str | Callable[..., Any]) -> Tokens:
+    """Ids of all tokens by their strings, added ones too."""
+    loaded: Any = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+    return loaded.get_vocab()
