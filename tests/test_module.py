@@ -32,6 +32,15 @@ def test_the_student_learns_and_the_teacher_stays(tmp_path: Path) -> None:
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
+def test_a_module_that_was_evaluated_can_be_fitted(tmp_path: Path) -> None:
+    module = toy.module(ForwardKL())
+    held_out = toy.loader(8, seed=1)
+    before = toy.trainer(tmp_path).validate(module, held_out, verbose=False)[0]
+    run = toy.trainer(tmp_path, max_epochs=5)
+    run.fit(module, toy.loader(8), held_out)
+    assert run.callback_metrics["val/forward_kl"] < before["val/forward_kl"]
+
+
 class Modes(Callback):
     """Flips everything it can reach into train mode, and looks at who is in which mode."""
 

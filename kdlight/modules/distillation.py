@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kdlight.data.targets import IGNORE, batch_labels
+from kdlight.gather import use_group
 from kdlight.logits import Logits
 from kdlight.metrics import DistillationMetrics
 from kdlight.models import StudentRecipe
@@ -19,9 +21,17 @@ from kdlight.modules.batches import check_evaluation_batches
 from kdlight.modules.checks import check_fit
 from kdlight.modules.stamp import check_checkpoint, stamp
 from kdlight.objectives import Objective, Step
+from kdlight.reduce import Chunked, Chunking, evaluation
 from kdlight.sharding import shard
-from kdlight.teachers import FrozenTeacher, Teacher
+from kdlight.teachers import (
+    FrozenTeacher,
+    SelectiveTeacher,
+    Teacher,
+    TeacherBase,
+    live_teachers,
+)
 
+STEP_FIELDS = ("teacher_mask", "rejected", "span_ids")
 LIVE_ARGUMENTS = ["student", "teacher", "objective", "optimizer", "lr_scheduler"]
 
 
@@ -41,14 +51,17 @@ class DistillationModule(AccountedModule):
             the teacher's network, such as `kdlight.CutCausalLM`.
         objective: what it learns on.
         teacher: the network it learns from, which is frozen and held outside the module tree; a
-            `kdlight.FrozenTeacher` or any other `kdlight.teachers.Teacher`; None for objectives
-            that need none.
+            `kdlight.FrozenTeacher`, a `kdlight.CachedTeacher`, or any other
+            `kdlight.teachers.Teacher`; None for objectives that need none.
         optimizer: from parameters (or groups of them) to an optimizer. The objective's own
             parameters, if it has any, come as a second group.
         lr_scheduler: from the optimizer to a learning-rate schedule, stepped once per optimizer
             step.
         normalization: ``"global"``, as above; ``"local"`` divides each micro-batch by its own
             count and averages, as Lightning does by itself.
+        chunked: whether logits are made in chunks of tokens, so that they never exist all at once:
+            ``"auto"`` decides from their size, and says what it chose; False makes them whole, for
+            debugging; a `kdlight.Chunking` has the sizes, and compiles.
         temperature: of the divergences among the validation metrics; None for the objective's own
             where it has one, else 1.
 
@@ -70,10 +83,11 @@ class DistillationModule(AccountedModule):
         self,
         student: nn.Module | StudentRecipe,
         objective: Objective,
-        teacher: nn.Module | FrozenTeacher | Teacher | None = None,
+        teacher: nn.Module | TeacherBase | Teacher | None = None,
         optimizer: Callable[[Iterable], Optimizer] = lambda p: AdamW(p, lr=5e-4),
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         normalization: Literal["global", "local"] = "global",
+        chunked: bool | Literal["auto"] | Chunking = "auto",
         temperature: float | None = None,
     ) -> None:
         super().__init__(objective, normalization)
@@ -84,10 +98,13 @@ class DistillationModule(AccountedModule):
             teacher = FrozenTeacher(teacher)
         self.teacher: Teacher | None = teacher
         if isinstance(student, StudentRecipe):
-            student = student.build(getattr(self.teacher, "model", None))
+            live = live_teachers(self.teacher)
+            student = student.build(live[0].model if live else None)
         self.student = student
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.chunked: Chunked = chunked
+        self._said = False
         if temperature is None:
             temperature = float(getattr(objective, "temperature", 1.0))
         self.metrics = DistillationMetrics(temperature=temperature)
@@ -113,14 +130,37 @@ class DistillationModule(AccountedModule):
     def step(self, batch: Any) -> Step:
         """What ``batch`` offers the objective, and the metrics when the module is evaluated."""
         asked = self.objective.needs_teacher or not self.training
-        teacher = self.teacher_logits(batch) if asked else None
-        return self.make_step(batch, self.student_logits(batch), teacher)
+        if asked and self.training and isinstance(self.teacher, SelectiveTeacher):
+            student = self.student_logits(batch)
+            teacher = self.teacher.beside(batch, student, self.labels(batch))
+            self.log("train/query_share", self.teacher.share)
+        else:
+            teacher = self.teacher_logits(batch) if asked else None
+            student = self.student_logits(batch)
+        if isinstance(self.teacher, TeacherBase):
+            student = self.teacher.limit(student)
+        return self.make_step(batch, student, teacher)
 
     def make_step(self, batch: Any, student: Logits, teacher: Logits | None) -> Step:
-        """Logits that are there already, with the labels of ``batch`` and the mask they imply."""
+        """Logits that are there already, with the labels of ``batch`` and the mask they imply.
+
+        What else a `Step` may hold is taken from a mapping by its name (``rejected``, ...).
+        """
         labels = self.labels(batch)
         mask = None if labels is None else labels != IGNORE
-        return Step(student, teacher, labels, mask)
+        fields = [name for name in STEP_FIELDS if isinstance(batch, Mapping) and name in batch]
+        step = Step(
+            student,
+            teacher,
+            labels,
+            mask,
+            chunked=self.chunked,
+            **{name: batch[name] for name in fields},
+        )
+        if not self._said:
+            self._said = True
+            rank_zero_info(f"kdlight: {evaluation(step.student, step.teacher, mask, self.chunked)}")
+        return step
 
     # ---- evaluation
 
@@ -160,9 +200,17 @@ class DistillationModule(AccountedModule):
     def configure_model(self) -> None:
         """Under FSDP2, shard the student, and the teacher if it asks for it; once."""
         if self.device_mesh is not None:
+            # tensor-parallel ranks see the same data, which is gathered once
+            use_group(self.device_mesh["data_parallel"].get_group())
             shard(self.student, self.device_mesh)
-            if isinstance(self.teacher, FrozenTeacher):
-                self.teacher.distribute(self.device_mesh)
+            for teacher in live_teachers(self.teacher):
+                teacher.distribute(self.device_mesh)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Close the accounts of the step; a teacher that makes room for it leaves the device."""
+        super().on_before_optimizer_step(optimizer)
+        if isinstance(self.teacher, TeacherBase):
+            self.teacher.rest()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what the run is, too."""
@@ -176,6 +224,7 @@ class DistillationModule(AccountedModule):
 
     def teardown(self, stage: str) -> None:
         """Give the teacher's memory back."""
+        use_group(None)
         if self.teacher is not None:
             self.teacher.release()
 

@@ -78,12 +78,15 @@ class Objective(nn.Module):
     Attributes:
         needs_teacher: whether ``step.teacher`` must be there.
         needs_labels: whether ``step.labels`` must be there.
+        by_row: whether the objective is the sum of its ``rows`` and nothing else, so that
+            `Weighted` may evaluate it together with others.
         unit: what ``Loss.count`` counts. Terms of a mixture that count something else than
             ``"token"`` are brought to tokens by `Weighted`.
     """
 
     needs_teacher: bool = True
     needs_labels: bool = False
+    by_row: bool = False
     unit: str = "token"
 
     def forward(self, step: Step) -> Loss:
@@ -121,6 +124,8 @@ class TokenObjective(Objective):
         >>> Agreement()(step).count
         tensor(1)
     """
+
+    by_row = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class Weighted(Objective):
         """The weighted sum of the token terms on rows of logits, and each term for the log."""
         values, parts = [], {}
         for name, term in self._named_terms():
-            if isinstance(term, TokenObjective):
+            if _is_by_row(term):
                 value, extras = split_rows(term.rows(student, teacher, labels))
                 values.append(self.weights[name] * value)
                 parts |= {name: value} | {f"{name}/{key}": part for key, part in extras.items()}
@@ -72,7 +72,7 @@ class Weighted(Objective):
         """Evaluate all terms and add them up."""
         self.check(step)
         losses = {}
-        by_row = [term for _, term in self._named_terms() if isinstance(term, TokenObjective)]
+        by_row = [term for _, term in self._named_terms() if _is_by_row(term)]
         if by_row:
             losses[""] = token_sum(
                 self.rows,
@@ -86,7 +86,7 @@ class Weighted(Objective):
                 chunked=step.chunked,
             )
         for name, term in self._named_terms():
-            if not isinstance(term, TokenObjective):
+            if not _is_by_row(term):
                 losses[name] = self._in_our_unit(name, term(step), term.unit, step)
         return Loss(
             total=torch.stack([loss.total for loss in losses.values()]).sum(),
@@ -104,3 +104,7 @@ class Weighted(Objective):
 
     def _named_terms(self) -> Iterator[tuple[str, Objective]]:
         return cast("Iterator[tuple[str, Objective]]", iter(self.terms.items()))
+
+
+def _is_by_row(term: Objective) -> TypeGuard[TokenObjective]:
+    return isinstance(term, TokenObjective) and term.by_row

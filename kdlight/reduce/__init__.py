@@ -5,6 +5,7 @@ How logits are evaluated, all at once or in chunks, is decided here and nowhere 
 
 from kdlight.reduce.chunking import Chunked, Chunking, plan
 from kdlight.reduce.loss import Loss, Rows, RowValues, split_rows
+from kdlight.reduce.stored import beside_student
 from kdlight.reduce.sums import evaluation, token_sum, token_values
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Loss",
     "RowValues",
     "Rows",
+    "beside_student",
     "evaluation",
     "plan",
     "split_rows",

@@ -74,10 +74,10 @@ class Asked(Positions):
         """Logits ``(m, V)`` of a part of the chunk."""
         if self.student_transform is not None:
             student = self.student_transform(widen(student))
-        return beside(self.source.select(self.of(part)), student)
+        return beside_student(self.source.select(self.of(part)), student)
 
 
-def beside(source: LogitsSource, student: Tensor) -> Tensor:
+def beside_student(source: LogitsSource, student: Tensor) -> Tensor:
     """Logits of a teacher, who may ask to see the student's (`LogitsSource`)."""
     against = getattr(source, "against", None)
     return source.logits() if against is None else against(student)

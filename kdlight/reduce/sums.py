@@ -18,7 +18,7 @@ from kdlight.reduce.blocks import Job, given, total_of, values_of, weighted_sum
 from kdlight.reduce.chunking import Chunked, Chunking, plan
 from kdlight.reduce.loss import Loss, Rows, split_rows
 from kdlight.reduce.slopes import ClosedForm, Rule
-from kdlight.reduce.stored import beside
+from kdlight.reduce.stored import beside_student
 
 
 class _Packed(NamedTuple):
@@ -49,7 +49,8 @@ def token_sum(
 
     Args:
         rows: ``(n, V), (n, V), (n,) -> (n,)``, or a pair of that and a dict of further ``(n,)``
-            values to be summed for the log. Each row by itself: it is evaluated on blocks of them.
+            values to be summed for the log, as they are. Each row by itself: it is evaluated on
+            blocks of them.
         student: source of ``(..., V)``.
         teacher: source of ``(..., V)`` on the same positions, or None.
         labels: aligned labels ``(...)``, or None.
@@ -150,7 +151,7 @@ def _at_once(packed: _Packed) -> tuple[Tensor, dict[str, Tensor]]:
     student = packed.student.select(packed.index).logits()
     teacher = None
     if packed.teacher is not None:
-        teacher = beside(packed.teacher.select(packed.index), student)
+        teacher = beside_student(packed.teacher.select(packed.index), student)
     return split_rows(packed.rule.rows(student, teacher, packed.labels))
 
 
