@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WOR
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo digits test test-fast lint types format bench build clean
+.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-redi build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,13 @@ format: $(READY)  ## put imports and format right
 
 bench: $(READY)  ## run the benchmarks in tests/benchmarks
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+study-bdkd: $(READY)  ## does BD-KD calibrate? Some minutes; writes build/bdkd
+	$(BIN)/python -m tests.studies.bdkd --output build/bdkd $(ARGS)
+
+study-redi: $(READY)  ## REDI and its baselines over alpha and learning rate; about 4 minutes; writes build/redi
+	$(PIP) --editable ".[gym]"
+	$(BIN)/python -m tests.studies.redi --output build/redi $(ARGS)
 
 build: $(READY)  ## build dist/: the source archive, and from it the wheel
 	$(BIN)/python -m build --no-isolation

@@ -1,0 +1,65 @@
+"""SinKD: the paper's mixture of cross-entropy, soft targets and Sinkhorn distance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdlight.objectives.cross_entropy import CrossEntropy
+from kdlight.objectives.forward_kl import ForwardKL
+from kdlight.objectives.sinkhorn import Sinkhorn
+from kdlight.objectives.weighted import Weighted
+
+
+class SinkhornKD(Weighted):
+    r"""Cross-entropy with the labels, forward KL and the Sinkhorn distance, weighed.
+
+    .. math:: w_{ce} L_{CE} + w_{kd} \operatorname{KL}_\tau + w_{s} \langle P, C \rangle
+
+    Choose it for classifiers; for language models with ``relative_epsilon``, or with
+    ``geometry="sequence"``. Every number below is a term's, ``terms.kd.temperature`` or
+    ``weights.sinkhorn`` where a callback moves it.
+
+    Args:
+        cross_entropy: weight of the labels.
+        kd: weight of the forward KL.
+        sinkhorn: weight of the distance of mass 1. The published sum at its published weight is
+            0.0256 of it in batches of 32, see `reference`.
+        kd_temperature: of the forward KL, whose gradient is not multiplied by its square.
+        **options: of `Sinkhorn`: ``temperature``, ``epsilon``, ``iterations``, ``geometry``,
+            ``reduction``, ``gradient``, ``p``, ``relative_epsilon``, ``debiased``, ``solver``,
+            ``gather``.
+
+    Cui et al., "Sinkhorn Distance Minimization for Knowledge Distillation", 2024. Their soft
+    targets are a cross-entropy, of the same gradient.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> x = torch.zeros(3, 5)
+        >>> loss = SinkhornKD()(Step(x, x, labels=torch.tensor([0, 1, 2])))
+        >>> sorted(loss.parts)
+        ['ce', 'kd', 'sinkhorn', 'sinkhorn/points']
+    """
+
+    def __init__(
+        self,
+        *,
+        cross_entropy: float = 0.2,
+        kd: float = 0.8,
+        sinkhorn: float = 0.8,
+        kd_temperature: float = 2.0,
+        **options: Any,
+    ) -> None:
+        distance = Sinkhorn(**options)
+        soft_targets = ForwardKL(temperature=kd_temperature, temperature_squared=False)
+        terms = {"ce": CrossEntropy(), "kd": soft_targets, "sinkhorn": distance}
+        super().__init__(terms, {"ce": cross_entropy, "kd": kd, "sinkhorn": sinkhorn})
+
+    @classmethod
+    def reference(cls, **options: Any) -> SinkhornKD:
+        """With the published weights: the sum over the batch, times 0.8 and 0.001.
+
+        >>> SinkhornKD.reference().weights["sinkhorn"]
+        0.0008
+        """
+        return cls(**{"sinkhorn": 8e-4, "reduction": "sum"} | options)

@@ -1,0 +1,73 @@
+"""ULD as an objective: teacher and student may have different tokenizers."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlight.gather import tensor_of
+from kdlight.losses.alignment import align
+from kdlight.losses.log_space import probs
+from kdlight.losses.uld import mean_weights, sorted_distance
+from kdlight.objectives.base import Objective, Step
+from kdlight.reduce import Loss, token_sum
+
+
+class ULD(Objective):
+    """Distance of sorted probabilities, position by position, `kdlight.losses.uld`.
+
+    The k-th position of the student that counts stands beside the k-th of the teacher that does
+    (``step.mask`` and ``step.teacher_mask``). It counts sequences: each is the mean of its pairs.
+    The paper adds it to the cross-entropy with a weight of 1.5.
+
+    Args:
+        student_temperature: divides the student's logits. May be moved by a callback.
+        teacher_temperature: divides the teacher's. May be moved.
+
+    Raises:
+        ValueError: a temperature that is not above 0 and finite.
+
+    Boizard et al., "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for
+    LLMs", 2024.
+
+    Example:
+        >>> import torch
+        >>> ULD()(Step(torch.zeros(2, 3, 5), torch.zeros(2, 4, 7))).count
+        tensor(2)
+    """
+
+    unit = "sequence"
+
+    def __init__(
+        self, *, student_temperature: float = 1.0, teacher_temperature: float = 1.0
+    ) -> None:
+        super().__init__()
+        for side, value in (("student", student_temperature), ("teacher", teacher_temperature)):
+            if not 0 < value < inf:
+                raise ValueError(f"{side}_temperature must be above 0 and finite, got {value}")
+        self.student_temperature = float(student_temperature)
+        self.teacher_temperature = float(teacher_temperature)
+
+    def forward(self, step: Step) -> Loss:
+        """Sum over sequences of the mean over their pairs of positions."""
+        self.check(step)
+        assert step.teacher is not None
+        like = tensor_of(step.student)
+        shapes = step.student.shape, step.teacher.shape
+        pairs = align(*shapes, step.mask, step.teacher_mask, device=like.device)
+        wide = torch.promote_types(like.dtype, torch.float32)
+        loss = token_sum(
+            self._rows,
+            step.student.select(pairs.student),
+            step.teacher.select(pairs.teacher),
+            weights=mean_weights(pairs.lengths).to(like.device, wide),
+            chunked=step.chunked,
+        )
+        return loss._replace(count=(pairs.lengths > 0).sum())
+
+    def _rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
+        q = probs(student, self.student_temperature)
+        return sorted_distance(q, probs(teacher, self.teacher_temperature))
