@@ -1,4 +1,4 @@
-"""The LightningModule: from a batch to a step, from a step to a loss or to metrics."""
+"""The LightningModule: from a batch to a step, and the life of a student and its teacher."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from kdlight.gather import use_group
 from kdlight.logits import Logits
 from kdlight.metrics import DistillationMetrics
 from kdlight.models import StudentRecipe
-from kdlight.modules.accounted import AccountedModule
-from kdlight.modules.batches import check_evaluation_batches
 from kdlight.modules.checks import check_fit
+from kdlight.modules.evaluated import EvaluatedModule
 from kdlight.modules.stamp import check_checkpoint, stamp
 from kdlight.objectives import Objective, Step
 from kdlight.reduce import Chunked, Chunking, evaluation
@@ -35,7 +34,7 @@ STEP_FIELDS = ("teacher_mask", "rejected", "span_ids")
 LIVE_ARGUMENTS = ["student", "teacher", "objective", "optimizer", "lr_scheduler"]
 
 
-class DistillationModule(AccountedModule):
+class DistillationModule(EvaluatedModule):
     """Trains a student on a teacher's logits.
 
     A student and a teacher are callables from a batch to a logits source (or to a plain tensor of
@@ -161,33 +160,6 @@ class DistillationModule(AccountedModule):
             self._said = True
             rank_zero_info(f"kdlight: {evaluation(step.student, step.teacher, mask, self.chunked)}")
         return step
-
-    # ---- evaluation
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Update the metrics."""
-        step = self.step(batch)
-        self.metrics.update(step, self.objective(step))
-
-    def on_validation_start(self) -> None:
-        """Ranks that gather weights together need as many batches."""
-        check_evaluation_batches(self.trainer)
-
-    test_step = validation_step
-    on_test_start = on_validation_start
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics as ``val/...``."""
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics as ``test/...``."""
-        self._log_metrics("test")
-
-    def _log_metrics(self, stage: str) -> None:
-        values = self.metrics.compute()
-        self.metrics.reset()
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
 
     # ---- lifecycle
 

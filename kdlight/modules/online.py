@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from kdlight.gather import use_group
 from kdlight.logits import Logits, LogitsSource, as_source
 from kdlight.metrics import DistillationMetrics
 from kdlight.modules.checks import check_online
@@ -230,6 +231,7 @@ class OnlineDistillationModule(DistillationModule):
     def configure_model(self) -> None:
         """Under FSDP2, shard all networks; once."""
         if self.device_mesh is not None:
+            use_group(self.device_mesh["data_parallel"].get_group())
             for network, _ in self.learners().values():
                 shard(network, self.device_mesh)
 
@@ -240,7 +242,8 @@ class OnlineDistillationModule(DistillationModule):
                 network.train()
 
     def teardown(self, stage: str) -> None:
-        """Nothing to give back: no network is outside the module."""
+        """No network is outside the module, so there is no memory to give back."""
+        use_group(None)
 
 
 def _mean(losses: list[Loss]) -> Loss:
