@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from kdlight.callbacks.evaluation import measuring, validation_batches
@@ -139,10 +140,23 @@ class TemperatureScaling(Callback):
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"temperature_{self.network}_{self.criterion}.json"
         path.write_text(json.dumps(self.result, indent=2) + "\n", encoding="utf-8")
-        ece = self.result["ece"]
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the result of the last validation."""
+        self._tell()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A validation outside a fit is the last one."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.result is None:
+            return
+        value = self.result[self.criterion]
         rank_zero_info(
-            f"TemperatureScaling: the {self.network} is calibrated best at temperature"
-            f" {self.result['temperature']:.3f}; ECE {ece['before']:.4f} -> {ece['after']:.4f}"
+            f"TemperatureScaling: the {self.network} has its least {self.criterion} at temperature"
+            f" {self.result['temperature']:.3f}: {value['before']:.4f} -> {value['after']:.4f}"
         )
 
     def state_dict(self) -> dict[str, Any]:
