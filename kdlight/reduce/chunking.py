@@ -53,11 +53,11 @@ class Chunking:
     def sizes(self, rows: int, vocabulary: int, like: Tensor) -> tuple[int, int]:
         """Rows of a chunk and of a block, for ``rows`` of them in all, on the device of ``like``.
 
-        Fewer rows than 256 make a product slow, and more than 512 make it hardly quicker.
+        Fewer rows than 256 make a product slow; on a CPU more than 384 make it hardly quicker.
         """
         device = like.device.type
         fitting = BUFFER.get(device, 2**28) // (vocabulary * like.element_size())
-        tokens = self.tokens or min(max(fitting, 256), 512 if device == "cpu" else 4096)
+        tokens = self.tokens or min(max(fitting, 256), 384 if device == "cpu" else 4096)
         block = self.block or (max(1, round(CACHE / vocabulary)) if device == "cpu" else tokens)
         # chunks of one size, a multiple of the block: none of them is a small rest
         chunks = max(1, -(-rows // tokens))
