@@ -6,18 +6,26 @@ from kdlight.callbacks.adaptive_taid import AdaptiveTAID
 from kdlight.callbacks.continuations import Continuations
 from kdlight.callbacks.exact_resume import ExactResume
 from kdlight.callbacks.export import ExportStudent
+from kdlight.callbacks.on_policy import OnPolicy
 from kdlight.callbacks.preemption import Preemption
 from kdlight.callbacks.ramp import Ramp
+from kdlight.callbacks.redi_guard import REDIGuard
 from kdlight.callbacks.report import Report
+from kdlight.callbacks.sequence_correction import SequenceCorrection
 from kdlight.callbacks.teacher_first import TrainTeacherFirst
+from kdlight.callbacks.temperature_scaling import TemperatureScaling
 
 __all__ = [
     "AdaptiveTAID",
     "Continuations",
     "ExactResume",
     "ExportStudent",
+    "OnPolicy",
     "Preemption",
+    "REDIGuard",
     "Ramp",
     "Report",
+    "SequenceCorrection",
+    "TemperatureScaling",
     "TrainTeacherFirst",
 ]

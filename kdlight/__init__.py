@@ -11,28 +11,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kdlight import losses, schedules
+    from kdlight.cache import CachedTeacher
     from kdlight.logits import Dense, Projected
     from kdlight.models import CausalLM, CutCausalLM, LoRACausalLM, Plain, cut_layers
-    from kdlight.modules import DistillationModule
+    from kdlight.modules import DistillationModule, Learner, OnlineDistillationModule
     from kdlight.objectives import OBJECTIVES, Loss, Objective, Step, TokenObjective, Weighted
-    from kdlight.teachers import FrozenTeacher
+    from kdlight.reduce import Chunking
+    from kdlight.teachers import FrozenTeacher, SelectiveTeacher, TeacherPool
+    from kdlight.topk import TopK
+    from kdlight.vocabulary import AlignedTeacher
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "OBJECTIVES",
+    "AlignedTeacher",
+    "CachedTeacher",
     "CausalLM",
+    "Chunking",
     "CutCausalLM",
     "Dense",
     "DistillationModule",
     "FrozenTeacher",
+    "Learner",
     "LoRACausalLM",
     "Loss",
     "Objective",
+    "OnlineDistillationModule",
     "Plain",
     "Projected",
+    "SelectiveTeacher",
     "Step",
+    "TeacherPool",
     "TokenObjective",
+    "TopK",
     "Weighted",
     "cut_layers",
     "losses",
@@ -49,13 +61,21 @@ _HOME = {
     "Step": "objectives",
     "TokenObjective": "objectives",
     "Weighted": "objectives",
+    "AlignedTeacher": "vocabulary",
+    "CachedTeacher": "cache",
+    "Chunking": "reduce",
     "FrozenTeacher": "teachers",
+    "SelectiveTeacher": "teachers",
+    "TeacherPool": "teachers",
+    "TopK": "topk",
     "CausalLM": "models",
     "CutCausalLM": "models",
     "LoRACausalLM": "models",
     "Plain": "models",
     "cut_layers": "models",
     "DistillationModule": "modules",
+    "Learner": "modules",
+    "OnlineDistillationModule": "modules",
 }
 
 

@@ -156,8 +156,112 @@ def taid(student: Tensor, teacher: Tensor, *, t: float) -> Tensor:
     return kl_of(target, softmax(student))
 
 
+def balanced_kl(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    high: float = 2.0,
+    low: float = 1.0,
+    temperature: float = 1.0,
+    weighting: str = "hard",
+    kappa: float = 4.0,
+    normalise: bool = False,
+    detach_weights: bool = True,
+    entropy_temperature: float | None = None,
+    confidence: str = "entropy",
+    tie_tol: float = 0.0,
+) -> Tensor:
+    q, p = pair(student, teacher, temperature)
+    seen = pair(student, teacher, entropy_temperature or temperature)
+    if confidence == "entropy":
+        gap = total([a * a.log() for a in seen[0] if a > 0]) - total(
+            [a * a.log() for a in seen[1] if a > 0]
+        )
+    else:
+        gap = torch.stack(seen[0]).max() - torch.stack(seen[1]).max()
+    if detach_weights:
+        gap = gap.detach()
+    if weighting == "soft":
+        forward = low + (high - low) / (1 + (-kappa * gap).exp())
+        reverse = low + (high - low) / (1 + (kappa * gap).exp())
+    else:
+        forward = torch.tensor(high if gap > tie_tol else low, dtype=torch.float64)
+        reverse = torch.tensor(high if -gap > tie_tol else low, dtype=torch.float64)
+    if normalise:
+        forward, reverse = forward / (forward + reverse), reverse / (forward + reverse)
+    return forward * kl_of(p, q) + reverse * kl_of(q, p)
+
+
+def topk_forward_kl(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    k: int = 5,
+    tail: str = "bucket",
+    temperature: float = 1.0,
+    recalibrate: str = "logits",
+) -> Tensor:
+    q = softmax(student)
+    p = softmax(teacher, temperature if recalibrate == "logits" else 1.0)
+    kept = sorted(range(len(p)), key=lambda v: -p[v].item())[:k]
+    if tail == "bucket":
+        others = [v for v in range(len(p)) if v not in kept]
+        rest_p, rest_q = total([p[v] for v in others]), total([q[v] for v in others])
+        return kl_of([*(p[v] for v in kept), rest_p], [*(q[v] for v in kept), rest_q])
+    p, q = [p[v] for v in kept], [q[v] for v in kept]
+    if recalibrate == "probs":
+        p, q = [(a / temperature).exp() for a in p], [b.exp() for b in q]
+    return kl_of([a / total(p) for a in p], [b / total(q) for b in q])
+
+
 def cross_entropy(student: Tensor, label: int) -> Tensor:
     return 0.0 * student.double().sum() if label == -100 else -softmax(student)[label].log()
+
+
+def sinkhorn(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    epsilon: float = 0.1,
+    iterations: int = 20,
+    temperature: float = 2.0,
+    p: int = 1,
+    relative_epsilon: bool = False,
+    debiased: bool = False,
+) -> Tensor:
+    """Transport cost of two sets of points, (n, V), (m, V) -> (), with a plan of mass 1."""
+    ours, theirs = ([softmax(row, temperature) for row in z] for z in (student, teacher))
+
+    def costs(x: list[Row], y: list[Row]) -> Tensor:
+        apart = [[[(a - b).abs() for a, b in zip(u, v, strict=True)] for v in y] for u in x]
+        if p == 1:
+            return torch.stack([torch.stack([total(d) for d in row]) for row in apart])
+        squares = [[total([a**2 for a in d]) for d in row] for row in apart]
+        return torch.stack(  # a root has no slope at 0, where there is none to take
+            [torch.stack([s.sqrt() if s.item() > 0 else 0 * s for s in row]) for row in squares]
+        )
+
+    cost = costs(ours, theirs)
+    scale = epsilon * (cost.mean().item() or 1.0) if relative_epsilon else epsilon
+
+    def worth(cost: Tensor) -> Tensor:
+        n, m = cost.shape
+        plan = torch.exp(-cost / scale)
+        for _ in range(iterations):
+            plan = plan / plan.sum(1, keepdim=True) / n
+            plan = plan / plan.sum(0, keepdim=True) / m
+        return (plan * cost).sum()
+
+    if not debiased:
+        return worth(cost)
+    within = worth(costs(ours, ours)) + worth(costs(theirs, theirs))
+    return (worth(cost) + worth(cost.T) - within) / 2
+
+
+def uld(student: Tensor, teacher: Tensor) -> Tensor:
+    q, p = (sorted(softmax(z), key=lambda x: -x.item()) for z in (student, teacher))
+    filled = [[*row, *[torch.zeros(())] * (max(len(q), len(p)) - len(row))] for row in (q, p)]
+    return total([(a - b).abs() for a, b in zip(*filled, strict=True)])
 
 
 REFERENCE: dict[str, Callable[..., Tensor]] = {
@@ -173,11 +277,13 @@ REFERENCE: dict[str, Callable[..., Tensor]] = {
         adaptive_kl,
         todi,
         alpha_beta,
+        balanced_kl,
         decoupled_kl,
         taid,
+        topk_forward_kl,
         cross_entropy,
     )
-}
+} | {"bdkd": balanced_kl}
 
 # Every divergence with the hyper-parameters that tests run it under; the first of a name is usual.
 CASES: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -216,6 +322,11 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("alpha_beta", {"alpha": 0.5, "beta": -0.5}),
     ("alpha_beta", {"alpha": -0.3, "beta": 0.8}),
     ("alpha_beta", {"alpha": 0.8, "beta": -0.3}),
+    ("balanced_kl", {}),
+    ("balanced_kl", {"high": 3.0, "temperature": 2.0, "entropy_temperature": 1.0}),
+    ("balanced_kl", {"high": 1.0, "low": 0.0}),
+    ("balanced_kl", {"confidence": "max_prob", "normalise": True}),
+    ("balanced_kl", {"weighting": "soft", "detach_weights": False}),
     ("decoupled_kl", {}),
     ("decoupled_kl", {"target_weight": 0.5, "non_target_weight": 2.0, "temperature": 4.0}),
     ("decoupled_kl", {"non_target_weight": 0.0}),

@@ -25,6 +25,7 @@ from kdlight import Chunking
 from kdlight.callbacks import AdaptiveTAID
 from kdlight.modules import FSDP2Strategy
 from kdlight.objectives import (
+    DACKL,
     REDI,
     TAID,
     CrossEntropy,
@@ -46,6 +47,7 @@ OBJECTIVES: dict[str, Any] = {
     "taid": lambda: Weighted({"kd": TAID(), "ce": CrossEntropy()}, weights={"ce": 0.1}),
     "temperature": lambda: Weighted({"kd": LearnableTemperature(), "ce": CrossEntropy()}),
     "sequences": toy.PerSequence,
+    "dac_kl": lambda: Weighted({"kd": DACKL(gate="soft"), "ce": CrossEntropy()}),
     "sinkd": SinkhornKD,
     "sinkd_debiased": lambda: SinkhornKD(debiased=True, relative_epsilon=True, reduction="sum"),
     "sinkd_apart": lambda: SinkhornKD(gather=False),

@@ -38,6 +38,7 @@ INFINITE = {
         "alpha_beta-alpha=0.0-beta=0.0",
         "alpha_beta-alpha=0.5-beta=-0.5",
         "alpha_beta-alpha=0.8-beta=-0.3",
+        "balanced_kl",
         "decoupled_kl",
         "taid-t=1.0",
     },
@@ -53,6 +54,7 @@ INFINITE = {
         "alpha_beta-alpha=0.0-beta=0.0",
         "alpha_beta-alpha=0.5-beta=-0.5",
         "alpha_beta-alpha=-0.3-beta=0.8",
+        "balanced_kl",
     },
 }
 SILENCED = {  # a weight of 0 on the infinite half

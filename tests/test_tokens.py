@@ -30,9 +30,15 @@ def saved(folder: Path, its: Any) -> CausalLM:
     """A model of three tokens beside its tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = {"hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 1, "num_key_value_heads": 1}
-    LlamaForCausalLM(LlamaConfig(vocab_size=3, **sizes, **heads)).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=3,
+        hidden_size=4,
+        intermediate_size=4,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
     its.save_pretrained(folder)
     return CausalLM(str(folder))
 

@@ -109,6 +109,7 @@ class Ragged(Dataset):
         seed: int = 0,
         silent: Collection[int] | None = None,
         length: int | None = None,
+        rejected: Collection[int] | None = None,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
         lengths = torch.randint(2, 17, (count,), generator=generator).tolist()
@@ -116,6 +117,7 @@ class Ragged(Dataset):
             torch.randint(VOCABULARY, (length or own,), generator=generator) for own in lengths
         ]
         self.silent = range(6, count, 7) if silent is None else silent
+        self.rejected = rejected
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -123,18 +125,24 @@ class Ragged(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         ids = self.sequences[index]
         labels = torch.full_like(ids, -100) if index in self.silent else ids.clone()
-        return {"input_ids": ids, "labels": labels}
+        sample = {"input_ids": ids, "labels": labels}
+        if self.rejected is not None:
+            sample["rejected"] = torch.tensor(index in self.rejected)
+        return sample
 
 
 def pad(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Collate to the longest row; padding is ignored by its label."""
     fill = {"input_ids": 0, "labels": -100}
-    return {
+    batch = {
         key: nn.utils.rnn.pad_sequence(
             [row[key] for row in rows], batch_first=True, padding_value=value
         )
         for key, value in fill.items()
     }
+    if "rejected" in rows[0]:
+        batch["rejected"] = torch.stack([row["rejected"] for row in rows])
+    return batch
 
 
 def pack(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

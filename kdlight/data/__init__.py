@@ -13,24 +13,42 @@ if TYPE_CHECKING:
     from kdlight.data.documents import read_documents
     from kdlight.data.packing import Blocks
     from kdlight.data.targets import batch_labels, next_token_labels
+    from kdlight.data.teacher_tokens import TeacherTokens
     from kdlight.data.text import TextDataModule
+    from kdlight.data.traces.module import TracesDataModule
+    from kdlight.data.traces.readers import read_traces
+    from kdlight.data.traces.record import Trace
+    from kdlight.data.two_tokenizers import TwoTokenizers
+    from kdlight.data.two_tokenizers_text import TwoTokenizersDataModule
 
 __all__ = [
     "Blocks",
     "DigitsDataModule",
+    "TeacherTokens",
     "TextDataModule",
+    "Trace",
+    "TracesDataModule",
+    "TwoTokenizers",
+    "TwoTokenizersDataModule",
     "batch_labels",
     "next_token_labels",
     "read_documents",
+    "read_traces",
 ]
 
 _HOME = {
     "Blocks": "packing",
     "DigitsDataModule": "digits",
+    "TeacherTokens": "teacher_tokens",
     "TextDataModule": "text",
+    "Trace": "traces.record",
+    "TracesDataModule": "traces.module",
+    "TwoTokenizers": "two_tokenizers",
+    "TwoTokenizersDataModule": "two_tokenizers_text",
     "batch_labels": "targets",
     "next_token_labels": "targets",
     "read_documents": "documents",
+    "read_traces": "traces.readers",
 }
 
 if not TYPE_CHECKING:

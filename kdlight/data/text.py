@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from kdlight.data.documents import HUB, read_documents
 from kdlight.data.loaders import eval_loader, train_loader
 from kdlight.data.packing import Blocks, encode, split_documents
+from kdlight.data.spans import SpanIds, WithSpans
 from kdlight.models import load_tokenizer
 
 
@@ -38,6 +39,8 @@ class TextDataModule(LightningDataModule):
         seed: draws the validation documents and the order of the blocks.
         num_workers: worker processes; the blocks lie in memory, so 0 is quick.
         max_tokens: stop reading documents, in the order drawn, when they hold as many tokens.
+        spans: how to find the spans of a text, a name or a function, see
+            `kdlight.data.span_finders.find`; batches then hold aligned ``span_ids``. None for none.
 
     Raises:
         ValueError: an argument out of range; at setup, a file that is missing, empty or not text,
@@ -58,6 +61,7 @@ class TextDataModule(LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         max_tokens: int | None = None,
+        spans: str | Callable[[str], list[tuple[int, int]]] | None = None,
     ) -> None:
         super().__init__()
         if block_size < 2:
@@ -80,6 +84,7 @@ class TextDataModule(LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.max_tokens = max_tokens
+        self.spans = spans
         self._parts: tuple[Blocks, Blocks] | None = None
         self._documents: dict[str, int] = {}
 
@@ -88,6 +93,14 @@ class TextDataModule(LightningDataModule):
         """The Hugging Face tokenizer, loaded when it is first asked for."""
         source = self.tokenizer_source
         return load_tokenizer(source) if isinstance(source, str) else source
+
+    @cached_property
+    def span_ids(self) -> SpanIds | None:
+        """What finds the spans of a sequence of tokens, or None where none are asked for."""
+        return None if self.spans is None else SpanIds(self.tokenizer, self.spans)
+
+    def _with_spans(self, blocks: Blocks) -> Any:
+        return blocks if self.span_ids is None else WithSpans(blocks, self.span_ids)
 
     def prepare_data(self) -> None:
         """Fetch what has to be fetched, in one process a machine."""
@@ -166,7 +179,7 @@ class TextDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Training blocks, in an order of their own every epoch."""
         return train_loader(
-            self.train_blocks,
+            self._with_spans(self.train_blocks),
             size=len(self.train_blocks),
             batch_size=self.batch_size,
             seed=self.seed,
@@ -176,7 +189,7 @@ class TextDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """Validation blocks, in order."""
         return eval_loader(
-            self.validation_blocks,
+            self._with_spans(self.validation_blocks),
             trainer=self.trainer,
             batch_size=self.eval_batch_size,
             num_workers=self.num_workers,

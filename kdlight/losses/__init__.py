@@ -9,27 +9,50 @@ from __future__ import annotations
 
 from kdlight.losses.adaptive import adaptive_kl, todi
 from kdlight.losses.alpha_beta import alpha_beta
+from kdlight.losses.balanced import balanced_kl
 from kdlight.losses.cross_entropy import cross_entropy
+from kdlight.losses.dac_kl import dac_kl
 from kdlight.losses.decoupled import decoupled_kl
 from kdlight.losses.kl import forward_kl, reverse_kl, symmetric_kl
 from kdlight.losses.masked_mean import masked_mean
 from kdlight.losses.mixtures import jensen_shannon, skew_forward_kl, skew_reverse_kl
+from kdlight.losses.multi_level_ot import multi_level_ot
+from kdlight.losses.preference import dpo, simpo
+from kdlight.losses.redi import redi
+from kdlight.losses.sequence import sequence_log_probs
+from kdlight.losses.sinkhorn import sinkhorn
+from kdlight.losses.span_kl import span_kl
 from kdlight.losses.taid import taid
+from kdlight.losses.topk import topk_forward_kl
 from kdlight.losses.total_variation import total_variation
+from kdlight.losses.uld import uld
+from kdlight.losses.unlikelihood import unlikelihood
 
 __all__ = [
     "adaptive_kl",
     "alpha_beta",
+    "balanced_kl",
     "cross_entropy",
+    "dac_kl",
     "decoupled_kl",
+    "dpo",
     "forward_kl",
     "jensen_shannon",
     "masked_mean",
+    "multi_level_ot",
+    "redi",
     "reverse_kl",
+    "sequence_log_probs",
+    "simpo",
+    "sinkhorn",
     "skew_forward_kl",
     "skew_reverse_kl",
+    "span_kl",
     "symmetric_kl",
     "taid",
     "todi",
+    "topk_forward_kl",
     "total_variation",
+    "uld",
+    "unlikelihood",
 ]

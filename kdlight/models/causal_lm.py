@@ -151,4 +151,3 @@ class CausalLM(nn.Module):
             self.model.save_pretrained(folder, state_dict=weights)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
-

@@ -6,5 +6,14 @@ from kdlight.modules.accounting import StepResult
 from kdlight.modules.distillation import DistillationModule
 from kdlight.modules.fsdp2 import FSDP2Strategy
 from kdlight.modules.guards import NonFiniteLossError
+from kdlight.modules.learner import Learner
+from kdlight.modules.online import OnlineDistillationModule
 
-__all__ = ["DistillationModule", "FSDP2Strategy", "NonFiniteLossError", "StepResult"]
+__all__ = [
+    "DistillationModule",
+    "FSDP2Strategy",
+    "Learner",
+    "NonFiniteLossError",
+    "OnlineDistillationModule",
+    "StepResult",
+]

@@ -11,37 +11,60 @@ from typing import Any
 from kdlight.objectives.adaptive_kl import AdaptiveKL
 from kdlight.objectives.alpha_beta import AlphaBeta
 from kdlight.objectives.base import Objective, Step, TokenObjective, check_vocabularies
+from kdlight.objectives.bdkd import BDKD
+from kdlight.objectives.clipping_network import ClippingNetwork
 from kdlight.objectives.cross_entropy import CrossEntropy
+from kdlight.objectives.dac_kl import DACKL
 from kdlight.objectives.decoupled_kl import DecoupledKL
 from kdlight.objectives.divergence import Divergence
+from kdlight.objectives.dpo import DPO
 from kdlight.objectives.forward_kl import ForwardKL
 from kdlight.objectives.jensen_shannon import JensenShannon
 from kdlight.objectives.learnable_temperature import LearnableTemperature
+from kdlight.objectives.multi_level_ot import MultiLevelOT
+from kdlight.objectives.redi import REDI
 from kdlight.objectives.reverse_kl import ReverseKL
+from kdlight.objectives.simpo import SimPO
+from kdlight.objectives.sinkhorn import Sinkhorn
+from kdlight.objectives.sinkhorn_kd import SinkhornKD
 from kdlight.objectives.skew_forward_kl import SkewForwardKL
 from kdlight.objectives.skew_reverse_kl import SkewReverseKL
+from kdlight.objectives.span_kl import SpanKL
 from kdlight.objectives.symmetric_kl import SymmetricKL
 from kdlight.objectives.taid import TAID
 from kdlight.objectives.todi import ToDi
+from kdlight.objectives.topk_forward_kl import TopKForwardKL
 from kdlight.objectives.total_variation import TotalVariation
+from kdlight.objectives.uld import ULD
+from kdlight.objectives.unlikelihood import Unlikelihood
 from kdlight.objectives.weighted import Weighted
 from kdlight.reduce import Loss
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "adaptive_kl": AdaptiveKL,
     "alpha_beta": AlphaBeta,
+    "bdkd": BDKD,
     "cross_entropy": CrossEntropy,
     "ctkd": LearnableTemperature,
+    "dac_kl": DACKL,
     "decoupled_kl": DecoupledKL,
+    "dpo": DPO,
     "forward_kl": ForwardKL,
     "jensen_shannon": JensenShannon,
+    "multi_level_ot": MultiLevelOT,
+    "redi": REDI,
     "reverse_kl": ReverseKL,
+    "simpo": SimPO,
+    "sinkd": SinkhornKD,
     "skew_forward_kl": SkewForwardKL,
     "skew_reverse_kl": SkewReverseKL,
     "symmetric_kl": SymmetricKL,
     "taid": TAID,
     "todi": ToDi,
+    "topk_forward_kl": TopKForwardKL,
     "total_variation": TotalVariation,
+    "uld": ULD,
+    "unlikelihood": Unlikelihood,
 }
 
 
@@ -62,8 +85,14 @@ def build_objective(name: str, **hyper_parameters: Any) -> Objective:
 
 __all__ = [
     "OBJECTIVES",
+    "DACKL",
+    "DPO",
+    "REDI",
+    "ULD",
+    "BDKD",
     "AdaptiveKL",
     "AlphaBeta",
+    "ClippingNetwork",
     "CrossEntropy",
     "DecoupledKL",
     "Divergence",
@@ -71,16 +100,23 @@ __all__ = [
     "JensenShannon",
     "LearnableTemperature",
     "Loss",
+    "MultiLevelOT",
     "Objective",
     "ReverseKL",
+    "SimPO",
+    "Sinkhorn",
+    "SinkhornKD",
     "SkewForwardKL",
     "SkewReverseKL",
+    "SpanKL",
     "Step",
     "SymmetricKL",
     "TAID",
     "ToDi",
     "TokenObjective",
+    "TopKForwardKL",
     "TotalVariation",
+    "Unlikelihood",
     "Weighted",
     "build_objective",
     "check_vocabularies",

@@ -83,6 +83,14 @@ def taid(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return _kl(target, student.log_softmax(-1))
 
 
+def bdkd(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    with torch.no_grad():
+        surer = -(log_q.exp() * log_q).sum(-1) < -(log_p.exp() * log_p).sum(-1)
+        forward, reverse = 1.0 + surer.float(), 2.0 - surer.float()
+    return forward * _kl(log_p, log_q) + reverse * _kl(log_q, log_p)
+
+
 def cross_entropy(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(student, labels, reduction="none")
 
@@ -102,6 +110,7 @@ PLAIN: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         alpha_beta,
         decoupled_kl,
         taid,
+        bdkd,
         cross_entropy,
     )
 }

@@ -1,0 +1,51 @@
+"""Where a student's own text goes wrong, in the eyes of its teacher."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from kdlight.losses.kl import forward_kl, reverse_kl
+
+Direction: TypeAlias = Literal["forward", "reverse"]
+DIRECTIONS = {"forward": forward_kl, "reverse": reverse_kl}
+
+
+def disagreement(
+    student: Tensor, teacher: Tensor, tokens: Tensor, *, divergence: Direction = "forward"
+) -> Tensor:
+    """KL where the teacher would have said another token, else -inf, (..., V), (..., V), (...).
+
+    A forward KL that is infinite stays so: the teacher's token is one that the student forbids.
+
+    Args:
+        student: Logits of q.
+        teacher: Logits of p.
+        tokens: What the student said, aligned with the logits.
+        divergence: ``"forward"`` or ``"reverse"`` KL.
+
+    Raises:
+        ValueError: If the shapes differ, or divergence is neither.
+
+    >>> logits = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    >>> disagreement(logits, logits, torch.tensor([0, 1]))
+    tensor([0., -inf])
+    """
+    if divergence not in DIRECTIONS:
+        raise ValueError(f"divergence must be one of {(*DIRECTIONS,)}, got {divergence!r}")
+    values = DIRECTIONS[divergence](student, teacher)
+    return values.masked_fill(teacher.argmax(-1) == tokens, -torch.inf)
+
+
+def worst(scores: Tensor, *, at_least: float = 0.0) -> Tensor:
+    """The first position of the highest score in each row, -1 where none counts, (B, T) -> (B,).
+
+    >>> worst(torch.tensor([[0.1, 0.5, -torch.inf], [-torch.inf] * 3]))
+    tensor([ 1, -1])
+    """
+    if not scores.shape[-1]:
+        return scores.new_full(scores.shape[:-1], -1, dtype=torch.long)
+    highest, index = scores.max(-1)
+    return torch.where((highest > -torch.inf) & (highest >= at_least), index, -1)
