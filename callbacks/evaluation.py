@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from math import isinf
+from math import isinf, prod
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +14,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
-from kdlight.logits import as_source
+from kdlight.logits import LogitsSource, as_source
 from kdlight.metrics import DistillationMetrics
 from kdlight.metrics.calibration import Curve
+from kdlight.metrics.distillation import ROWS
 from kdlight.modules import DistillationModule
 from kdlight.modules.ranks import count_once
 
@@ -52,14 +53,16 @@ def evaluate(trainer: Trainer, module: DistillationModule) -> Evaluation:
     with measuring(trainer, module):
         for batch in validation_batches(trainer, module):
             start = time.perf_counter()
-            student = as_source(module.student_logits(batch)).logits()
+            student = as_source(module.student_logits(batch))
+            _make_logits(student)
             middle = time.perf_counter()
             teacher = module.teacher_logits(batch)
-            teacher = None if teacher is None else as_source(teacher).logits()
+            if teacher is not None:
+                _make_logits(as_source(teacher))
             seconds["student"] += middle - start
             seconds["teacher"] += time.perf_counter() - middle
-            positions += student[..., 0].numel()
-            unit = "token" if student.dim() > 2 else unit
+            positions += prod(student.shape[:-1])
+            unit = "token" if len(student.shape) > 2 else unit
             metrics.update(module.make_step(batch, student, teacher))
     values = {name: value.item() for name, value in metrics.compute().items()}
     of_teacher = {name: v for name, v in values.items() if name.startswith("teacher_")}
@@ -74,6 +77,12 @@ def evaluate(trainer: Trainer, module: DistillationModule) -> Evaluation:
         temperature=module.metrics.temperature,
         reliability=metrics.reliability(),
     )
+
+
+def _make_logits(source: LogitsSource) -> None:
+    """Make all logits, a few positions at a time: they would not all fit."""
+    for start in range(0, prod(source.shape[:-1]), ROWS):
+        source.select(slice(start, start + ROWS)).logits()
 
 
 @contextmanager
