@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WOR
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-redi build clean
+.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: $(READY)  ## run the benchmarks in tests/benchmarks
 
 study-bdkd: $(READY)  ## does BD-KD calibrate? Some minutes; writes build/bdkd
 	$(BIN)/python -m tests.studies.bdkd --output build/bdkd $(ARGS)
+
+study-dackl: $(READY)  ## DAC-KL part by part; about 10 minutes; writes build/dackl
+	$(BIN)/python -m tests.studies.dac_kl --steps 10 --held-out 3 --output build/dackl $(ARGS)
 
 study-redi: $(READY)  ## REDI and its baselines over alpha and learning rate; about 4 minutes; writes build/redi
 	$(PIP) --editable ".[gym]"

@@ -42,7 +42,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"granularity": "sequence"},
     ],
     "ctkd": [{"strength": 0.0}, {"low": 0.5, "span": 0.0}],
-    "dac_kl": [
+    "dackl": [
         {"thresholds": "fixed", "upper": 0.8, "rule": "quantile"},
         {"gate": "soft", "tail": "renorm"},
     ],
@@ -93,7 +93,7 @@ EXCEPTIONS = {
         }.items()
     },
     **{
-        ("value_and_gradient_are_those_of_the_slow_reference", f"dac_kl{chosen}"): (
+        ("value_and_gradient_are_those_of_the_slow_reference", f"dackl{chosen}"): (
             "a network has the thresholds: tests/test_dac_kl.py has one where they are given"
         )
         for chosen in (

@@ -22,7 +22,7 @@ class Gates(NamedTuple):
 
 @torch.no_grad()
 def clip_gates(
-    log_p: Tensor,
+    p: Tensor,
     lower: Tensor,
     upper: Tensor,
     *,
@@ -37,7 +37,6 @@ def clip_gates(
 
     Tokens of probability 0 are never kept, and forced ones always: what is forced does not move.
     """
-    p = log_p.exp()
     keep, at = RULES[rule](p, lower, upper, head)
     forced = torch.zeros_like(keep)
     if include_argmax:

@@ -139,13 +139,14 @@ def clip(
         raise ValueError(f"lower must be below upper, got lower={lower} and upper={upper}")
     student, teacher = tempered_pair(student, teacher.detach(), temperature)
     log_q, log_p = log_probs(student), log_probs(teacher)
-    full = kl(log_p, log_q.detach())
+    p = log_p.exp()
+    full = kl(log_p, log_q.detach(), p=p)
     low, high = (_each(name, x, log_p) for name, x in (("lower", lower), ("upper", upper)))
     if rule == "clamp":
         values, inside = clamped_kl(log_p, log_q, low, high)
-        return Clipped(values, (log_p.exp() * inside).sum(-1), inside.sum(-1), full)
+        return Clipped(values, (p * inside).sum(-1), inside.sum(-1), full)
     gates = clip_gates(
-        log_p,
+        p,
         low.detach(),
         high.detach(),
         rule=rule,
@@ -155,14 +156,14 @@ def clip(
         include_argmax=include_argmax,
         head=head,
     )
-    values = gated_kl(log_p, log_q, gates.gate, tail=tail, residual=residual)
-    mass, kept = (log_p.exp() * gates.gate).sum(-1), gates.gate.sum(-1)
+    values = gated_kl(p, log_p, log_q, gates.gate, tail=tail, residual=residual)
+    mass, kept = (p * gates.gate).sum(-1), gates.gate.sum(-1)
     if gates.slopes is not None and (low.requires_grad or high.requires_grad):
-        slopes = gate_slopes(log_p, log_q, gates.gate, tail=tail, residual=residual)
+        slopes = gate_slopes(p, log_p, log_q, gates.gate, tail=tail, residual=residual)
         for threshold, moved in zip((low, high), gates.slopes, strict=True):
             still = (threshold - threshold.detach()).squeeze(-1)
             values = values + still * (slopes * moved).sum(-1)
-            mass = mass + still * (log_p.exp() * moved).sum(-1)
+            mass = mass + still * (p * moved).sum(-1)
     return Clipped(values, mass, kept, full)
 
 

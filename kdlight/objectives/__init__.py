@@ -46,7 +46,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "bdkd": BDKD,
     "cross_entropy": CrossEntropy,
     "ctkd": LearnableTemperature,
-    "dac_kl": DACKL,
+    "dackl": DACKL,
     "decoupled_kl": DecoupledKL,
     "dpo": DPO,
     "forward_kl": ForwardKL,

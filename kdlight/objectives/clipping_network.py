@@ -93,7 +93,8 @@ class ClippingNetwork(nn.Module):
             missing = self.top_k - known.shape[-1]
             padded = nn.functional.pad(known, (0, missing), value=-torch.inf)
             seen.append(padded.clamp(min=FLOOR) / 10)
-            entropy = torch.special.entr(log_x.exp()).sum(-1)
+            # the floor makes 0 of 0 log 0, and is seen nowhere else
+            entropy = -(log_x.exp() * log_x.clamp(min=-1e30)).sum(-1)
             rest = (1 - known.exp().sum(-1)).clamp(min=0.0)
             numbers += [entropy, rest]
         return torch.cat([*seen, torch.stack(numbers, -1)], -1)

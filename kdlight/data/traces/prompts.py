@@ -84,7 +84,7 @@ def import_gym() -> Any:
         ValueError: it is not installed.
     """
     try:
-        import reasoning_gym
+        import reasoning_gym  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(
             f"this needs the package reasoning-gym: pip install 'kdlight[gym]' ({error})"
