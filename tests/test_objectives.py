@@ -68,7 +68,7 @@ def test_every_objective_is_exported_under_its_own_name() -> None:
 
 
 def test_an_objective_is_called_as_its_loss_function() -> None:
-    by_another = {"bdkd", "ctkd", "sinkd"}  # balanced_kl, any divergence, sinkhorn and others
+    by_another = {"bdkd", "ctkd", "dackl", "sinkd"}  # balanced_kl, any divergence, dac_kl, sinkhorn
     assert set(OBJECTIVES) - by_another <= set(losses.__all__)
 
 
