@@ -6,6 +6,7 @@ from kdlight.cache.manifest import Manifest, read_manifest
 from kdlight.cache.reader import CacheReader
 from kdlight.cache.settings import Settings
 from kdlight.cache.teacher import CachedTeacher
+from kdlight.cache.write import cache_teacher
 from kdlight.cache.writer import CacheWriter
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "CachedTeacher",
     "Manifest",
     "Settings",
+    "cache_teacher",
     "read_manifest",
 ]

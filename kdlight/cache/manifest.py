@@ -66,6 +66,13 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         ValueError: there is none, or one of a later format.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     Manifest({"name": "a model"}, {}, {}, vocabulary=5, settings={}).write(Path(folder))
+        ...     read_manifest(Path(folder)).vocabulary
+        5
     """
     path = folder / NAME
     if not path.is_file():

@@ -22,6 +22,11 @@ class CacheReader:
 
     Raises:
         ValueError: no cache, one that is not complete, or shards that are missing or damaged.
+
+    Example:
+        >>> CacheReader(Path("nowhere"))
+        Traceback (most recent call last):
+        ValueError: no cache in 'nowhere': it has no manifest.json. Write one with ...
     """
 
     def __init__(self, folder: Path, *, verify: bool = True) -> None:

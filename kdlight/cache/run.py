@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from kdlight.cache.fingerprints import (
 from kdlight.cache.folder import complete, prepare_folder
 from kdlight.cache.manifest import Manifest
 from kdlight.cache.settings import Settings
-from kdlight.cache.size import say_size
+from kdlight.cache.size import is_empty, say_size
 from kdlight.cache.writer import CacheWriter
 from kdlight.data.targets import IGNORE
 from kdlight.logits import as_source
@@ -107,7 +108,8 @@ class _All(LightningDataModule):
         self.data = data
 
     def test_dataloader(self) -> list[DataLoader]:
-        return [self.data.train_dataloader(), self.data.val_dataloader()]
+        loaders = [self.data.train_dataloader(), self.data.val_dataloader()]
+        return [loader for loader in loaders if not is_empty(loader)]
 
 
 def _manifest(
@@ -149,7 +151,7 @@ def _manifest(
 def _shape(module: Any, data: LightningDataModule) -> tuple[int, bool]:
     """The vocabulary, and whether rows have many positions: asked of a single row."""
     batch = next(iter(data.train_dataloader()))
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):  # a tokenizer's is no dict
         one = {name: value[:1] for name, value in batch.items()}
     else:
         one = batch[:1] if hasattr(batch, "shape") else [value[:1] for value in batch]

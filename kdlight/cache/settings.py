@@ -22,6 +22,12 @@ class Settings(NamedTuple):
         k: at most how many tokens a position; None for all.
         top_p: only as many of them as together have this mass; None for all k.
         bits: of a log-probability, one of `kdlight.cache.records.BITS`; 32 is exact.
+
+    Example:
+        >>> from kdlight.logits import Dense
+        >>> logits = Dense(torch.tensor([[1.0, 3.0, 2.0]]))
+        >>> Settings(k=2).reduce(logits, torch.tensor([0])).ids
+        tensor([[1, 2]])
     """
 
     k: int | None = 50

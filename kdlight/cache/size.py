@@ -41,11 +41,16 @@ def say_size(data: LightningDataModule, manifest: Manifest, folder: Path) -> Non
 def _positions(make: Callable[[], Any]) -> int:
     """About how many positions a loader has: those of its first batch times its batches."""
     loader = make()
-    if loader is None or not hasattr(loader, "__len__"):
+    if is_empty(loader) or not hasattr(loader, "__len__"):
         return 0
     batch = next(iter(loader))
     mask = counted(batch)
     return len(loader) * (len(rows_of(batch)) if mask is None else int(mask.sum()))
+
+
+def is_empty(loader: Any) -> bool:
+    """Whether a data module says by this loader that it has no such data."""
+    return loader is None or (hasattr(loader, "__len__") and not len(loader))
 
 
 def megabytes(size: float) -> str:

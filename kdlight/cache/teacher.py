@@ -35,6 +35,11 @@ class CachedTeacher(TeacherBase):
 
     Raises:
         ValueError: no complete cache, damaged shards; with a batch, a sequence that is not in it.
+
+    Example:
+        >>> CachedTeacher("nowhere")  # what `kdlight cache` has written is there
+        Traceback (most recent call last):
+        ValueError: no cache in 'nowhere': it has no manifest.json. Write one with ...
     """
 
     def __init__(

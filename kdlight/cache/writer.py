@@ -24,6 +24,18 @@ class CacheWriter:
         folder: where the shards go.
         manifest: what the cache is made of.
         shard_positions: positions of a shard: about how many an interruption loses.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from kdlight import Dense
+        >>> settings = {"k": 2, "top_p": None, "bits": 32}
+        >>> manifest = Manifest({"name": "a model"}, {}, {}, vocabulary=5, settings=settings)
+        >>> batch = {"input_ids": torch.tensor([[1, 2, 3], [3, 2, 1]])}
+        >>> with TemporaryDirectory() as folder:
+        ...     writer = CacheWriter(Path(folder), manifest)
+        ...     writer.add(writer.new_rows(batch), Dense(torch.randn(2, 3, 5)), None)
+        ...     len(writer.new_rows(batch))
+        0
     """
 
     def __init__(self, folder: Path, manifest: Manifest, *, shard_positions: int = 2**16) -> None:
