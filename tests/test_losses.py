@@ -294,6 +294,16 @@ def test_taid_mixes_logits_and_not_probabilities() -> None:
     close(losses.taid(student, teacher, t=0.5), losses.forward_kl(student, target), 1e-12)
 
 
+def test_taid_starts_out_like_reverse_kl(student: Tensor, teacher: Tensor) -> None:
+    def slope(loss: Tensor, logits: Tensor) -> Tensor:
+        return torch.autograd.grad(loss.sum(), logits)[0]
+
+    student, t = leaf(student), 1e-5
+    expected = slope(losses.reverse_kl(student, teacher), student)
+    near = slope(losses.taid(student, teacher, t=t), student) / t
+    assert (near - expected).norm() < 1e-3 * expected.norm()
+
+
 @pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
 def test_taid_takes_its_position_as_a_tensor_too(
     student: Tensor, teacher: Tensor, t: float

@@ -21,6 +21,7 @@ from kdlight.losses.preference import dpo, simpo
 from kdlight.losses.redi import redi
 from kdlight.losses.sequence import sequence_log_probs
 from kdlight.losses.sinkhorn import sinkhorn
+from kdlight.losses.sinkhorn_plan import sinkhorn_plan
 from kdlight.losses.span_kl import span_kl
 from kdlight.losses.taid import taid
 from kdlight.losses.topk import topk_forward_kl
@@ -45,6 +46,7 @@ __all__ = [
     "sequence_log_probs",
     "simpo",
     "sinkhorn",
+    "sinkhorn_plan",
     "skew_forward_kl",
     "skew_reverse_kl",
     "span_kl",

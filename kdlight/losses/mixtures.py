@@ -67,7 +67,9 @@ def skew_forward_kl(
 
     .. math:: \operatorname{KL}(p \| \lambda p + (1 - \lambda) q)
 
-    Forward KL with bounded gradients: a token the student has lost costs at most -log lambda.
+    Forward KL of which a token that the student has lost costs at most -log lambda. Such a token
+    also pulls less: in the logits forward KL's gradient there is q - p, and this one's vanishes
+    with q, so a large lambda gives up on it.
 
     Args:
         student: Logits of q.
@@ -97,7 +99,8 @@ def skew_reverse_kl(
 
     .. math:: \operatorname{KL}(q \| (1 - \lambda) p + \lambda q)
 
-    Reverse KL with bounded gradients: a token the teacher forbids costs at most -log lambda.
+    Reverse KL with bounded values and gradients: a token the teacher forbids costs at most
+    -log lambda, while log q / p has no bound, in the loss as in its gradient.
 
     Args:
         student: Logits of q.

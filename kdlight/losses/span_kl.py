@@ -25,7 +25,7 @@ def span_kl(
 ) -> Tensor:
     r"""Span consistency, the mean over pairs of neighbours, (B, T, V), (B, T, V), (B, T) -> ().
 
-    .. math:: \operatorname{KL}\!\left(\frac{p_i p_{i+1}}{\sum_v p_{i,v} p_{i+1,v}} \,\Big\|\,
+    .. math:: \operatorname{KL}\!\left(\frac{p_i p_{i+1}}{\sum_v p_{i,v} p_{i+1,v}} \,\middle\|\,
               \frac{q_i q_{i+1}}{\sum_v q_{i,v} q_{i+1,v}}\right)
               \quad\text{over } (i, i + 1) \text{ in one span}
 

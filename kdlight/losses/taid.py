@@ -18,6 +18,9 @@ def taid(student: Tensor, teacher: Tensor, *, t: float | Tensor) -> Tensor:
               \nabla_{z_s} = q - p_t
 
     For a large gap: the student first follows a target near itself, and the teacher at the end.
+    The gradient walks with it, from mode seeking to covering: to first order in t it is t times
+    that of `reverse_kl`, and at t = 1 that of `forward_kl`.
+
     The logits are interpolated, not the probabilities, in float32 or wider, and the student's half
     takes no gradient. At t = 0 value and gradient are exactly 0, at t = 1 it is `forward_kl`; in
     between, a token that either side forbids (-inf) leaves the target.
