@@ -9,7 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from kdlight.callbacks.adaptive_taid import AdaptiveTAID, find_taid
-from kdlight.modules import DistillationModule
+from kdlight.modules import TaughtModule
+from kdlight.objectives import Objective
 from kdlight.objectives.numbers import find_numbers
 from kdlight.schedules import Law
 
@@ -54,12 +55,13 @@ class Ramp(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the number before anything starts, and see that nobody else moves it."""
-        if not isinstance(pl_module, DistillationModule):
+        objective = getattr(pl_module, "objective", None)
+        if not isinstance(pl_module, TaughtModule) or not isinstance(objective, Objective):
             raise ValueError(
-                f"Ramp moves a number of a DistillationModule's objective, got"
-                f" {type(pl_module).__name__}"
+                "Ramp moves a number of the objective of a DistillationModule or DistillationMixin,"
+                f" got {type(pl_module).__name__}"
             )
-        numbers = find_numbers(pl_module.objective)
+        numbers = find_numbers(objective)
         if self.target not in numbers:
             raise ValueError(
                 f"the objective holds no number {self.target!r} to move; there are:"
@@ -91,7 +93,7 @@ class Ramp(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the number, if this batch ended an optimizer step."""
-        assert isinstance(pl_module, DistillationModule)
+        assert isinstance(pl_module, TaughtModule)
         if pl_module.last_step is None:  # still accumulating gradients
             return
         if self.interval == "step":

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from kdlight.cache import CachedTeacher
     from kdlight.logits import Dense, Projected
     from kdlight.models import CausalLM, CutCausalLM, LoRACausalLM, Plain, cut_layers
-    from kdlight.modules import DistillationModule, Learner, OnlineDistillationModule
+    from kdlight.modules import (
+        DistillationMixin,
+        DistillationModule,
+        Learner,
+        OnlineDistillationModule,
+    )
     from kdlight.objectives import OBJECTIVES, Loss, Objective, Step, TokenObjective, Weighted
     from kdlight.reduce import Chunking
     from kdlight.teachers import FrozenTeacher, SelectiveTeacher, TeacherPool
@@ -31,6 +36,7 @@ __all__ = [
     "Chunking",
     "CutCausalLM",
     "Dense",
+    "DistillationMixin",
     "DistillationModule",
     "FrozenTeacher",
     "Learner",
@@ -73,6 +79,7 @@ _HOME = {
     "LoRACausalLM": "models",
     "Plain": "models",
     "cut_layers": "models",
+    "DistillationMixin": "modules",
     "DistillationModule": "modules",
     "Learner": "modules",
     "OnlineDistillationModule": "modules",

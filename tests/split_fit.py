@@ -142,13 +142,17 @@ def fit(options: Options) -> Result:
         enable_model_summary=False,
         callbacks=[watch, schedule] if adaptive else [watch],
     )
-    module = toy.module(
-        objective,
-        normalization=options.get("normalization", "global"),
-        dtype=options.get("dtype", "float64"),
-        network=options.get("network", "toy"),
-        shard=options.get("shard", False),
-        chunked=Chunking(*options["chunked"]) if "chunked" in options else False,
+    module: Any = (
+        toy.mixed(dtype=options.get("dtype", "float64"))
+        if options.get("mixin")
+        else toy.module(
+            objective,
+            normalization=options.get("normalization", "global"),
+            dtype=options.get("dtype", "float64"),
+            network=options.get("network", "toy"),
+            shard=options.get("shard", False),
+            chunked=Chunking(*options["chunked"]) if "chunked" in options else False,
+        )
     )
     data = toy.RaggedModule(options["batch_size"], **options.get("data", {}))
     assert module.teacher is not None

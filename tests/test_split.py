@@ -36,6 +36,7 @@ WORK: dict[str, tuple[Options, float]] = {
     "own_parameters": ({"objective": "temperature", "clip": 0.05}, 1e-10),
     "sequences": ({"objective": "sequences"}, 1e-10),
     "plain": ({"network": "plain"}, 1e-10),
+    "mixin": ({"mixin": True, "clip": 0.02}, 1e-10),
     "llama": ({"network": "llama"}, 1e-6),  # Llama's norm is made in float32 whatever the weights
     "bfloat16": ({"dtype": "float32", "precision": "bf16-mixed"}, 5e-3),
     "float16": ({"dtype": "float32", "precision": "16-mixed"}, 5e-3),
@@ -129,6 +130,12 @@ def test_chunks_change_nothing(work: str) -> None:
     whole, chunked = big_batch(work), big_batch(f"chunked_{work}")
     assert far(whole, chunked) < WORK[work][1]
     assert chunked["losses"] == pytest.approx(whole["losses"], rel=max(WORK[work][1], 1e-9))
+
+
+def test_a_mixin_learns_what_a_module_learns() -> None:
+    """The same mixture, of which one half is the training step of somebody else's module."""
+    whole, mixed = big_batch("clipped"), big_batch("mixin")
+    assert far(whole, mixed) < 1e-10
 
 
 def test_padding_is_no_work() -> None:

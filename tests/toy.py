@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from kdlight import DistillationModule, FrozenTeacher, Plain, Projected
+from kdlight import DistillationMixin, DistillationModule, FrozenTeacher, Plain, Projected
+from kdlight.data.targets import batch_labels
 from kdlight.objectives import CrossEntropy, ForwardKL, Loss, Objective, Weighted
+from kdlight.sharding import shard as shard_network
 
 VOCABULARY = 11
 
@@ -236,3 +238,40 @@ def module(
         optimizer=lambda groups: torch.optim.SGD(groups, lr=lr, momentum=0.9),
         **kwargs,  # type: ignore[arg-type]
     )
+
+
+class Theirs(LightningModule):
+    """A module that is not ours: a cross-entropy of its own, and its own optimizer and sharding."""
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        labels = batch_labels(batch)
+        logits = self.student(batch).logits().flatten(0, -2)
+        total = nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum")
+        return total / (labels != -100).sum().clamp(min=1)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("their_loss", self.training_step(batch, batch_idx), sync_dist=True)
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            shard_network(self.student, self.device_mesh)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+
+class Mixed(DistillationMixin, Theirs):
+    def student_logits(self, batch: Any) -> Any:
+        return self.student(batch)
+
+
+def mixed(*, dtype: str = "float32") -> Mixed:
+    """The work of `module`: its objective is the mixture, of which one half is theirs."""
+    wide = getattr(torch, dtype)
+    teacher = FrozenTeacher(ToyLM(12, seed=2), dtype=dtype)
+    kd = ForwardKL(temperature=2.0)
+    return Mixed(ToyLM(seed=1).to(wide)).distil(kd, teacher, task_weight=0.3, chunked=False)

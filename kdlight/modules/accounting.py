@@ -27,6 +27,10 @@ class StepResult:
         parts: the mean of each named part.
         ignored: share of the positions that did not count (padding, prompts, the last position of
             a sequence, which has nothing to predict).
+
+    Example:
+        >>> StepResult(loss=0.5, count=127.0, ignored=0.01).loss
+        0.5
     """
 
     loss: float

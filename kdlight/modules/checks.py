@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.strategies import (
+    DDPStrategy,
     DeepSpeedStrategy,
     ModelParallelStrategy,
+    SingleDeviceStrategy,
     Strategy,
 )
 from torch import nn
@@ -16,18 +18,19 @@ from kdlight.objectives import TokenObjective, check_vocabularies
 from kdlight.teachers import live_teachers
 
 if TYPE_CHECKING:
-    from kdlight.modules.distillation import DistillationModule
     from kdlight.modules.online import OnlineDistillationModule
+    from kdlight.modules.taught import TaughtModule
 
 
-def check_fit(module: DistillationModule) -> None:
+def check_fit(module: TaughtModule) -> None:
     """Raise a ValueError for parts that do not fit; parts that do not tell are let through."""
-    objective, student, teacher = module.objective, module.student, module.teacher
+    student, objective = module.learners()[""]
+    teacher = module.teacher
     network = getattr(teacher, "model", None)
     if objective.needs_teacher and teacher is None:
         raise ValueError(
-            f"objective {type(objective).__name__} needs a teacher, but teacher is None; give the"
-            " DistillationModule a teacher, or an objective that needs none, such as CrossEntropy"
+            f"objective {type(objective).__name__} needs a teacher, but teacher is None; give"
+            " one, or an objective that needs none, such as CrossEntropy"
         )
     if _compares(objective):
         answers = network if network is not None else teacher
@@ -37,7 +40,25 @@ def check_fit(module: DistillationModule) -> None:
     check_strategy(module, module.trainer.strategy)
 
 
-def check_strategy(module: DistillationModule, strategy: Strategy) -> None:
+def check_optimized(module: TaughtModule) -> None:
+    """Raise a ValueError where the objective has parameters that no optimizer knows.
+
+    Strategies that put parameters into flat ones cannot be asked.
+    """
+    if not isinstance(module.trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+        return
+    optimizers = module.trainer.optimizers
+    known = {id(p) for each in optimizers for group in each.param_groups for p in group["params"]}
+    learned = dict(module.objective.named_parameters())
+    lost = [name for name, p in learned.items() if p.requires_grad and id(p) not in known]
+    if lost:
+        raise ValueError(
+            f"the objective {type(module.objective).__name__} learns {', '.join(lost)}, which no"
+            " optimizer has; add self.objective.parameters() in configure_optimizers"
+        )
+
+
+def check_strategy(module: TaughtModule, strategy: Strategy) -> None:
     """Raise a ValueError for what a strategy cannot do."""
     teacher = module.teacher
     if isinstance(strategy, DeepSpeedStrategy):

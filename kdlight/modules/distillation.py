@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kdlight.data.targets import IGNORE, batch_labels
-from kdlight.gather import use_group
 from kdlight.logits import Logits
 from kdlight.metrics import DistillationMetrics
 from kdlight.models import StudentRecipe
-from kdlight.modules.checks import check_fit
 from kdlight.modules.evaluated import EvaluatedModule
 from kdlight.modules.stamp import check_checkpoint, stamp
-from kdlight.objectives import Objective, Step
-from kdlight.reduce import Chunked, Chunking, evaluation
+from kdlight.modules.taught import TaughtModule
+from kdlight.objectives import Objective
+from kdlight.reduce import Chunking
 from kdlight.sharding import shard
-from kdlight.teachers import (
-    FrozenTeacher,
-    SelectiveTeacher,
-    Teacher,
-    TeacherBase,
-    live_teachers,
-)
+from kdlight.teachers import Teacher, TeacherBase, live_teachers
 
-STEP_FIELDS = ("teacher_mask", "rejected", "span_ids")
 LIVE_ARGUMENTS = ["student", "teacher", "objective", "optimizer", "lr_scheduler"]
 
 
-class DistillationModule(EvaluatedModule):
+class DistillationModule(TaughtModule, EvaluatedModule):
     """Trains a student on a teacher's logits.
 
     A student and a teacher are callables from a batch to a logits source (or to a plain tensor of
     logits); the objective sees only the `kdlight.Step` made of them. To put distillation into a
     project of one's own, subclass and override one of `student_logits`, `teacher_logits`,
-    `labels`.
+    `labels`. A LightningModule that is there already takes a `kdlight.DistillationMixin`.
 
     The gradient of an optimizer step is that of one big batch: a sum over all valid units of all
     micro-batches and ranks, divided once by their number, after unscaling and before clipping.
@@ -89,100 +79,40 @@ class DistillationModule(EvaluatedModule):
         chunked: bool | Literal["auto"] | Chunking = "auto",
         temperature: float | None = None,
     ) -> None:
-        super().__init__(objective, normalization)
+        super().__init__()
         # a config file gives plain data for live objects, which reloads; live objects do not
         from_config = _given_hyperparameters.get() is not None
         self.save_hyperparameters(ignore=[] if from_config else LIVE_ARGUMENTS)
-        if teacher is not None and not isinstance(teacher, Teacher):
-            teacher = FrozenTeacher(teacher)
-        self.teacher: Teacher | None = teacher
+        self.learn_from(teacher, objective, normalization, chunked)
         if isinstance(student, StudentRecipe):
             live = live_teachers(self.teacher)
             student = student.build(live[0].model if live else None)
         self.student = student
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        self.chunked: Chunked = chunked
-        self._said = False
         if temperature is None:
             temperature = float(getattr(objective, "temperature", 1.0))
         self.metrics = DistillationMetrics(temperature=temperature)
-
-    # ---- from a batch to a step: what a subclass overrides
 
     def student_logits(self, batch: Any) -> Logits:
         """Logits of the student for ``batch``, ``(..., V)``."""
         return self.student(batch)
 
-    def teacher_logits(self, batch: Any) -> Logits | None:
-        """Logits of the teacher on the same positions, or None where there is no teacher."""
-        return None if self.teacher is None else self.teacher(batch)
+    def learners(self) -> dict[str, tuple[nn.Module, Objective]]:
+        """The student, and what it learns on."""
+        return {"": (self.student, self.objective)}
 
-    def labels(self, batch: Any) -> Tensor | None:
-        """Aligned labels ``(...)``, -100 where a position does not count; None if there are none.
-
-        The batch of a causal language model holds labels that stand at their own tokens; they are
-        shifted here, once, so that each stands where it is predicted.
-        """
-        return batch_labels(batch)
-
-    def step(self, batch: Any) -> Step:
-        """What ``batch`` offers the objective, and the metrics when the module is evaluated."""
-        asked = self.objective.needs_teacher or not self.training
-        if asked and self.training and isinstance(self.teacher, SelectiveTeacher):
-            student = self.student_logits(batch)
-            teacher = self.teacher.beside(batch, student, self.labels(batch))
-            self.log("train/query_share", self.teacher.share)
-        else:
-            teacher = self.teacher_logits(batch) if asked else None
-            student = self.student_logits(batch)
-        if isinstance(self.teacher, TeacherBase):
-            student = self.teacher.limit(student)
-        return self.make_step(batch, student, teacher)
-
-    def make_step(self, batch: Any, student: Logits, teacher: Logits | None) -> Step:
-        """Logits that are there already, with the labels of ``batch`` and the mask they imply.
-
-        What else a `Step` may hold is taken from a mapping by its name (``rejected``, ...).
-        """
-        labels = self.labels(batch)
-        mask = None if labels is None else labels != IGNORE
-        fields = [name for name in STEP_FIELDS if isinstance(batch, Mapping) and name in batch]
-        step = Step(
-            student,
-            teacher,
-            labels,
-            mask,
-            chunked=self.chunked,
-            **{name: batch[name] for name in fields},
-        )
-        if not self._said:
-            self._said = True
-            rank_zero_info(f"kdlight: {evaluation(step.student, step.teacher, mask, self.chunked)}")
-        return step
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of one micro-batch, as a sum scaled by a constant power of two."""
+        return self.account(self.losses(batch))
 
     # ---- lifecycle
 
-    def setup(self, stage: str) -> None:
-        """Check that the parts fit before any work is done, and place the teacher."""
-        check_fit(self)
-        if self.teacher is not None:
-            self.teacher.prepare(self.trainer.strategy.root_device)
-
     def configure_model(self) -> None:
         """Under FSDP2, shard the student, and the teacher if it asks for it; once."""
+        super().configure_model()
         if self.device_mesh is not None:
-            # tensor-parallel ranks see the same data, which is gathered once
-            use_group(self.device_mesh["data_parallel"].get_group())
             shard(self.student, self.device_mesh)
-            for teacher in live_teachers(self.teacher):
-                teacher.distribute(self.device_mesh)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Close the accounts of the step; a teacher that makes room for it leaves the device."""
-        super().on_before_optimizer_step(optimizer)
-        if isinstance(self.teacher, TeacherBase):
-            self.teacher.rest()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what the run is, too."""
@@ -193,12 +123,6 @@ class DistillationModule(EvaluatedModule):
         """See that the checkpoint is one of such a run."""
         check_checkpoint(checkpoint, self)
         super().on_load_checkpoint(checkpoint)
-
-    def teardown(self, stage: str) -> None:
-        """Give the teacher's memory back."""
-        use_group(None)
-        if self.teacher is not None:
-            self.teacher.release()
 
     def on_fit_start(self) -> None:
         """Hugging Face hands models out in eval mode, which would switch dropout off silently."""

@@ -10,7 +10,13 @@ from torch import nn
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss of an optimizer step is not a finite number."""
+    """The loss of an optimizer step is not a finite number.
+
+    Example:
+        >>> raise NonFiniteLossError("the loss of optimizer step 3 is nan")
+        Traceback (most recent call last):
+        kdlight.modules.guards.NonFiniteLossError: the loss of optimizer step 3 is nan
+    """
 
 
 def check_finite(trainer: Trainer, loss: float) -> None:

@@ -34,13 +34,14 @@ class OnlineDistillationModule(DistillationModule):
 
     .. math:: L_i = \frac{1}{n - 1} \sum_{j \neq i} \mathrm{objective}_i(z_i, \mathrm{sg}(z_j), y)
 
-    BD-KD (Amara et al., "BD-KD: Balancing the Divergences for Online Knowledge Distillation", 2022)
-    gives the student a `CrossEntropy` and a `BDKD`, and the teacher a `CrossEntropy` and, as a
+    Amara et al., "BD-KD: Balancing the Divergences for Online Knowledge Distillation", 2022, gives
+    the student a `CrossEntropy` and a `BDKD`, and the teacher a `CrossEntropy` and, as a
     regulariser, KL(student || teacher): the teacher's `ForwardKL`, as it is the one that learns.
-    With these two for every network it is mutual learning (Zhang, Xiang, Hospedales, Lu, "Deep
-    Mutual Learning", 2018). An objective that needs no teacher learns from the data alone. Which
-    network is updated when, and how several are averaged in BD-KD, is not known to us; these are
-    our choices.
+
+    Zhang, Xiang, Hospedales, Lu, "Deep Mutual Learning", 2018, gives every network these two.
+
+    An objective that needs no teacher learns from the data alone. Which network is updated when,
+    and how several are averaged in BD-KD, is not known to us; these are our choices.
 
     There is one optimizer, with a parameter group for each network, and it does what one for each
     would do: what it knows of a parameter is the parameter's own. Gradients are divided by the

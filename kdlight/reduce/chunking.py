@@ -38,6 +38,10 @@ class Chunking:
 
     Raises:
         ValueError: a size below 1.
+
+    Example:
+        >>> Chunking(tokens=100, block=30).sizes(150, 32_000, torch.zeros(1))
+        (90, 30)
     """
 
     tokens: int | None = None
@@ -78,6 +82,10 @@ def plan(
 
     Raises:
         ValueError: chunks are demanded, and cannot be had; or ``chunked`` is none of its values.
+
+    Example:
+        >>> plan(Dense(torch.zeros(8, 5)), None, 8)
+        (None, '40 entries are few')
     """
     if chunked is False:
         return None, "chunked is False"

@@ -21,6 +21,11 @@ class Loss(NamedTuple):
         total: sum over the counted units, scalar with a graph.
         count: number of units (valid tokens for a token objective), scalar without one.
         parts: named sums over the same units, without a graph: terms of a mixture, diagnostics.
+
+    Example:
+        >>> import torch
+        >>> Loss(torch.tensor(6.0), torch.tensor(4)).mean()
+        tensor(1.5000)
     """
 
     total: Tensor
@@ -33,5 +38,11 @@ class Loss(NamedTuple):
 
 
 def split_rows(values: RowValues) -> tuple[Tensor, dict[str, Tensor]]:
-    """What ``rows`` returned, always as the pair of row values and further values by name."""
+    """What ``rows`` returned, always as the pair of row values and further values by name.
+
+    Example:
+        >>> import torch
+        >>> split_rows(torch.ones(2))
+        (tensor([1., 1.]), {})
+    """
     return values if isinstance(values, tuple) else (values, {})

@@ -34,7 +34,7 @@ class Rule(NamedTuple):
     teacher_transform: Transform | None = None
 
     def values(self, student: Tensor, teacher: Any, labels: Any) -> RowValues:
-        """`rows` of logits as they come from the head: in half precision, and untransformed."""
+        """``rows`` of logits as they come from the head: in half precision, and untransformed."""
         return self.rows(
             _ready(student, self.student_transform),
             _ready(teacher, self.teacher_transform),
@@ -65,7 +65,7 @@ def slopes(
     """Values of the rows, and the slopes of their weighted sum.
 
     A closed form that comes upon forbidden tokens (a logit at -inf) is not asked to know about
-    them: where a value is not finite, `rows` decides.
+    them: where a value is not finite, ``rows`` decides.
     """
     found = rule.in_closed_form(student, teacher, labels)
     if found is None or not bool(found[0].isfinite().all()):
@@ -78,7 +78,7 @@ def slopes(
 def by_autograd(
     rule: Rule, student: Tensor, teacher: Any, labels: Any, weights: Tensor | None
 ) -> Slopes:
-    """The same from `rows` alone, on a leaf of its own."""
+    """The same from ``rows`` alone, on a leaf of its own."""
     leaf = widen(student).detach().requires_grad_()
     values, extras = split_rows(rule.values(leaf, teacher, labels))
     extras = {name: value.detach() for name, value in extras.items()}

@@ -78,6 +78,11 @@ class Asked(Positions):
 
 
 def beside_student(source: LogitsSource, student: Tensor) -> Tensor:
-    """Logits of a teacher, who may ask to see the student's (`LogitsSource`)."""
+    """Logits of a teacher, who may ask to see the student's (`LogitsSource`).
+
+    Example:
+        >>> beside_student(Dense(torch.ones(1, 2)), torch.zeros(1, 2))
+        tensor([[1., 1.]])
+    """
     against = getattr(source, "against", None)
     return source.logits() if against is None else against(student)

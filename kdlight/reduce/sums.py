@@ -67,6 +67,13 @@ def token_sum(
     Raises:
         ValueError: shapes that do not fit, or chunks that are demanded and cannot be had.
         RuntimeError: a second backward pass through a sum that was evaluated in chunks.
+
+    Example:
+        >>> from kdlight.logits import Dense
+        >>> squares = lambda student, teacher, labels: (student - teacher).square().sum(-1)
+        >>> student, teacher = Dense(torch.zeros(3, 2)), Dense(torch.ones(3, 2))
+        >>> token_sum(squares, student, teacher, mask=torch.tensor([True, False, True]))[:2]
+        (tensor(4.), tensor(2))
     """
     packed = _pack(
         Rule(rows, closed_form, tuple(parameters)), student, teacher, labels, mask, weights
@@ -97,6 +104,12 @@ def token_values(
     For losses that are no sum over tokens, such as a function of the log-probability of a sequence.
     In chunks it costs the products with the heads once more: what a value weighs is known only in
     the backward pass, which makes the logits again. Arguments and errors are those of `token_sum`.
+
+    Example:
+        >>> from kdlight.logits import Dense
+        >>> squares = lambda student, teacher, labels: (student - teacher).square().sum(-1)
+        >>> token_values(squares, Dense(torch.zeros(3, 2)), Dense(torch.ones(3, 2)))
+        tensor([2., 2., 2.])
     """
     packed = _pack(Rule(rows, closed_form, tuple(parameters)), student, teacher, labels, mask, None)
     chunking, _ = plan(student, teacher, packed.rows, chunked)
@@ -152,7 +165,7 @@ def _at_once(packed: _Packed) -> tuple[Tensor, dict[str, Tensor]]:
     teacher = None
     if packed.teacher is not None:
         teacher = beside_student(packed.teacher.select(packed.index), student)
-    return split_rows(packed.rule.rows(student, teacher, packed.labels))
+    return split_rows(packed.rule.values(student, teacher, packed.labels))
 
 
 def _pack(

@@ -1,0 +1,146 @@
+"""Distillation for a LightningModule that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor, nn
+
+from kdlight.modules.accounted import TASK
+from kdlight.modules.checks import check_optimized
+from kdlight.modules.names import check_attributes, check_bases
+from kdlight.modules.taught import TaughtModule
+from kdlight.objectives import Objective
+from kdlight.reduce import Chunking
+from kdlight.teachers import Teacher, TeacherBase
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class DistillationMixin(TaughtModule):
+    r"""Adds a teacher to a LightningModule whose data, optimizer, validation and metrics stay.
+
+    Name it before the module, say where the student's logits come from, and call `distil` before
+    the fit. The module's own ``training_step`` runs as it is, and the objective is added to its
+    loss:
+
+    .. math:: L = w_{task} \cdot training\_step(batch) + objective(student, teacher, labels)
+
+    The gradient of an optimizer step is that of one big batch, as with `kdlight.DistillationModule`
+    (of which `student_logits`, `teacher_logits` and `labels` are the same, to be overridden). The
+    task's mean counts once for each unit, image or token, that the objective counts in its
+    micro-batch. What a step amounted to is logged as ``distillation/...``. Where the two forward
+    passes are one too many, ``task_weight=0`` with a `kdlight.Weighted` that holds a
+    `kdlight.objectives.CrossEntropy` needs one.
+
+    Checkpoints hold no teacher, and the module without the mixin loads them as its own (with
+    ``strict=False`` where the objective has a state, such as `kdlight.objectives.TAID`).
+
+    Raises:
+        TypeError: the mixin stands after the module, or the module has something else by a name
+            that the mixin needs.
+
+    Example:
+        >>> from lightning.pytorch import LightningModule
+        >>> from kdlight.objectives import ForwardKL
+        >>> class Theirs(LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.net = nn.Linear(4, 3)
+        ...     def training_step(self, batch, batch_idx):
+        ...         return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+        >>> class Distilled(DistillationMixin, Theirs):
+        ...     def student_logits(self, batch):
+        ...         return self.net(batch[0])
+        ...     def teacher_logits(self, batch):
+        ...         return self.teacher(batch[0])
+        >>> module = Distilled().distil(ForwardKL(temperature=2.0), nn.Linear(4, 3))
+        >>> [name for name, _ in module.named_parameters()]
+        ['net.weight', 'net.bias']
+    """
+
+    prefix = "distillation"
+    task_weight: float
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_bases(cls, DistillationMixin)
+
+    def distil(
+        self,
+        objective: Objective,
+        teacher: nn.Module | TeacherBase | Teacher | None = None,
+        *,
+        task_weight: float = 1.0,
+        normalization: Literal["global", "local"] = "global",
+        chunked: bool | Literal["auto"] | Chunking = "auto",
+    ) -> Self:
+        """Learn from ``teacher`` by ``objective`` in the fits to come; returns the module itself.
+
+        Args:
+            objective: what is learned.
+            teacher: the network it is learned from, which is frozen and held outside the module
+                tree, or any `kdlight.teachers.Teacher`; None for objectives that need none.
+            task_weight: of the loss of the module's own ``training_step``; 0 does not call it.
+            normalization: as of `kdlight.DistillationModule`.
+            chunked: likewise.
+
+        Raises:
+            ValueError: the module has something else by a name that the mixin needs; task_weight
+                is negative.
+        """
+        if not task_weight >= 0:
+            raise ValueError(f"task_weight must be 0 or above, got {task_weight}")
+        if not self._ledgers:
+            check_attributes(self, DistillationMixin)
+        self.task_weight = float(task_weight)
+        self.learn_from(teacher, objective, normalization, chunked)
+        return self
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        """The loss of one micro-batch: the objective's, and the module's own beside it."""
+        own = super().training_step
+        arguments = (batch, batch_idx)[: len(signature(own).parameters)]
+        if not self.trainer.training:  # a validation step that is made of the training step
+            return own(*arguments)
+        losses = self.losses(batch)
+        if not self.task_weight:
+            return self.account(losses)
+        output = own(*arguments)
+        loss, step = losses[""]
+        task = _loss_of(output) * loss.count
+        losses[""] = loss._replace(parts={**loss.parts, TASK: task.detach()}), step
+        total = self.account(losses, beside=self.task_weight * task)
+        return {**output, "loss": total} if isinstance(output, Mapping) else total
+
+    def setup(self, stage: str) -> None:
+        """See that there is something to learn, and that Lightning takes the optimizer's steps."""
+        if stage == "fit" and not self._ledgers:
+            raise ValueError(
+                f"{type(self).__name__} does not know what to learn from whom; call"
+                " distil(objective, teacher) before the fit"
+            )
+        if stage == "fit" and not self.automatic_optimization:
+            raise ValueError(
+                f"{type(self).__name__} steps its optimizers itself (automatic_optimization is"
+                " False), and the gradients of a step are divided where Lightning does"
+            )
+        super().setup(stage)
+
+    def on_train_start(self) -> None:
+        """See that what the objective learns by itself has an optimizer."""
+        super().on_train_start()
+        check_optimized(self)
+
+
+def _loss_of(output: Any) -> Tensor:
+    loss = output.get("loss") if isinstance(output, Mapping) else output
+    if not isinstance(loss, Tensor):
+        raise TypeError(
+            f"the training_step of the module returned {output!r}, and the objective is added to"
+            " its loss: return a tensor, or a dict with 'loss', or call distil(..., task_weight=0)"
+        )
+    return loss
