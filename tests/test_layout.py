@@ -27,6 +27,7 @@ ORDER = (
     ("reduce",),
     ("gather",),
     ("objectives",),
+    ("testing",),
     ("sharding",),
     ("teachers",),
     ("models",),

@@ -66,6 +66,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "uld": ULD,
     "unlikelihood": Unlikelihood,
 }
+"""Every objective by the name of its config, ``configs/NAME.yaml``."""
 
 
 def build_objective(name: str, **hyper_parameters: Any) -> Objective:

@@ -26,6 +26,11 @@ class Step:
         rejected: boolean ``(B,)``, True where a sequence is one to move away from.
         span_ids: aligned integers ``(B, T)``, one number a span, -1 outside all of them.
         chunked: whether logits are made in chunks, see `kdlight.reduce.Chunking`.
+
+    Example:
+        >>> step = Step(torch.zeros(2, 5), torch.zeros(2, 5), mask=torch.tensor([False, True]))
+        >>> step.student.shape, step.kept()
+        (torch.Size([2, 5]), tensor([1]))
     """
 
     student: LogitsSource
@@ -82,6 +87,14 @@ class Objective(nn.Module):
             `Weighted` may evaluate it together with others.
         unit: what ``Loss.count`` counts. Terms of a mixture that count something else than
             ``"token"`` are brought to tokens by `Weighted`.
+
+    Example:
+        >>> class Distance(Objective):
+        ...     def forward(self, step):
+        ...         difference = step.student.logits() - step.teacher.logits()
+        ...         return Loss(difference.square().sum(), torch.tensor(len(step.kept())))
+        >>> Distance()(Step(torch.zeros(2, 5), torch.ones(2, 5))).mean()
+        tensor(5.)
     """
 
     needs_teacher: bool = True
@@ -175,7 +188,13 @@ class TokenObjective(Objective):
 
 
 def check_vocabularies(student: int, teacher: int) -> None:
-    """Raise a ValueError where two vocabularies cannot be compared entry by entry."""
+    """Raise a ValueError where two vocabularies cannot be compared entry by entry.
+
+    Example:
+        >>> check_vocabularies(5, 7)
+        Traceback (most recent call last):
+        ValueError: teacher and student vocabularies differ: 7 and 5 entries; a token objective ...
+    """
     if student != teacher:
         raise ValueError(
             f"teacher and student vocabularies differ: {teacher} and {student} entries; a token"

@@ -15,6 +15,9 @@ from kdlight.objectives.base import TokenObjective
 class CrossEntropy(TokenObjective):
     """Negative log-likelihood of the labels, `kdlight.losses.cross_entropy`; needs no teacher.
 
+    Fisher, "On the Mathematical Foundations of Theoretical Statistics", 1922 (maximum likelihood).
+    Choose it beside a divergence, for what the data know and the teacher does not.
+
     Example:
         >>> import torch
         >>> from kdlight.objectives import Step

@@ -23,6 +23,15 @@ class Divergence(TokenObjective):
 
     Raises:
         ValueError: temperature is not above 0 and finite.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> class SquaredDistance(Divergence):
+        ...     def divergence(self, student, teacher, labels):
+        ...         return (student.softmax(-1) - teacher.softmax(-1)).square().sum(-1)
+        >>> SquaredDistance()(Step(torch.zeros(4, 7), torch.zeros(4, 7))).total
+        tensor(0.)
     """
 
     def __init__(self, *, temperature: float = 1.0, temperature_squared: bool = True) -> None:

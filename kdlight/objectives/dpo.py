@@ -13,9 +13,10 @@ from kdlight.objectives.pairwise import Pairwise
 class DPO(Pairwise):
     """`kdlight.losses.dpo` of pairs of traces; the teacher is the reference model.
 
-    A baseline for `kdlight.objectives.REDI`. The reference model is the student as it was when this
-    stage began: give the `kdlight.DistillationModule` the same export as ``teacher`` and as
-    ``student``. It is frozen there, and only sums of log-probabilities are made of it.
+    Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretly a Reward
+    Model", 2023. A baseline for `kdlight.objectives.REDI`. The reference model is the student as it
+    was when this stage began: give the `kdlight.DistillationModule` the same export as ``teacher``
+    and as ``student``. It is frozen there, and only sums of log-probabilities are made of it.
 
     Args:
         beta: how much a nat of margin over the reference counts, above 0. The margin is one of
@@ -24,7 +25,13 @@ class DPO(Pairwise):
     Raises:
         ValueError: beta is not above 0.
 
-    Rafailov et al., "Direct Preference Optimization", 2023.
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> logits, labels = torch.zeros(2, 3, 5), torch.ones(2, 3, dtype=torch.long)
+        >>> pair = Step(logits, logits, labels, rejected=torch.tensor([False, True]))
+        >>> DPO()(pair).mean()  # log 2: the student is as it was
+        tensor(0.6931)
     """
 
     needs_teacher = True

@@ -14,8 +14,8 @@ from kdlight.objectives.divergence import Divergence
 class ForwardKL(Divergence):
     """KL from the teacher to the student, `kdlight.losses.forward_kl`.
 
-    The classical objective (Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural
-    Network", 2015). Choose it when the student should keep every mode of the teacher.
+    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015. The classical
+    objective. Choose it when the student should keep every mode of the teacher.
 
     Example:
         >>> import torch

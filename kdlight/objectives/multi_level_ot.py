@@ -23,6 +23,9 @@ from kdlight.reduce import Loss
 class MultiLevelOT(Objective):
     """Transport between ranked columns and between sequences, `kdlight.losses.multi_level_ot`.
 
+    Cui et al., "Multi-Level Optimal Transport for Universal Cross-Tokenizer Knowledge Distillation
+    on Language Models", 2025. Choose it where the tokenizers differ.
+
     It counts pairs of positions, as tokens: its sum is that of the paper, which adds it to the
     cross-entropy with a weight of 0.15. Of a sequence all logits are made at once, and only the
     ranked columns are kept.
@@ -38,9 +41,6 @@ class MultiLevelOT(Objective):
 
     Raises:
         ValueError: a hyper-parameter out of range.
-
-    Cui et al., "Multi-Level Optimal Transport for Universal Cross-Tokenizer Knowledge Distillation
-    on Language Models", 2025.
 
     Example:
         >>> MultiLevelOT(k=4)(Step(torch.zeros(2, 3, 5), torch.zeros(2, 4, 7))).count

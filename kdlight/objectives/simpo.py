@@ -14,7 +14,8 @@ from kdlight.objectives.pairwise import Pairwise
 class SimPO(Pairwise):
     """`kdlight.losses.simpo` of pairs of traces, on the mean log-probability of each.
 
-    A baseline for `kdlight.objectives.REDI`.
+    Meng, Xia, Chen, "SimPO: Simple Preference Optimization with a Reference-Free Reward", 2024. A
+    baseline for `kdlight.objectives.REDI`.
 
     Args:
         beta: how much a nat of margin counts, above 0.
@@ -22,8 +23,6 @@ class SimPO(Pairwise):
 
     Raises:
         ValueError: a number outside its range.
-
-    Meng, Xia, Chen, "SimPO: Simple Preference Optimization with a Reference-Free Reward", 2024.
 
     Example:
         >>> import torch

@@ -26,6 +26,10 @@ Within: TypeAlias = "tuple[list[Tensor], list[Tensor]]"
 class Sinkhorn(Objective):
     """Entropic transport cost from the student's predictions to the teacher's.
 
+    Cui et al., "Sinkhorn Distance Minimization for Knowledge Distillation", 2024. Choose it for
+    what a whole batch says together, beside a divergence of each position; `SinkhornKD` is the
+    paper's mixture.
+
     `kdlight.losses.sinkhorn` on all that counts. In training, the batch geometry spans the batches
     of all data-parallel ranks: the loss is that of one process with all of them, and each rank
     measures its own rows only. Gradient accumulation does not: each micro-batch is a problem of its

@@ -15,9 +15,10 @@ class SinkhornKD(Weighted):
 
     .. math:: w_{ce} L_{CE} + w_{kd} \operatorname{KL}_\tau + w_{s} \langle P, C \rangle
 
-    Choose it for classifiers; for language models with ``relative_epsilon``, or with
-    ``geometry="sequence"``. Every number below is a term's, ``terms.kd.temperature`` or
-    ``weights.sinkhorn`` where a callback moves it.
+    Cui et al., "Sinkhorn Distance Minimization for Knowledge Distillation", 2024. Their soft
+    targets are a cross-entropy, of the same gradient. Choose it for classifiers; for language
+    models with ``relative_epsilon``, or with ``geometry="sequence"``. Every number
+    below is a term's, ``terms.kd.temperature`` or ``weights.sinkhorn`` where a callback moves it.
 
     Args:
         cross_entropy: weight of the labels.
@@ -28,9 +29,6 @@ class SinkhornKD(Weighted):
         **options: of `Sinkhorn`: ``temperature``, ``epsilon``, ``iterations``, ``geometry``,
             ``reduction``, ``gradient``, ``p``, ``relative_epsilon``, ``debiased``, ``solver``,
             ``gather``.
-
-    Cui et al., "Sinkhorn Distance Minimization for Knowledge Distillation", 2024. Their soft
-    targets are a cross-entropy, of the same gradient.
 
     Example:
         >>> import torch

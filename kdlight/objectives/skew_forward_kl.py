@@ -15,8 +15,8 @@ class SkewForwardKL(Divergence):
     """KL from the teacher to a mixture of student and teacher, `kdlight.losses.skew_forward_kl`.
 
     Ko, Kim, Chen, Yun, "DistiLLM: Towards Streamlined Distillation for Large Language Models",
-    2024. Choose it for forward KL's coverage without its large gradients where the student is
-    near 0.
+    2024. Choose it where a few tokens that the student has lost would rule the mean: each costs
+    at most -log(skew), and pulls less than under forward KL.
 
     Args:
         skew: weight of the teacher in the mixture, in [0, 1); 0 is forward KL.

@@ -16,8 +16,9 @@ from kdlight.reduce import Loss, token_sum
 class SpanKL(Objective):
     """The span loss, `kdlight.losses.span_kl`, summed over pairs of neighbours.
 
-    "Multi-Granularity Semantic Revision for Large Language Model Distillation", 2024. A term beside
-    a token objective such as `DACKL`, in a `Weighted`, which brings its mean over pairs to tokens.
+    Liu et al., "Multi-Granularity Semantic Revision for Large Language Model Distillation", 2024.
+    A term beside a token objective such as `DACKL`, in a `Weighted`, which brings its mean over
+    pairs to tokens.
     The step says which positions form spans (``span_ids``); `kdlight.data.TextDataModule` finds
     them with its argument ``spans``. It is no sum over tokens, but one over pairs, which the driver
     evaluates like rows: two positions side by side, in chunks where there are many.

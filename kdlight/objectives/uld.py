@@ -19,6 +19,9 @@ from kdlight.reduce import Loss, token_sum
 class ULD(Objective):
     """Distance of sorted probabilities, position by position, `kdlight.losses.uld`.
 
+    Boizard et al., "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for
+    LLMs", 2024. Choose it where the tokenizers differ.
+
     The k-th position of the student that counts stands beside the k-th of the teacher that does
     (``step.mask`` and ``step.teacher_mask``). It counts sequences: each is the mean of its pairs.
     The paper adds it to the cross-entropy with a weight of 1.5.
@@ -29,9 +32,6 @@ class ULD(Objective):
 
     Raises:
         ValueError: a temperature that is not above 0 and finite.
-
-    Boizard et al., "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for
-    LLMs", 2024.
 
     Example:
         >>> import torch

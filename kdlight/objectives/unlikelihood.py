@@ -29,6 +29,14 @@ class Unlikelihood(TwoSided):
 
     Raises:
         ValueError: a number outside its range.
+
+    Example:
+        >>> import torch
+        >>> from kdlight.objectives import Step
+        >>> labels = torch.ones(2, 3, dtype=torch.long)
+        >>> step = Step(torch.zeros(2, 3, 5), None, labels, rejected=torch.tensor([False, True]))
+        >>> Unlikelihood()(step).mean()
+        tensor(1.7880)
     """
 
     def __init__(

@@ -11,6 +11,13 @@ class Law(ABC):
     """A number as a function of the steps done: ``law(step, total) -> float``.
 
     Steps are whatever the caller counts, optimizer steps or epochs.
+
+    Example:
+        >>> class EveryOther(Law):
+        ...     def __call__(self, step, total=inf):
+        ...         return float(step % 2)
+        >>> [EveryOther()(step) for step in range(3)]
+        [0.0, 1.0, 0.0]
     """
 
     @abstractmethod

@@ -15,6 +15,10 @@ class TAIDState(NamedTuple):
         t: weight of the teacher in the target of the next step.
         momentum: moving average of the relative decrease of the loss.
         previous_loss: loss of the last step that was finite; infinite before the first.
+
+    Example:
+        >>> TAIDState(t=0.2)
+        TAIDState(t=0.2, momentum=0.0, previous_loss=inf)
     """
 
     t: float = 0.4
@@ -55,7 +59,7 @@ def taid_step(
         progress: share of the optimizer steps that were done before this one, in [0, 1].
         t_start: where t starts, in [0, 1).
         t_end: where it ends, in (t_start, 1].
-        alpha: size of an adaptive step.
+        alpha: size of an adaptive step; below 2 / steps of the run the linear floor always leads.
         beta: memory of the momentum.
         adaptive: False follows the linear floor alone.
 
@@ -81,7 +85,13 @@ def taid_step(
 
 
 def check_taid(*, t_start: float, t_end: float, alpha: float, beta: float) -> None:
-    """Raise a ValueError where the numbers make no schedule."""
+    """Raise a ValueError where the numbers make no schedule.
+
+    Example:
+        >>> check_taid(t_start=0.4, t_end=0.3, alpha=5e-4, beta=0.99)
+        Traceback (most recent call last):
+        ValueError: t_end must be in (t_start, 1] = (0.4, 1], got 0.3
+    """
     if not 0.0 <= t_start < 1.0:
         raise ValueError(f"t_start must be in [0, 1), got {t_start}")
     if not t_start < t_end <= 1.0:

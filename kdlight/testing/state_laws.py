@@ -1,0 +1,53 @@
+"""What holds for every objective as an object: copies, checkpoints, calls without a trace."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlight.objectives import Objective
+from kdlight.objectives.numbers import find_numbers
+from kdlight.testing.laws import Deviations
+from kdlight.testing.report import apart, holds
+from kdlight.testing.sample import Sample
+
+
+def forward_changes_no_state(o: Objective, s: Sample) -> Deviations:
+    """Or a validation would move it, and checkpointed activations would move it twice."""
+    o = o.train()
+    before = copy.deepcopy((o.state_dict(), _numbers(o)))
+    o(s.step()).total.backward(inputs=[s.student])
+    yield holds(_same(o.state_dict(), before[0]), "state_dict")
+    yield holds(_numbers(o) == before[1], "numbers")
+
+
+def copies_and_pickles_are_the_same_objective(o: Objective, s: Sample) -> Deviations:
+    """As for averaged weights, and for other processes."""
+    expected = o(s.step()).total
+    yield apart(pickle.loads(pickle.dumps(o))(s.step()).total, expected, "pickle", allowed=0)
+    yield apart(copy.deepcopy(o)(s.step()).total, expected, "copy", allowed=0)
+
+
+def state_dict_brings_back_what_is_not_a_hyper_parameter(o: Objective, s: Sample) -> Deviations:
+    """A resumed run goes on from a checkpoint."""
+    again = copy.deepcopy(o)
+    with torch.no_grad():
+        for tensor in (*o.parameters(), *o.buffers()):
+            tensor.add_(0.25)
+    again.load_state_dict(o.state_dict())
+    yield apart(again(s.step()).total, o(s.step()).total, "value", allowed=0)
+
+
+def _numbers(o: Objective) -> dict[str, float]:
+    return {path: number.get() for path, number in find_numbers(o).items()}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[key]) if isinstance(value, Tensor) else value == other[key]
+        for key, value in one.items()
+    )
