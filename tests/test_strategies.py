@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, DistributedSampler
 
-import kdlight.configs
 from kdlight import FrozenTeacher
 from kdlight.modules.checks import check_strategy
 from kdlight.modules.guards import check_gradients
@@ -27,9 +20,6 @@ from kdlight.objectives import ForwardKL
 from tests import toy
 from tests.split_fit import Options, Result, fit, fit_on_ranks
 from tests.test_split import far
-
-CONFIGS = Path(kdlight.configs.__path__[0])
-OVERLAYS = sorted((CONFIGS / "strategy").glob("*.yaml"))
 
 # 27 sequences for two ranks are 7 batches each, and 5 of the held out; 25 are 5 and 4 of those.
 WHOLE: Options = {"batch_size": 4, "data": {"count": 27}, "evaluate": True}
@@ -214,133 +204,6 @@ def test_a_teacher_keeps_its_dtype_beside_a_student_of_another() -> None:
     module.double()
     assert {p.dtype for p in module.student.parameters()} == {torch.float64}
     assert {p.dtype for p in module.teacher.model.parameters()} == {torch.bfloat16}
-
-
-# ---- configs
-
-
-def overlaid(overlay: Path, config: str = "taid.yaml") -> list[str]:
-    return ["fit", "--config", str(CONFIGS / config), "--config", str(overlay)]
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
-def test_an_overlay_parses_over_a_config(
-    overlay: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from kdlight.cli import main
-
-    monkeypatch.setattr(sys, "argv", ["kdlight"])  # Lightning warns of arguments given twice
-    with pytest.raises(SystemExit) as done:
-        main([*overlaid(overlay), "--print_config"])
-    assert done.value.code == 0
-    whole, asked = yaml.safe_load(capsys.readouterr().out), yaml.safe_load(overlay.read_text())
-    for name, value in asked["trainer"].items():
-        told = whole["trainer"][name]
-        assert told == value or told["class_path"] == value["class_path"]
-    model = whole["model"]["init_args"]
-    assert model["objective"]["class_path"] == "kdlight.objectives.TAID"
-    assert model["normalization"] == ("local" if overlay.stem == "deepspeed" else "global")
-
-
-def test_a_config_may_ask_for_a_sharded_teacher(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from kdlight.cli import main
-
-    monkeypatch.setattr(sys, "argv", ["kdlight"])
-    network = {"class_path": "kdlight.CausalLM", "init_args": {"source": "some/model"}}
-    teacher = {
-        "class_path": "kdlight.FrozenTeacher",
-        "init_args": {"model": network, "dtype": "bfloat16", "shard": True},
-    }
-    own = {
-        "model": {"init_args": {"teacher": teacher}},
-        "data": {"init_args": {"tokenizer": "some/model"}},
-    }
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
-    with pytest.raises(SystemExit) as done:
-        main([*overlaid(tmp_path / "own.yaml"), "--print_config"])
-    assert done.value.code == 0
-    told = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["teacher"]["init_args"]
-    assert told["shard"] is True
-
-
-QUICK = [
-    "--trainer.accelerator=cpu",
-    "--trainer.max_epochs=1",
-    "--trainer.limit_train_batches=3",
-    "--trainer.limit_val_batches=2",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_checkpointing=false",
-    '--trainer.callbacks=[{"class_path":"TrainTeacherFirst","init_args":{"epochs":1}}]',
-    "--trainer.logger=CSVLogger",
-    "--trainer.logger.save_dir=.",
-]
-
-
-def wait(folder: Path, *commands: list[Any]) -> list[dict[str, str]]:
-    """Run commands side by side, and read the one log that they write."""
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", *map(str, command)],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for command in commands
-    ]
-    try:
-        for process in started:
-            output, _ = process.communicate(timeout=240)
-            assert process.returncode == 0, output[-3000:]
-    finally:
-        for process in started:
-            process.kill()
-    (log,) = folder.rglob("metrics.csv")
-    names, *rows = (line.split(",") for line in log.read_text().splitlines())
-    return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def values(rows: list[dict[str, str]], name: str) -> list[float]:
-    return [float(row[name]) for row in rows if row[name]]
-
-
-@pytest.mark.slow
-def test_ddp_by_an_overlay(tmp_path: Path) -> None:
-    overlay = overlaid(CONFIGS / "strategy" / "ddp.yaml", "digits.yaml")
-    rows = wait(tmp_path, ["kdlight.cli", *overlay, *QUICK, "--trainer.devices=2"])
-    assert values(rows, "train/tokens_seen") == [128, 256, 384]  # of two ranks with 64 images each
-    assert len(values(rows, "val/forward_kl")) == 1
-
-
-@pytest.mark.slow
-def test_two_nodes_by_an_overlay(tmp_path: Path) -> None:
-    """With FSDP2 laid over it, as a user would for a student that does not fit."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    rendezvous = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
-    fit_them = [
-        *overlaid(CONFIGS / "strategy" / "multi_node.yaml", "digits.yaml"),
-        "--config",
-        CONFIGS / "strategy" / "fsdp2.yaml",
-        *QUICK,
-    ]
-    nodes = [
-        ["torch.distributed.run", *rendezvous, f"--master-port={port}", f"--node-rank={rank}"]
-        + ["-m", "kdlight.cli", *fit_them, "--trainer.devices=1"]
-        for rank in range(2)
-    ]
-    rows = wait(tmp_path, *nodes)
-    assert values(rows, "train/tokens_seen") == [128, 256, 384]
-    assert len(values(rows, "val/forward_kl")) == 1
 
 
 # ---- what needs a GPU

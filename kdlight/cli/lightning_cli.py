@@ -7,6 +7,7 @@ import sys
 from typing import Any, NoReturn
 
 from jsonargparse import ActionConfigFile, set_parsing_settings  # pyright: ignore[reportPrivateImportUsage]
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 # imported so that classes can be named without their path: `--model.objective ForwardKL`
@@ -15,6 +16,9 @@ from kdlight.cli.conflicts import HELP, OnConflict, check_takes, settle
 from kdlight.cli.errors import explain
 from kdlight.data import DigitsDataModule, TextDataModule, TracesDataModule  # noqa: F401
 from kdlight.modules import DistillationModule
+
+REFUSALS = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
+"""What a constructor raises that does not like its arguments, or this machine."""
 
 
 class Parser(LightningArgumentParser):
@@ -39,6 +43,14 @@ class DistillationCLI(LightningCLI):
         args: the arguments, the command first; None for those of the process.
         parser_kwargs: for the parser, and by the name of a command for the parser of that.
         **kwargs: what else `lightning.pytorch.cli.LightningCLI` takes.
+
+    Example:
+        >>> class WithTag(DistillationCLI):
+        ...     def add_arguments_to_parser(self, parser):
+        ...         super().add_arguments_to_parser(parser)
+        ...         parser.add_argument("--tag", default="none")
+        >>> issubclass(WithTag, LightningCLI)
+        True
     """
 
     def __init__(
@@ -83,5 +95,5 @@ class DistillationCLI(LightningCLI):
         try:
             super().instantiate_classes()
             check_takes(self.model, self.config[self.config.subcommand].ckpt_path)
-        except (ValueError, TypeError, OSError, ImportError) as error:
+        except REFUSALS as error:
             self.parser.error(str(error), error)

@@ -9,6 +9,7 @@ from kdlight.cli.cache import cache
 from kdlight.cli.doctor import doctor
 from kdlight.cli.export import export
 from kdlight.cli.lightning_cli import DistillationCLI
+from kdlight.cli.objectives import objectives
 from kdlight.cli.traces import traces
 
 # what is no method of the Trainer: a function of the arguments after its name
@@ -16,6 +17,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "cache": cache,
     "doctor": doctor,
     "export": export,
+    "objectives": objectives,
     "traces": traces,
 }
 
@@ -25,6 +27,10 @@ def main(args: list[str] | None = None) -> None:
 
     Args:
         args: the arguments; None for those of the process.
+
+    Example:
+        >>> main(["objectives", "taid"])
+        taid...
     """
     given = sys.argv[1:] if args is None else args
     if given and given[0] in COMMANDS:
