@@ -27,6 +27,10 @@ class Continuations(Callback):
 
     Raises:
         ValueError: the student or the teacher cannot generate, or there is no tokenizer.
+
+    Example:
+        >>> Continuations(["Once upon a time"], max_new_tokens=8).prompts
+        ['Once upon a time']
     """
 
     def __init__(self, prompts: list[str] | None = None, max_new_tokens: int = 24) -> None:

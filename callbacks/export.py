@@ -37,6 +37,10 @@ class ExportStudent(Callback):
         ValueError: the student cannot be saved so; no network of that name is trained.
         FileExistsError: the directory holds a model, and overwrite is False; raised before
             training starts.
+
+    Example:
+        >>> ExportStudent("exported", overwrite=True).directory
+        'exported'
     """
 
     def __init__(

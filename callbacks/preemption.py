@@ -30,6 +30,10 @@ class Preemption(Callback):
 
     Args:
         directory: where to save; None for the log directory of the run.
+
+    Example:
+        >>> Preemption("checkpoints").directory
+        'checkpoints'
     """
 
     def __init__(self, directory: str | None = None) -> None:

@@ -39,6 +39,11 @@ class Report(Callback):
     Raises:
         ModuleNotFoundError: matplotlib is not installed (``pip install kdlight[report]``).
         ValueError: the run has no validation data.
+
+    Example:
+        >>> report = Report("reports")
+        >>> sorted(report.history)
+        ['forward_kl', 'loss', 't']
     """
 
     def __init__(self, directory: str | None = None) -> None:

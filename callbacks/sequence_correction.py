@@ -27,10 +27,11 @@ class SequenceCorrection(OnPolicy):
     .. math:: j = \arg\max_{i:\, y_i \ne \arg\max p_i} \operatorname{KL}(p_i \| q_i), \qquad
               y_j \leftarrow \arg\max p_j, \qquad y_{>j} \sim q
 
-    "Multi-Granularity Semantic Revision for Large Language Model Distillation", 2024, eq. (3). All
-    of `OnPolicy`, and then one pass of teacher and student over each response: among the tokens
-    that the teacher would not have chosen, the one where the two differ most is replaced by the
-    teacher's, and the student writes the rest anew. The teacher only reads, and need not generate.
+    Liu et al., "Multi-Granularity Semantic Revision for Large Language Model Distillation", 2024,
+    eq. (3). All of `OnPolicy`, and then one pass of teacher and student over each response: among
+    the tokens that the teacher would not have chosen, the one where the two differ most is replaced
+    by the teacher's, and the student writes the rest anew. The teacher only reads, and need not
+    generate.
     Prompts are never touched; a response in which the teacher agrees with every token stays.
     The choice of the token is known of the paper, at second hand; the direction of the KL, that the
     teacher's token is its likeliest, and one pass are choices made here.

@@ -27,6 +27,11 @@ class TrainTeacherFirst(Callback):
 
     Raises:
         ValueError: a number outside its range; no frozen live teacher, or no datamodule.
+
+    Example:
+        >>> TrainTeacherFirst(epochs=0)
+        Traceback (most recent call last):
+        ValueError: epochs must be at least 1, got 0
     """
 
     def __init__(self, epochs: int = 10, lr: float = 2e-3, seed: int = 0) -> None:

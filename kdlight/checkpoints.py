@@ -24,6 +24,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         ValueError: there is nothing, nothing whole, or something else.
+
+    Example:
+        >>> from tempfile import NamedTemporaryFile
+        >>> with NamedTemporaryFile(suffix=".ckpt") as file:
+        ...     torch.save({"state_dict": {"weight": torch.ones(2, 3)}, "epoch": 1}, file.name)
+        ...     read_checkpoint(file.name)["epoch"]
+        1
     """
     path = check_whole(path)
     if path.is_file():
@@ -39,7 +46,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def read_facts(path: str | Path) -> dict[str, Any]:
-    """The checkpoint without its tensors: those of a file are only mapped, of a folder left out."""
+    """The checkpoint without its tensors: those of a file are only mapped, of a folder left out.
+
+    Example:
+        >>> from tempfile import NamedTemporaryFile
+        >>> with NamedTemporaryFile(suffix=".ckpt") as file:
+        ...     torch.save({"state_dict": {"weight": torch.ones(2, 3)}, "epoch": 1}, file.name)
+        ...     sorted(read_facts(file.name))
+        ['epoch', 'state_dict']
+    """
     path = check_whole(path)
     file = path / META if path.is_dir() else path
     try:
@@ -51,7 +66,15 @@ def read_facts(path: str | Path) -> dict[str, Any]:
 
 
 def weight_shapes(path: str | Path) -> Shapes:
-    """Names and shapes of the weights in a checkpoint."""
+    """Names and shapes of the weights in a checkpoint.
+
+    Example:
+        >>> from tempfile import NamedTemporaryFile
+        >>> with NamedTemporaryFile(suffix=".ckpt") as file:
+        ...     torch.save({"state_dict": {"weight": torch.ones(2, 3)}, "epoch": 1}, file.name)
+        ...     weight_shapes(file.name)
+        {'weight': (2, 3)}
+    """
     path = check_whole(path)
     if path.is_file():
         return shapes(read_facts(path)["state_dict"])
@@ -66,12 +89,22 @@ def weight_shapes(path: str | Path) -> Shapes:
 
 
 def shapes(weights: Mapping[str, Any]) -> Shapes:
-    """Names and shapes of a state dict; what is not a tensor in it has the shape of a number."""
+    """Names and shapes of a state dict; what is not a tensor in it has the shape of a number.
+
+    Example:
+        >>> shapes({"weight": torch.ones(2, 3), "t": 0.4})
+        {'weight': (2, 3), 't': ()}
+    """
     return {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}
 
 
 def is_ours(path: str | Path) -> bool:
-    """Whether a path leads to a file or to a folder of shards; DeepSpeed's folders are its own."""
+    """Whether a path leads to a file or to a folder of shards; DeepSpeed's folders are its own.
+
+    Example:
+        >>> is_ours("nowhere")
+        False
+    """
     path = Path(path)
     return path.is_file() or (path / META).exists() or (path / ".metadata").exists()
 
@@ -81,6 +114,11 @@ def check_whole(path: str | Path) -> Path:
 
     Raises:
         ValueError: there is no checkpoint, or it was cut short while it was written.
+
+    Example:
+        >>> check_whole("nowhere.ckpt")
+        Traceback (most recent call last):
+        ValueError: checkpoint 'nowhere.ckpt' does not exist
     """
     path = Path(path)
     if path.is_file():
@@ -106,7 +144,13 @@ def check_whole(path: str | Path) -> Path:
 
 
 def check_format(checkpoint: Mapping[str, Any]) -> None:
-    """Raise a ValueError for a checkpoint from a later kdlight, which may mean other things."""
+    """Raise a ValueError for a checkpoint from a later kdlight, which may mean other things.
+
+    Example:
+        >>> check_format({"kdlight": {"format": 99, "version": "9.0"}})
+        Traceback (most recent call last):
+        ValueError: the checkpoint was written by kdlight 9.0 in format 99, ...
+    """
     made = checkpoint.get("kdlight", {})
     if made.get("format", FORMAT) > FORMAT:
         raise ValueError(

@@ -42,6 +42,11 @@ def export_student(
     Raises:
         ValueError: the student cannot be saved so.
         FileExistsError: the directory holds a model, and overwrite is False.
+
+    Example:
+        >>> export_student(nn.Linear(4, 3), "exported")
+        Traceback (most recent call last):
+        ValueError: an export calls student.save_pretrained(directory), which Linear ...
     """
     check_exportable(student, adapter_only=adapter_only)
     check_directory(directory, overwrite=overwrite, adapter_only=adapter_only)
@@ -75,6 +80,11 @@ def export_checkpoint(
         ValueError: the checkpoint is not whole, of a later format, does not say how to build its
             networks, or has none of that name; a tokenizer that cannot be loaded.
         FileExistsError: the directory holds a model, and overwrite is False.
+
+    Example:
+        >>> export_checkpoint("nowhere.ckpt", "exported")
+        Traceback (most recent call last):
+        ValueError: checkpoint 'nowhere.ckpt' does not exist
     """
     check_directory(output, overwrite=overwrite, adapter_only=adapter_only)
     checkpoint = read_checkpoint(ckpt_path)
@@ -111,6 +121,11 @@ def build_module(hyper_parameters: Mapping[str, Any]) -> DistillationModule:
 
     Raises:
         ValueError: they hold no classes, because the module was made in Python.
+
+    Example:
+        >>> build_module({})
+        Traceback (most recent call last):
+        ValueError: the checkpoint does not say how to build its student, because its module was ...
     """
     from lightning.pytorch.cli import instantiate_module
 
@@ -134,6 +149,14 @@ def find_network(module: LightningModule, name: str) -> nn.Module:
 
     Raises:
         ValueError: it trains none of that name.
+
+    Example:
+        >>> from kdlight import Plain
+        >>> from kdlight.objectives import CrossEntropy
+        >>> module = DistillationModule(student=Plain(nn.Linear(4, 3)), objective=CrossEntropy())
+        >>> find_network(module, "teacher")
+        Traceback (most recent call last):
+        ValueError: network='teacher', but what is trained is ['student'] (its teacher ...
     """
     networks = ["student", *getattr(module, "peers", [])]
     if name not in networks:
@@ -143,7 +166,12 @@ def find_network(module: LightningModule, name: str) -> nn.Module:
 
 
 def describe_network(run: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What is known of a run, seen from another of its networks: that is what has learned."""
+    """What is known of a run, seen from another of its networks: that is what has learned.
+
+    Example:
+        >>> describe_network({"student": "small", "teacher": "large", "data": "text"}, "teacher")
+        {'student': 'large', 'data': 'text'}
+    """
     if name == "student":
         return dict(run)
     others = ("teacher", "objective", "metrics")
@@ -151,7 +179,13 @@ def describe_network(run: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def check_exportable(student: Any, *, adapter_only: bool = False) -> None:
-    """Raise a ValueError for a student without ``save_pretrained``, or without adapters to save."""
+    """Raise a ValueError for a student without ``save_pretrained``, or without adapters to save.
+
+    Example:
+        >>> check_exportable(nn.Linear(4, 3))
+        Traceback (most recent call last):
+        ValueError: an export calls student.save_pretrained(directory), which Linear ...
+    """
     if not hasattr(student, "save_pretrained"):
         raise ValueError(
             f"an export calls student.save_pretrained(directory), which {type(student).__name__}"
@@ -170,6 +204,14 @@ def check_directory(directory: str | Path, *, overwrite: bool, adapter_only: boo
 
     A model is not replaced by adapters, nor they by it: beside each other they would be read as
     one model.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "config.json").write_text("{}")
+        ...     check_directory(folder, overwrite=False)
+        Traceback (most recent call last):
+        FileExistsError: directory=... already holds a model; name another directory, or set ...
     """
     held = [kind for kind in ("", "adapter_") if (Path(directory) / f"{kind}config.json").exists()]
     other = "" if adapter_only else "adapter_"

@@ -23,7 +23,11 @@ _group: dist.ProcessGroup | None = None
 
 
 def use_group(group: dist.ProcessGroup | None) -> None:
-    """Gather among the ranks of ``group``, those that see different data; None for all ranks."""
+    """Gather among the ranks of ``group``, those that see different data; None for all ranks.
+
+    Example:
+        >>> use_group(None)  # all ranks
+    """
     global _group
     _group = group
 
@@ -82,6 +86,10 @@ def gather_rows(rows: Tensor, shares: Shares) -> Tensor:
     Args:
         rows: of this rank, of the same width and type on all ranks.
         shares: how many each rank has, from `share`.
+
+    Example:
+        >>> gather_rows(torch.ones(2, 3), Shares((2,), 0)).shape  # one rank has all there is
+        torch.Size([2, 3])
     """
     most = max(shares.counts)
     if len(shares.counts) == 1 or not most:
@@ -102,11 +110,20 @@ def gather_source(source: LogitsSource, shares: Shares) -> LogitsSource:
     """A source of the rows of all ranks, (n, V) -> (N, V), without a graph.
 
     Of hidden states and a head only the states travel: the head is the same on all ranks.
+
+    Example:
+        >>> gather_source(Dense(torch.ones(2, 3)), Shares((2,), 0)).shape
+        torch.Size([2, 3])
     """
     every = gather_rows(tensor_of(source).detach(), shares)
     return replace(source, hidden=every) if isinstance(source, Projected) else Dense(every)
 
 
 def tensor_of(source: LogitsSource) -> Tensor:
-    """What a source is made of: hidden states, or logits."""
+    """What a source is made of: hidden states, or logits.
+
+    Example:
+        >>> tensor_of(Projected(torch.ones(2, 4), torch.nn.Linear(4, 5))).shape
+        torch.Size([2, 4])
+    """
     return source.hidden if isinstance(source, Projected) else source.logits()

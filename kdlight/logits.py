@@ -24,6 +24,10 @@ class LogitsSource(Protocol):
     A teacher's source may also have ``against(student)``: its logits ``(n, V)`` beside a block of
     the student's, which is asked instead of ``logits()``. It is there for sources that know a part
     of the vocabulary only.
+
+    Example:
+        >>> isinstance(Dense(torch.zeros(2, 5)), LogitsSource)
+        True
     """
 
     @property
@@ -103,7 +107,12 @@ Logits: TypeAlias = "LogitsSource | Tensor"
 
 
 def as_source(logits: Logits) -> LogitsSource:
-    """A tensor becomes `Dense`; a source stays what it is."""
+    """A tensor becomes `Dense`; a source stays what it is.
+
+    Example:
+        >>> as_source(torch.zeros(2, 5)).shape
+        torch.Size([2, 5])
+    """
     if isinstance(logits, Tensor):
         return Dense(logits)
     if isinstance(logits, LogitsSource):

@@ -31,6 +31,13 @@ def write_model_card(directory: str | Path, run: Mapping[str, Any]) -> None:
     Args:
         directory: where the student lies.
         run: what is known, as by `kdlight.modules.stamp.describe_run`; what is not is left out.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     write_model_card(folder, {"objective": "ForwardKL()"})
+        ...     "`ForwardKL()`" in (Path(folder) / "README.md").read_text()
+        True
     """
     from huggingface_hub import ModelCard, ModelCardData
 

@@ -47,7 +47,13 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def layers(network: nn.Module) -> list[nn.Module]:
-    """The repeated layers of a network, which are sharded one by one."""
+    """The repeated layers of a network, which are sharded one by one.
+
+    Example:
+        >>> blocks = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+        >>> len(layers(nn.ModuleDict({"embedding": nn.Embedding(5, 2), "blocks": blocks})))
+        2
+    """
     found: list[nn.Module] = []
     for child in network.children():
         if isinstance(child, nn.ModuleList):
@@ -85,6 +91,13 @@ def clip_norm(parameters: Iterable[Tensor], max_norm: float) -> None:
     """Clip the norm of all gradients together, however each of them is divided.
 
     `torch.nn.utils.clip_grad_norm_` adds up only what is divided over the same mesh.
+
+    Example:
+        >>> weight = nn.Parameter(torch.zeros(2))
+        >>> weight.grad = torch.tensor([3.0, 4.0])
+        >>> clip_norm([weight], max_norm=1.0)
+        >>> weight.grad
+        tensor([0.6000, 0.8000])
     """
     groups: dict[Any, list[Tensor]] = {}
     for parameter in parameters:

@@ -1,4 +1,4 @@
-"""Every Python block of the README runs as it stands."""
+"""Every Python block of the README, and of CONTRIBUTING, runs as it stands."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parents[1]
+# A block below the name of a file is that file: tests/test_contributing.py writes and tests it.
+BLOCK = re.compile(r"^(`[\w./]+`:\n\n)?```python\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    pytest.param(block, id=f"{name} {number}")
+    for name in ("README.md", "CONTRIBUTING.md")
+    for number, (file, block) in enumerate(BLOCK.findall((ROOT / name).read_text("utf-8")))
+    if not file
+]
 
 
 def test_the_readme_shows_code() -> None:
@@ -17,6 +24,6 @@ def test_the_readme_shows_code() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # a first try has no validation data or workers
 @pytest.mark.parametrize("block", BLOCKS)
-def test_readme_block(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})

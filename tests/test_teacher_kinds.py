@@ -96,6 +96,11 @@ def test_a_pool_that_makes_no_sense(options: dict[str, Any], why: str) -> None:
         TeacherPool(**options)
 
 
+def test_a_pool_without_names() -> None:
+    with pytest.raises(TypeError, match=r"as in \{'large': ..., 'small': ...\}, got list"):
+        TeacherPool([A, B])  # pyright: ignore[reportArgumentType]
+
+
 def test_a_row_that_names_nobody(batch: Any) -> None:
     pool = TeacherPool({"a": A, "b": B}, route_by="whose")
     with pytest.raises(ValueError, match="is no field of this batch"):

@@ -45,6 +45,11 @@ class TextDataModule(LightningDataModule):
     Raises:
         ValueError: an argument out of range; at setup, a file that is missing, empty or not text,
             or text that does not fill one training and one validation block.
+
+    Example:
+        >>> data = TextDataModule("HuggingFaceTB/SmolLM2-135M", block_size=64, batch_size=4)
+        >>> data.block_size  # nothing is read before setup
+        64
     """
 
     def __init__(

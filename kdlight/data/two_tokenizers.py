@@ -33,10 +33,15 @@ class TwoTokenizers:
     Raises:
         ValueError: a tokenizer without an end-of-text token, or max_length below 2.
 
-    Example::
-
-        collate = TwoTokenizers(student_tokenizer, teacher_tokenizer)
-        batch = collate([("2 + 2 =", " 4"), "a text without a prompt"])
+    Example:
+        >>> from tokenizers import Tokenizer, models, pre_tokenizers
+        >>> from transformers import PreTrainedTokenizerFast
+        >>> ids = {"<end>": 0, "2": 1, "+": 2, "=": 3, "4": 4}
+        >>> words = Tokenizer(models.WordLevel(ids, unk_token="<end>"))
+        >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>")
+        >>> TwoTokenizers(tokenizer, tokenizer)([("2 + 2 =", " 4")])["labels"]
+        tensor([[-100, -100, -100, -100, -100,    4,    0]])
     """
 
     def __init__(self, tokenizer: Any, teacher_tokenizer: Any, *, max_length: int = 512) -> None:

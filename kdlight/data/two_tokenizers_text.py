@@ -37,6 +37,12 @@ class TwoTokenizersDataModule(LightningDataModule):
 
     Raises:
         ValueError: an argument out of range, or fewer than two documents.
+
+    Example:
+        >>> both = "HuggingFaceTB/SmolLM2-135M", "openai-community/gpt2"
+        >>> data = TwoTokenizersDataModule(*both, characters=200)
+        >>> data.characters  # nothing is read before setup
+        200
     """
 
     def __init__(

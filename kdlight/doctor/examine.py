@@ -38,6 +38,15 @@ def examine(
         data: what on; None where the module brings its own.
         trainer: by what. Where it cannot be made on this machine, one that can.
         setting: where; None for that of ``trainer``.
+
+    Example:
+        >>> from kdlight import Plain
+        >>> from kdlight.objectives import ForwardKL
+        >>> student, teacher = Plain(nn.Linear(4, 3)), Plain(nn.Linear(4, 3))
+        >>> module = DistillationModule(student=student, teacher=teacher, objective=ForwardKL())
+        >>> report = examine(module, None, Trainer(logger=False, accelerator="cpu"))
+        >>> report.facts[2]
+        ('objective', 'ForwardKL')
     """
     setting = setting or Setting.of(trainer)
     module.trainer = trainer

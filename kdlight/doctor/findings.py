@@ -14,6 +14,10 @@ class Finding:
         level: ``"error"`` where the run cannot work, ``"warning"`` where it may not do what is
             meant, or where something could not be looked at.
         text: what was found, and what to do.
+
+    Example:
+        >>> warning("gradients are not clipped").level
+        'warning'
     """
 
     level: Literal["error", "warning"]

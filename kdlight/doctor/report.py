@@ -17,6 +17,12 @@ class Report:
         rows: what one rank holds.
         memory: bytes that one rank can have; None where that is not known.
         findings: what stands in its way, and what one should know.
+
+    Example:
+        >>> print(Report(facts=[("student", "Linear, 15 parameters")]))
+        student    Linear, 15 parameters
+        <BLANKLINE>
+        nothing stands in the way of this run
     """
 
     facts: list[tuple[str, str]] = field(default_factory=list)

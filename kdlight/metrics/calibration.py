@@ -36,7 +36,7 @@ class CalibrationError(Metric):
     .. math:: \mathrm{l1} = \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
 
     ``"l2"`` is the root of the mean square of the gap instead, ``"max"`` the widest gap of a bin.
-    Equal to torchmetrics' `MulticlassCalibrationError`, which keeps every confidence it has seen;
+    Equal to torchmetrics' ``MulticlassCalibrationError``, which keeps every confidence it has seen;
     this one keeps three numbers a bin, so a language model's millions of tokens fit. Like there, a
     bin begins with its lower edge, and a confidence of exactly 1 has a bin of its own.
 

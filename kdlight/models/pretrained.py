@@ -43,6 +43,11 @@ def load_model(
 
     Raises:
         ValueError: nothing can be loaded from ``source``, or ``dtype`` is no floating-point dtype.
+
+    Example:
+        >>> load_model("./nowhere")
+        Traceback (most recent call last):
+        ValueError: source './nowhere' does not exist: give a Hugging Face id, a folder ...
     """
     from transformers import AutoModelForCausalLM
 
@@ -65,6 +70,11 @@ def load_tokenizer(source: str, *, gguf_file: str | None = None) -> PreTrainedTo
 
     Raises:
         ValueError: nothing can be loaded from ``source``.
+
+    Example:
+        >>> load_tokenizer("./nowhere")
+        Traceback (most recent call last):
+        ValueError: source './nowhere' does not exist: give a Hugging Face id, a folder ...
     """
     from transformers import AutoTokenizer
 

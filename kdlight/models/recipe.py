@@ -17,6 +17,13 @@ class StudentRecipe(ABC):
 
     `kdlight.DistillationModule` takes one in place of a student. Subclass it for students of your
     own that begin from their teacher: pruned, narrowed, quantised.
+
+    Example:
+        >>> class Smaller(StudentRecipe):
+        ...     def build(self, teacher):
+        ...         return nn.Linear(teacher.in_features, teacher.out_features, bias=False)
+        >>> Smaller().build(nn.Linear(4, 3))
+        Linear(in_features=4, out_features=3, bias=False)
     """
 
     @abstractmethod

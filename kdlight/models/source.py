@@ -11,7 +11,12 @@ PACKAGE = "package:"
 
 
 class Source(NamedTuple):
-    """What ``from_pretrained`` wants: an id or folder, and the name of a GGUF file inside it."""
+    """What ``from_pretrained`` wants: an id or folder, and the name of a GGUF file inside it.
+
+    Example:
+        >>> Source("models/tiny", "tiny.gguf").gguf_file
+        'tiny.gguf'
+    """
 
     location: str
     gguf_file: str | None = None

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """What a `kdlight.DistillationModule` asks of a teacher."""
+    """What a `kdlight.DistillationModule` asks of a teacher.
+
+    Example:
+        >>> from kdlight import FrozenTeacher, Plain
+        >>> isinstance(FrozenTeacher(Plain(torch.nn.Linear(4, 3))), Teacher)
+        True
+    """
 
     def __call__(self, batch: Any) -> LogitsSource:
         """Logits for ``batch``, on the positions that the student's logits stand at."""
@@ -32,7 +38,16 @@ class Teacher(Protocol):
 
 
 class TeacherBase(ABC):
-    """A `Teacher` to inherit from: all but the answer has a default, and a config can name it."""
+    """A `Teacher` to inherit from: all but the answer has a default, and a config can name it.
+
+    Example:
+        >>> from kdlight import Dense
+        >>> class Uniform(TeacherBase):
+        ...     def __call__(self, batch):
+        ...         return Dense(torch.zeros(*batch["input_ids"].shape, 5))
+        >>> Uniform()({"input_ids": torch.zeros(2, 3)}).shape
+        torch.Size([2, 3, 5])
+    """
 
     @abstractmethod
     def __call__(self, batch: Any) -> LogitsSource:
@@ -68,5 +83,13 @@ class TeacherBase(ABC):
 
 
 def live_teachers(teacher: object) -> list[FrozenTeacher]:
-    """The live networks within ``teacher``, whatever it is."""
+    """The live networks within ``teacher``, whatever it is.
+
+    Example:
+        >>> from kdlight import FrozenTeacher, Plain, TeacherPool
+        >>> networks = {name: Plain(torch.nn.Linear(4, 3)) for name in ("one", "other")}
+        >>> pool = TeacherPool({name: FrozenTeacher(each) for name, each in networks.items()})
+        >>> len(live_teachers(pool))
+        2
+    """
     return list(teacher.live()) if isinstance(teacher, TeacherBase) else []

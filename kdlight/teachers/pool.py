@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any
 
@@ -28,6 +28,7 @@ class TeacherPool(TeacherBase):
             tensor ``(B,)`` of their numbers in the order of ``teachers``.
 
     Raises:
+        TypeError: teachers without names.
         ValueError: no teacher, a weight for none of them or out of range, or weights with
             ``route_by``; with a batch, a field that is not there or names nobody.
 
@@ -39,11 +40,16 @@ class TeacherPool(TeacherBase):
 
     def __init__(
         self,
-        teachers: dict[str, nn.Module | TeacherBase],
+        teachers: Mapping[str, nn.Module | TeacherBase],
         *,
         weights: dict[str, float] | None = None,
         route_by: str | None = None,
     ) -> None:
+        if not isinstance(teachers, Mapping):
+            raise TypeError(
+                "teachers must map names to teachers, as in {'large': ..., 'small': ...}, got"
+                f" {type(teachers).__name__}"
+            )
         if not teachers:
             raise ValueError("teachers must name at least one teacher, got none")
         weights = weights or {}

@@ -42,6 +42,13 @@ class SelectiveTeacher(TeacherBase):
 
     Raises:
         ValueError: an unknown rule, or a negative threshold; with a batch, no labels to err on.
+
+    Example:
+        >>> teacher = SelectiveTeacher(torch.nn.Identity(), ask="entropy", threshold=1.0)
+        >>> student = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])  # sure of the second row
+        >>> _ = teacher.beside(torch.zeros(2, 3), student, None)
+        >>> teacher.share
+        0.5
     """
 
     def __init__(

@@ -23,6 +23,11 @@ class Alignment:
         teacher_ids: the teacher's ids ``(S,)`` of the same tokens.
         student_size: width of the student's logits.
         teacher_size: width of the teacher's.
+
+    Example:
+        >>> alignment = align({"a": 0, "b": 1}, {"a": 0, "c": 1}, policy="shared")
+        >>> alignment.student_ids, alignment.student_only()
+        (tensor([0]), tensor([1]))
     """
 
     student_ids: Tensor

@@ -19,6 +19,12 @@ class Aligned:
     Attributes:
         source: logits of the teacher in its own vocabulary.
         alignment: which column is which.
+
+    Example:
+        >>> from kdlight.vocabulary import align
+        >>> alignment = align({"a": 0, "b": 1}, {"b": 0, "a": 1}, policy="map")
+        >>> Aligned(Dense(torch.tensor([[5.0, 7.0]])), alignment).logits()
+        tensor([[7., 5.]])
     """
 
     source: LogitsSource
@@ -57,7 +63,14 @@ class Aligned:
 
 
 def limited(source: LogitsSource, alignment: Alignment) -> LogitsSource:
-    """Logits of a student without the columns that its teacher lacks: -inf, outside for both."""
+    """Logits of a student without the columns that its teacher lacks: -inf, outside for both.
+
+    Example:
+        >>> from kdlight.vocabulary import align
+        >>> alignment = align({"a": 0, "b": 1}, {"a": 0, "c": 1}, policy="shared")
+        >>> limited(Dense(torch.zeros(1, 2)), alignment).logits()
+        tensor([[0., -inf]])
+    """
     outside = alignment.student_only()
     if not len(outside):
         return source

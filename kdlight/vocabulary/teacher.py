@@ -34,6 +34,21 @@ class AlignedTeacher(TeacherBase):
 
     Raises:
         ValueError: the vocabularies do not fit; with a batch, a token that the teacher lacks.
+
+    Example:
+        >>> class Letters:  # stands for a tokenizer
+        ...     def __init__(self, letters):
+        ...         self.ids = {letter: id for id, letter in enumerate(letters)}
+        ...     def get_vocab(self):
+        ...         return self.ids
+        >>> teacher = AlignedTeacher(
+        ...     nn.Embedding(3, 3),
+        ...     student_tokenizer=Letters("abc"),
+        ...     teacher_tokenizer=Letters("cab"),
+        ...     policy="map",
+        ... )
+        >>> teacher.alignment.teacher_ids
+        tensor([1, 2, 0])
     """
 
     def __init__(
@@ -86,6 +101,14 @@ class AlignedTeacher(TeacherBase):
 
 
 def read_tokens(tokenizer: str | Callable[..., Any]) -> Tokens:
-    """Ids of all tokens by their strings, added ones too."""
+    """Ids of all tokens by their strings, added ones too.
+
+    Example:
+        >>> class Letters:  # stands for a tokenizer
+        ...     def get_vocab(self):
+        ...         return {"a": 0, "b": 1}
+        >>> read_tokens(Letters())["b"]
+        1
+    """
     loaded: Any = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
     return loaded.get_vocab()

@@ -1,4 +1,7 @@
-"""Selection of prompts by how hard they are; all operators are like those of `by_trace`."""
+"""Selection of prompts by how hard they are.
+
+All operators are like those of `kdlight.data.traces.by_trace`.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,11 @@ def pass_rate_band(
         high: upper end.
         threshold: the least score of a right trace.
         inclusive: whether the ends belong to the band.
+
+    Example:
+        >>> traces = [Trace("a", "1", score=1), Trace("a", "2", score=0), Trace("b", "3", score=1)]
+        >>> [trace.response for trace in pass_rate_band(traces)]
+        ['1', '2']
     """
     kept = []
     for group in by_prompt(traces).values():
@@ -49,6 +57,11 @@ def joint_rank(traces: Iterable[Trace], *, weight: float = 0.5, keep: float = 0.
 
     Raises:
         ValueError: a number outside [0, 1], or a trace without difficulty.
+
+    Example:
+        >>> traces = [Trace("easy", "2", difficulty=1), Trace("hard", "42", difficulty=5)]
+        >>> [trace.prompt for trace in joint_rank(traces, keep=0.5)]
+        ['hard']
     """
     for name, value in (("weight", weight), ("keep", keep)):
         if not 0.0 <= value <= 1.0:
@@ -95,6 +108,11 @@ def adaptive_difficulty(
 
     Raises:
         ValueError: no weight above 0, or a trace without difficulty.
+
+    Example:
+        >>> traces = [Trace(f"{n}", "yes", difficulty=1 + n % 2) for n in range(10)]
+        >>> len(adaptive_difficulty(traces, total=4, weights=(3, 1)))
+        4
     """
     wanted = dict(weights) if isinstance(weights, Mapping) else dict(enumerate(weights, start=1))
     if not wanted or min(wanted.values()) < 0 or not sum(wanted.values()) > 0:

@@ -75,6 +75,11 @@ def shortest_correct(
         n: how many.
         threshold: the least score of a right trace.
         candidates: leave out prompts with fewer right ones, among which none is short.
+
+    Example:
+        >>> traces = [Trace("1 + 1 =", answer, score=1) for answer in ("2", "It is 2", "Hm, 2")]
+        >>> [trace.response for trace in shortest_correct(traces)]
+        ['2']
     """
     kept = []
     for group in by_prompt(traces).values():
@@ -100,6 +105,11 @@ def quality_filter(
         repeats: how often a passage may come.
         max_length: of a response, in tokens (or characters, see `Trace`).
         max_perplexity: under the student, perhaps by teacher. A trace without one is kept.
+
+    Example:
+        >>> traces = [Trace("a", "go on " * 50), Trace("a", "done")]
+        >>> [trace.response for trace in quality_filter(traces, ngram=2)]
+        ['done']
     """
     kept = []
     for trace in sorted(traces, key=lambda trace: trace.key):
@@ -134,6 +144,12 @@ def teacher_mix(
             ``"one"`` a prompt goes to the teacher that is furthest behind its share.
         per_prompt: ``"best"`` one by score, then perplexity, then length; ``"one"`` the best one of
             the teacher whose turn it is; ``"all"`` everything.
+
+    Example:
+        >>> asked = [("one", "3", 0.0), ("two", "2", 1.0)]
+        >>> traces = [Trace("1 + 1 =", said, teacher=who, score=s) for who, said, s in asked]
+        >>> [trace.response for trace in teacher_mix(traces)]
+        ['2']
     """
     if weights is not None and not (weights and all(w > 0 for w in weights.values())):
         raise ValueError(f"weights must be above 0, one for each teacher, got {weights}")
@@ -165,6 +181,11 @@ def length_control(
 
     Trained on both, a model is asked for the short form by its marker. Answers longer than the
     median of their prompt are long; prompts with one answer are left out.
+
+    Example:
+        >>> traces = [Trace("1 + 1 =", "2"), Trace("1 + 1 =", "Let us see. It is 2.")]
+        >>> sorted(trace.prompt for trace in length_control(traces))
+        ['[long] 1 + 1 =', '[short] 1 + 1 =']
     """
     kept = []
     for group in by_prompt(traces).values():

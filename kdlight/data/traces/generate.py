@@ -28,6 +28,10 @@ class Sampling:
         temperature: of the draw; 0 takes the likeliest token.
         top_p: the share of the probability to draw from.
         seed: of the draw. Each batch has a seed of its own, made of this one and its place.
+
+    Example:
+        >>> Sampling(temperature=0, max_new_tokens=8).options()
+        {'max_new_tokens': 8, 'do_sample': False}
     """
 
     samples: int = 4
@@ -78,7 +82,7 @@ def generate_traces(
     Args:
         model: a Hugging Face causal language model, or a `kdlight.CausalLM`.
         tokenizer: its tokenizer.
-        prompts: see `read_prompts`.
+        prompts: see `kdlight.data.traces.prompts.read_prompts`.
         output: where to.
         sampling: how to draw.
         chat: put prompts into the tokenizer's chat template.

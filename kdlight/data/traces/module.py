@@ -53,6 +53,11 @@ class TracesDataModule(LightningDataModule):
     Raises:
         ValueError: an argument out of range; at setup, files that are missing or hold no such
             traces, with the number of those that were dropped.
+
+    Example:
+        >>> data = TracesDataModule("HuggingFaceTB/SmolLM2-135M", "traces.jsonl", kind="pairs")
+        >>> data.kind  # nothing is read before setup
+        'pairs'
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,14 @@ def read_traces(files: Sequence[str] | str) -> list[Trace]:
 
     Raises:
         ValueError: a file that is missing, empty or not JSON lines, or a row without a trace.
+
+    Example:
+        >>> from tempfile import NamedTemporaryFile
+        >>> with NamedTemporaryFile("w", suffix=".jsonl") as file:
+        ...     _ = file.write('{"prompt": "1 + 1 =", "chosen": "2", "rejected": "3"}')
+        ...     file.flush()
+        ...     [(trace.response, trace.score) for trace in read_traces(file.name)]
+        [('2', 1.0), ('3', 0.0)]
     """
     names = [files] if isinstance(files, str) else list(files)
     if not names:
@@ -85,7 +93,7 @@ def _hub_rows(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if path.count("/") == 2 and not Path(path).exists():
         owner_name, config = path.rsplit("/", 1)
     try:
-        rows = load_dataset(owner_name, config, split=split or "train")
+        rows: Iterable[Any] = load_dataset(owner_name, config, split=split or "train")
     except Exception as error:  # the hub fails in many ways, with errors of many libraries
         raise ValueError(f"files: cannot load {name!r}: {error}") from error
     for number, row in enumerate(rows):

@@ -77,7 +77,15 @@ def name_prompt(prompt: Prompt) -> str:
 
 
 def write_traces(path: str | Path, traces: Iterable[Trace]) -> None:
-    """Write a JSON line for each trace; the folder is made."""
+    """Write a JSON line for each trace; the folder is made.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     write_traces(f"{folder}/traces.jsonl", [Trace("1 + 1 =", "2", prompt_id="sum")])
+        ...     print(Path(f"{folder}/traces.jsonl").read_text(), end="")
+        {"prompt": "1 + 1 =", "response": "2", "prompt_id": "sum"}
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(trace.to_json() + "\n" for trace in traces), encoding="utf-8")

@@ -111,6 +111,12 @@ def verify_traces(
 
     An answer that was cut off is not right. It is no lesson in what is wrong either, since nobody
     knows how it would have ended: it is left out, unless ``keep_unfinished`` counts it as wrong.
+
+    Example:
+        >>> traces = [Trace("1 + 1 =", said, answer="2") for said in ("2", "3")]
+        >>> right, wrong, neither = verify_traces(traces, exact)
+        >>> [trace.response for trace in right], [trace.score for trace in wrong]
+        (['2'], [0.0])
     """
     right, wrong, neither = [], [], []
     for trace in tqdm(traces, desc="verifying traces", delay=2):

@@ -1,0 +1,115 @@
+"""What of the package is public: its rooms, the names of each, and where a name is at home."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import kdlight
+
+# The order in which a newcomer meets them; what is not named here follows.
+FIRST = (
+    "kdlight",
+    "kdlight.losses",
+    "kdlight.objectives",
+    "kdlight.schedules",
+    "kdlight.callbacks",
+    "kdlight.modules",
+    "kdlight.teachers",
+    "kdlight.models",
+    "kdlight.data",
+    "kdlight.data.traces",
+    "kdlight.metrics",
+)
+
+
+@cache
+def rooms() -> tuple[str, ...]:
+    """Modules with public names: those right under kdlight, and packages deeper down."""
+    found = ["kdlight"]
+    for info in pkgutil.walk_packages(kdlight.__path__, "kdlight."):
+        module = import_module(info.name) if info.ispkg else None
+        if info.name.count(".") == 1 or hasattr(module, "__all__"):
+            found.append(info.name)
+    found.remove("kdlight.configs")  # YAML, and a page of its own
+    return tuple(sorted(found, key=lambda name: (FIRST.index(name) if name in FIRST else 99, name)))
+
+
+@cache
+def public(room: str) -> dict[str, Any]:
+    """The public names of a room and what they are."""
+    module = import_module(room)
+    if hasattr(module, "__all__"):
+        return {name: getattr(module, name) for name in module.__all__}
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == room
+    }
+
+
+def names() -> Iterator[tuple[str, str, Any]]:
+    """Room, name and value of all that is public, but for rooms themselves."""
+    for room in rooms():
+        for name, value in public(room).items():
+            if not inspect.ismodule(value):
+                yield room, name, value
+
+
+@cache
+def classes() -> dict[tuple[str, str], tuple[str, str]]:
+    """Room and name of each public class, by the module and name of its source."""
+    return {
+        (value.__module__, value.__qualname__): (homes()[name], name)
+        for _, name, value in names()
+        if inspect.isclass(value)
+    }
+
+
+@cache
+def homes() -> dict[str, str]:
+    """The room to look a bare name up in: the first that holds its source, or else the first."""
+    found: dict[str, str] = {}
+    for room, name, value in names():
+        if f"{getattr(value, '__module__', '')}.".startswith(f"{room}.") and room != "kdlight":
+            found.setdefault(name, room)
+    for room, name, _ in names():
+        found.setdefault(name, room)
+    return found
+
+
+def locate(text: str) -> tuple[str, str] | None:
+    """Room and anchor of what is written in backticks; None for what is not public.
+
+    >>> locate("forward_kl"), locate("kdlight.callbacks.Ramp"), locate("kdlight/losses/")
+    (('kdlight.losses', 'forward_kl'), ('kdlight.callbacks', 'Ramp'), ('kdlight.losses', ''))
+    """
+    if re.fullmatch(r"(kdlight|callbacks)/[\w/]*(\.py)?", text):
+        path = text.strip("/").removesuffix(".py").replace("/", ".")
+        path = path if path.startswith("kdlight") else f"kdlight.{path}"
+        return (path, "") if path in rooms() else None
+    dotted = text.removesuffix("()")
+    if dotted in rooms():
+        return dotted, ""
+    head, _, attribute = dotted.partition(".")
+    room = homes().get(head)
+    name = head
+    if head == "kdlight":
+        rest = [each for each in rooms() if dotted.startswith(f"{each}.")]
+        if not rest:
+            return None
+        room = max(rest, key=len)
+        name, _, attribute = dotted[len(room) + 1 :].partition(".")
+    if room is None or name not in public(room):
+        return None
+    if room == "kdlight":
+        room = homes()[name]
+    if not attribute:
+        return room, name
+    own = vars(public(room)[name]) if inspect.isclass(public(room)[name]) else {}
+    return (room, f"{name}.{attribute}") if attribute in own else None
