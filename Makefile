@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WOR
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi build clean
+.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi compare notebooks site build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,16 @@ study-dackl: $(READY)  ## DAC-KL part by part; about 10 minutes; writes build/da
 study-redi: $(READY)  ## REDI and its baselines over alpha and learning rate; about 4 minutes; writes build/redi
 	$(PIP) --editable ".[gym]"
 	$(BIN)/python -m tests.studies.redi --output build/redi $(ARGS)
+
+compare: $(READY)  ## every objective on the same teacher, text and tokens; an hour, resumable; writes build/compare
+	$(PIP) --editable ".[compare]"
+	$(BIN)/python -m tests.studies.compare --output build/compare $(ARGS)
+
+notebooks: $(READY)  ## run the notebooks and keep what they show; about 4 minutes
+	$(BIN)/python -m tests.notebooks notebooks/*.ipynb
+
+site: $(READY)  ## build build/site: README, notebooks, configs and the API, to be opened in a browser
+	$(BIN)/python -m tests.site.build --output build/site $(ARGS)
 
 build: $(READY)  ## build dist/: the source archive, and from it the wheel
 	$(BIN)/python -m build --no-isolation
