@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -26,4 +28,6 @@ def test_the_readme_shows_code() -> None:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    module = ModuleType("readme")  # of which classes can be pickled
+    monkeypatch.setitem(sys.modules, "readme", module)
+    exec(compile(block, "README.md", "exec"), vars(module))

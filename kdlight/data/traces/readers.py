@@ -6,7 +6,7 @@ import glob
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kdlight.data.documents import HUB
 from kdlight.data.traces.formats import to_traces
@@ -93,8 +93,8 @@ def _hub_rows(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if path.count("/") == 2 and not Path(path).exists():
         owner_name, config = path.rsplit("/", 1)
     try:
-        rows: Iterable[Any] = load_dataset(owner_name, config, split=split or "train")
+        rows = load_dataset(owner_name, config, split=split or "train")
     except Exception as error:  # the hub fails in many ways, with errors of many libraries
         raise ValueError(f"files: cannot load {name!r}: {error}") from error
-    for number, row in enumerate(rows):
+    for number, row in enumerate(cast("Iterable[Mapping[str, Any]]", rows)):
         yield f"{name}, row {number}", row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
@@ -89,6 +90,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Go on where an interrupted comparison stopped."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     options = arguments().parse_args()
     setting = Setting(**{each.name: getattr(options, each.name) for each in fields(Setting)})
     if setting.harness:

@@ -43,7 +43,7 @@ def draw(results: dict[str, list[Figures]], path: Path) -> None:
         axes.tick_params(labelsize="small")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def _mean(runs: list[Figures], figure: str) -> float:

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from tests.studies.compare.methods import METHODS
+from tests.studies.compare.methods import LEARNED, METHODS
 from tests.studies.compare.results import Figures, spread
 from tests.studies.compare.setting import Setting
 
@@ -47,7 +47,8 @@ def report(results: dict[str, list[Figures]], folder: Path) -> str:
     """The table, and what it was made with."""
     setting = Setting.load(folder)
     prepared = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
-    seeds = sorted({sum("forward_kl" in run for run in runs) for runs in results.values()} - {0})
+    learned = [runs for name, runs in results.items() if name in LEARNED]
+    seeds = sorted({sum("forward_kl" in run for run in runs) for runs in learned} - {0})
     runs = [run for each in results.values() for run in each]
     seconds = sum(run["seconds"] for run in runs)
     sizes = {name: size / 2**20 for name, size in prepared["bytes"].items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from statistics import median
@@ -26,8 +25,6 @@ QUIET: dict[str, Any] = {
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,
 }
-
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 class Clock(Callback):
