@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -121,6 +121,29 @@ def as_source(logits: Logits) -> LogitsSource:
         f"expected logits as a tensor (..., V) or a logits source such as Dense or Projected, got"
         f" {type(logits).__name__}; a Hugging Face output is not logits: return `output.logits`"
     )
+
+
+def ask(network: Callable[[Any], Logits], batch: Any) -> Logits:
+    """Logits of ``network`` for a whole batch.
+
+    Raises:
+        TypeError: the network fails on the batch as it is, which is no tensor.
+
+    Example:
+        >>> ask(torch.nn.Linear(3, 5), torch.zeros(2, 3)).shape
+        torch.Size([2, 5])
+    """
+    try:
+        return network(batch)
+    except (TypeError, AttributeError) as error:
+        if isinstance(batch, Tensor):
+            raise
+        name, whole = type(network).__name__, type(batch).__name__
+        raise TypeError(
+            f"{name} was given the whole batch, a {whole}, and failed: {error}. If it reads one"
+            f" entry of a batch, wrap it: kdlight.Plain({name}(...), key=0); otherwise define"
+            " student_logits and teacher_logits in a subclass"
+        ) from error
 
 
 def _rows(tensor: Tensor, index: Index) -> Tensor:

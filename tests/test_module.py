@@ -182,6 +182,15 @@ def test_different_vocabularies_are_refused_before_training(tmp_path: Path) -> N
         toy.trainer(tmp_path).fit(module, toy.loader(8))
 
 
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_a_network_that_reads_one_entry_is_told_of_plain(side: str, tmp_path: Path) -> None:
+    networks = {"student": Plain(nn.Linear(4, 3)), "teacher": Plain(nn.Linear(4, 3))}
+    module = DistillationModule(**networks | {side: nn.Linear(4, 3)}, objective=ForwardKL())
+    batches = DataLoader([(torch.randn(2, 4), torch.tensor([0, 1]))], batch_size=None)
+    with pytest.raises(TypeError, match=r"whole batch, a \w+, and failed.*kdlight.Plain\(Linear"):
+        toy.trainer(tmp_path).fit(module, batches)
+
+
 def test_missing_teacher_is_refused_before_training(tmp_path: Path) -> None:
     module = DistillationModule(student=toy.ToyLM(), objective=ForwardKL())
     with pytest.raises(ValueError, match="ForwardKL needs a teacher"):

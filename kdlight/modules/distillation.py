@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kdlight.logits import Logits
+from kdlight.logits import Logits, ask
 from kdlight.metrics import DistillationMetrics
 from kdlight.models import StudentRecipe
 from kdlight.modules.evaluated import EvaluatedModule
@@ -96,7 +96,7 @@ class DistillationModule(TaughtModule, EvaluatedModule):
 
     def student_logits(self, batch: Any) -> Logits:
         """Logits of the student for ``batch``, ``(..., V)``."""
-        return self.student(batch)
+        return ask(self.student, batch)
 
     def learners(self) -> dict[str, tuple[nn.Module, Objective]]:
         """The student, and what it learns on."""

@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kdlight.gather import use_group
-from kdlight.logits import Logits, LogitsSource, as_source
+from kdlight.logits import Logits, LogitsSource, as_source, ask
 from kdlight.metrics import DistillationMetrics
 from kdlight.modules.checks import check_online
 from kdlight.modules.detached import detached
@@ -136,7 +136,7 @@ class OnlineDistillationModule(DistillationModule):
 
     def network_logits(self, name: str, batch: Any) -> Logits:
         """Logits of one network for ``batch``, ``(..., V)``: what a subclass may override."""
-        return getattr(self, name)(batch)
+        return ask(getattr(self, name), batch)
 
     def student_logits(self, batch: Any) -> Logits:
         """Logits of the student."""

@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
-from kdlight.logits import LogitsSource, as_source
+from kdlight.logits import LogitsSource, as_source, ask
 from kdlight.sharding import shard as shard_network
 from kdlight.teachers.base import TeacherBase
 from kdlight.teachers.sources import Moved, check_temperature, move, tempered
@@ -89,9 +89,9 @@ class FrozenTeacher(TeacherBase):
         self._wake()
         with torch.no_grad():
             if self.device is None or self._run_device in (None, self.device):
-                return tempered(as_source(self.model(batch)), self.temperature)
+                return tempered(as_source(ask(self.model, batch)), self.temperature)
             assert self._run_device is not None
-            source = as_source(self.model(move(batch, self.device)))
+            source = as_source(ask(self.model, move(batch, self.device)))
             return Moved(tempered(source, self.temperature), self.device, self._run_device)
 
     def prepare(self, device: torch.device) -> None:
