@@ -184,11 +184,9 @@ def test_different_vocabularies_are_refused_before_training(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_a_network_that_reads_one_entry_is_told_of_plain(side: str, tmp_path: Path) -> None:
-    networks: dict[str, Any] = {
-        "student": Plain(nn.Linear(4, 3)),
-        "teacher": Plain(nn.Linear(4, 3)),
-    }
-    module = DistillationModule(**networks | {side: nn.Linear(4, 3)}, objective=ForwardKL())
+    networks: dict[str, Any] = dict.fromkeys(["student", "teacher"], Plain(nn.Linear(4, 3)))
+    networks[side] = nn.Linear(4, 3)
+    module = DistillationModule(**networks, objective=ForwardKL())
     batch = torch.randn(2, 4), torch.tensor([0, 1])
     batches: DataLoader = DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"whole batch, a \w+, and failed.*kdlight.Plain\(Linear"):
