@@ -31,7 +31,9 @@ def curve(folder: Path, chunked: Any, network: str = "llama", **changes: Any) ->
     if changes.get("compile"):
         module.student = torch.compile(module.student, backend="eager")  # type: ignore[assignment]
     if changes.get("checkpointing"):
-        module.student.model.activation_checkpointing_enable()  # type: ignore[union-attr]
+        model: Any = module.student.model
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        (enable or model.gradient_checkpointing_enable)()  # its name up to transformers 5.20
     seen = Losses()
     toy.trainer(folder, max_steps=4, callbacks=[seen]).fit(module, toy.loader(4))
     return seen.losses

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tomli
 
-from tests.site.rooms import names
+from tests.site.rooms import is_class, names
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +29,7 @@ def public() -> Iterator[tuple[str, Any]]:
     found = {
         f"{value.__module__}.{name}": value
         for _, name, value in names()
-        if inspect.isclass(value) or inspect.isfunction(value)
+        if is_class(value) or inspect.isfunction(value)
     }
     yield from found.items()
 

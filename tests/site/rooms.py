@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, get_origin
 
 import kdlight
 
@@ -61,13 +61,18 @@ def names() -> Iterator[tuple[str, str, Any]]:
                 yield room, name, value
 
 
+def is_class(value: Any) -> bool:
+    """Python 3.10 calls an alias such as ``Callable[[int], str]`` a class, too."""
+    return inspect.isclass(value) and get_origin(value) is None
+
+
 @cache
 def classes() -> dict[tuple[str, str], tuple[str, str]]:
     """Room and name of each public class, by the module and name of its source."""
     return {
         (value.__module__, value.__qualname__): (homes()[name], name)
         for _, name, value in names()
-        if inspect.isclass(value)
+        if is_class(value)
     }
 
 
@@ -111,5 +116,5 @@ def locate(text: str) -> tuple[str, str] | None:
         room = homes()[name]
     if not attribute:
         return room, name
-    own = vars(public(room)[name]) if inspect.isclass(public(room)[name]) else {}
+    own = vars(public(room)[name]) if is_class(public(room)[name]) else {}
     return (room, f"{name}.{attribute}") if attribute in own else None
