@@ -6,7 +6,7 @@ and never for the way they were made, so a method is written once for all of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -138,11 +138,12 @@ def ask(network: Callable[[Any], Logits], batch: Any) -> Logits:
     except (TypeError, AttributeError) as error:
         if isinstance(batch, Tensor):
             raise
-        name, whole = type(network).__name__, type(batch).__name__
+        key = next(iter(batch), 0) if isinstance(batch, Mapping) else 0
         raise TypeError(
-            f"{name} was given the whole batch, a {whole}, and failed: {error}. If it reads one"
-            f" entry of a batch, wrap it: kdlight.Plain({name}(...), key=0); otherwise define"
-            " student_logits and teacher_logits in a subclass"
+            f"{type(network).__name__} was given the whole batch, a {type(batch).__name__}, and"
+            f" failed: {error}. A network that reads one entry of it is wrapped, such as"
+            f" kdlight.Plain(network, key={key!r}); where that is not it, define student_logits and"
+            " teacher_logits in a subclass"
         ) from error
 
 

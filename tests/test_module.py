@@ -182,14 +182,25 @@ def test_different_vocabularies_are_refused_before_training(tmp_path: Path) -> N
         toy.trainer(tmp_path).fit(module, toy.loader(8))
 
 
+SIGNALS = torch.randn(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("batch", "key"),
+    [((SIGNALS, torch.tensor([0, 1])), 0), ({"x": SIGNALS, "labels": torch.tensor([0, 1])}, "x")],
+    ids=["tuple", "mapping"],
+)
 @pytest.mark.parametrize("side", ["student", "teacher"])
-def test_a_network_that_reads_one_entry_is_told_of_plain(side: str, tmp_path: Path) -> None:
-    networks: dict[str, Any] = dict.fromkeys(["student", "teacher"], Plain(nn.Linear(4, 3)))
+def test_a_network_that_reads_one_entry_is_told_of_plain(
+    side: str, batch: Any, key: Any, tmp_path: Path
+) -> None:
+    networks: dict[str, Any] = dict.fromkeys(
+        ["student", "teacher"], Plain(nn.Linear(4, 3), key=key)
+    )
     networks[side] = nn.Linear(4, 3)
     module = DistillationModule(**networks, objective=ForwardKL())
-    batch = torch.randn(2, 4), torch.tensor([0, 1])
     batches: DataLoader = DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"whole batch, a \w+, and failed.*kdlight.Plain\(Linear"):
+    with pytest.raises(TypeError, match=f"Linear was given the whole.*Plain.network, key={key!r}"):
         toy.trainer(tmp_path).fit(module, batches)
 
 
