@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -56,14 +57,14 @@ def first_batch(loader: CombinedLoader) -> Any:
 def check_amount(loader: CombinedLoader, trainer: Trainer, setting: Setting) -> Iterator[Finding]:
     """Findings about data that do not fill a batch, or an optimizer step, on every rank."""
     for each in loader.flattened:
-        samples, size = _length(getattr(each, "dataset", None)), getattr(each, "batch_size", None)
+        samples, size = sized_len(getattr(each, "dataset", None)), getattr(each, "batch_size", None)
         if samples is not None and size is not None and samples < size * setting.ranks:
             where = f" on each of {setting.ranks} ranks" if setting.ranks > 1 else ""
             yield warning(
                 f"the training data have {samples} samples, less than one batch of {size}{where}:"
                 " give more data, or a smaller batch_size"
             )
-    lengths = [length for each in loader.flattened if (length := _length(each)) is not None]
+    lengths = [length for each in loader.flattened if (length := sized_len(each)) is not None]
     if not lengths:
         return
     batches, limit = max(lengths) // setting.ranks, trainer.limit_train_batches
@@ -78,10 +79,3 @@ def check_amount(loader: CombinedLoader, trainer: Trainer, setting: Setting) -> 
             f" accumulate_grad_batches={trainer.accumulate_grad_batches}: an optimizer step is made"
             " of fewer batches than asked for"
         )
-
-
-def _length(thing: Any) -> int | None:
-    try:
-        return len(thing)
-    except (TypeError, NotImplementedError):
-        return None
