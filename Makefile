@@ -56,7 +56,7 @@ study-redi: $(READY)  ## REDI and its baselines over alpha and learning rate; ab
 	$(PIP) --editable ".[gym]"
 	$(BIN)/python -m tests.studies.redi --output build/redi $(ARGS)
 
-compare: $(READY)  ## every objective on the same teacher, text and tokens; 80 to 90 minutes, resumable; writes build/compare
+compare: $(READY)  ## every objective on the same teacher, text and tokens; 86 minutes on 2 cores, resumable; writes build/compare
 	$(PIP) --editable ".[compare]"
 	$(BIN)/python -m tests.studies.compare --output build/compare $(ARGS)
 
