@@ -33,7 +33,7 @@ def curve(folder: Path, chunked: Any, network: str = "llama", **changes: Any) ->
     if changes.get("checkpointing"):
         model: Any = module.student.model
         enable = getattr(model, "activation_checkpointing_enable", None)
-        (enable or model.gradient_checkpointing_enable)()  # its name up to transformers 5.20
+        (enable or model.gradient_checkpointing_enable)()  # the name that transformers 5.20 has
     seen = Losses()
     toy.trainer(folder, max_steps=4, callbacks=[seen]).fit(module, toy.loader(4))
     return seen.losses
