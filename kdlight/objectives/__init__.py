@@ -10,8 +10,9 @@ from typing import Any
 
 from kdlight.objectives.adaptive_kl import AdaptiveKL
 from kdlight.objectives.alpha_beta import AlphaBeta
-from kdlight.objectives.base import Objective, Step, TokenObjective, check_vocabularies
+from kdlight.objectives.base import Objective, Step, check_vocabularies
 from kdlight.objectives.bdkd import BDKD
+from kdlight.objectives.by_token import TokenObjective
 from kdlight.objectives.clipping_network import ClippingNetwork
 from kdlight.objectives.cross_entropy import CrossEntropy
 from kdlight.objectives.dac_kl import DACKL

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdlight import losses
 from kdlight.losses import slopes
 from kdlight.losses.cross_entropy import IGNORED
-from kdlight.objectives.base import TokenObjective
+from kdlight.objectives.by_token import TokenObjective
 
 
 class CrossEntropy(TokenObjective):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kdlight.objectives.base import TokenObjective
+from kdlight.objectives.by_token import TokenObjective
 
 
 class Divergence(TokenObjective):

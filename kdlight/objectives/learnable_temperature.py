@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlight.losses.checks import check_range
 from kdlight.losses.log_space import widen
-from kdlight.objectives.base import TokenObjective
+from kdlight.objectives.by_token import TokenObjective
 from kdlight.objectives.divergence import Divergence
 from kdlight.objectives.forward_kl import ForwardKL
 from kdlight.reduce import RowValues

@@ -10,7 +10,7 @@ from torch import Tensor
 from kdlight import losses
 from kdlight.losses import slopes
 from kdlight.losses.log_space import log_probs
-from kdlight.objectives.base import TokenObjective
+from kdlight.objectives.by_token import TokenObjective
 from kdlight.reduce import RowValues
 
 

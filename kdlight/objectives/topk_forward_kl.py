@@ -12,7 +12,8 @@ from torch import Tensor
 from kdlight import losses
 from kdlight.losses.log_space import log_probs, probs
 from kdlight.losses.topk import Tail, check_tail
-from kdlight.objectives.base import Step, TokenObjective
+from kdlight.objectives.base import Step
+from kdlight.objectives.by_token import TokenObjective
 from kdlight.reduce import Loss, token_sum
 from kdlight.topk import TopK
 

@@ -8,7 +8,8 @@ from typing import Any, TypeGuard, cast
 import torch
 from torch import Tensor, nn
 
-from kdlight.objectives.base import Objective, Step, TokenObjective
+from kdlight.objectives.base import Objective, Step
+from kdlight.objectives.by_token import TokenObjective
 from kdlight.reduce import Loss, RowValues, split_rows, token_sum
 
 
