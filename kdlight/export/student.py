@@ -1,0 +1,103 @@
+"""A student in memory to a folder that is read without kdlight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from kdlight.model_card import write_model_card
+from kdlight.models.lora import AdaptedCausalLM
+
+
+def export_student(
+    student: Any,
+    directory: str | Path,
+    *,
+    tokenizer: Any = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+    run: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    adapter_only: bool = False,
+) -> None:
+    """Save a student with ``save_pretrained``, its tokenizer and a model card beside it.
+
+    Args:
+        student: such as a `kdlight.CausalLM`.
+        directory: where to.
+        tokenizer: of the student; None saves none.
+        state_dict: full weights, where those of the student are sharded.
+        run: what is known of the run, for the card.
+        overwrite: save even where the directory holds a model already.
+        adapter_only: of a `kdlight.LoRACausalLM`, save the adapters alone instead of a model that
+            they are merged into.
+
+    Raises:
+        ValueError: the student cannot be saved so.
+        FileExistsError: the directory holds a model, and overwrite is False.
+
+    Example:
+        >>> from torch import nn
+        >>> export_student(nn.Linear(4, 3), "exported")
+        Traceback (most recent call last):
+        ValueError: an export calls student.save_pretrained(directory), which Linear ...
+    """
+    check_exportable(student, adapter_only=adapter_only)
+    check_directory(directory, overwrite=overwrite, adapter_only=adapter_only)
+    how: dict[str, Any] = {} if state_dict is None else {"state_dict": state_dict}
+    if adapter_only:
+        how["adapter_only"] = True
+    student.save_pretrained(directory, tokenizer=tokenizer, **how)
+    write_model_card(directory, run or {})
+
+
+def check_exportable(student: Any, *, adapter_only: bool = False) -> None:
+    """Raise a ValueError for a student without ``save_pretrained``, or without adapters to save.
+
+    Example:
+        >>> from torch import nn
+        >>> check_exportable(nn.Linear(4, 3))
+        Traceback (most recent call last):
+        ValueError: an export calls student.save_pretrained(directory), which Linear ...
+    """
+    if not hasattr(student, "save_pretrained"):
+        raise ValueError(
+            f"an export calls student.save_pretrained(directory), which {type(student).__name__}"
+            " does not have; use a kdlight.CausalLM, or take the student's weights from the"
+            " checkpoint"
+        )
+    if adapter_only and not isinstance(student, AdaptedCausalLM):
+        raise ValueError(
+            f"adapter_only=True, but {type(student).__name__} has no adapters; use a"
+            " kdlight.LoRACausalLM, or adapter_only=False"
+        )
+
+
+def check_directory(directory: str | Path, *, overwrite: bool, adapter_only: bool = False) -> None:
+    """Raise a FileExistsError for a directory that holds a model, unless it may be replaced.
+
+    A model is not replaced by adapters, nor they by it: beside each other they would be read as
+    one model.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "config.json").write_text("{}")
+        ...     check_directory(folder, overwrite=False)
+        Traceback (most recent call last):
+        FileExistsError: directory=... already holds a model; name another directory, or set ...
+    """
+    held = [kind for kind in ("", "adapter_") if (Path(directory) / f"{kind}config.json").exists()]
+    other = "" if adapter_only else "adapter_"
+    if other in held:
+        raise FileExistsError(
+            f"directory={str(directory)!r} already holds {'adapters' if other else 'a model'},"
+            f" beside which {'adapters' if adapter_only else 'a model'} cannot stand; name another"
+        )
+    if held and not overwrite:
+        raise FileExistsError(
+            f"directory={str(directory)!r} already holds a model; name another directory, or"
+            " set overwrite=True to replace it"
+        )
