@@ -20,10 +20,10 @@ READY := $(VENV)/.ready
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## distil a real language model into a smaller one (ARGS="--model.temperature 2" changes the run)
+demo: $(READY)  ## distill a real language model into a smaller one (ARGS="--model.temperature 2" changes the run)
 	$(BIN)/kdlight fit --config configs/quickstart.yaml $(ARGS)
 
-digits: $(READY)  ## distil a small image classifier, in less than a minute
+digits: $(READY)  ## distill a small image classifier, in less than a minute
 	$(BIN)/kdlight fit --config configs/digits.yaml $(ARGS)
 
 test: lint types  ## lint, check types, run every test and doctest: what CI runs
@@ -61,7 +61,7 @@ compare: $(READY)  ## every objective on the same teacher, text and tokens; 86 m
 	$(BIN)/python -m tests.studies.compare --output build/compare $(ARGS)
 
 notebooks: $(READY)  ## run the notebooks and keep what they show; about 4 minutes
-	$(BIN)/python -m tests.notebooks notebooks/*.ipynb
+	$(BIN)/python -m tests.support.notebooks notebooks/*.ipynb
 
 site: $(READY)  ## build build/site: README, notebooks, configs and the API, to be opened in a browser
 	$(BIN)/python -m tests.site.build --output build/site $(ARGS)

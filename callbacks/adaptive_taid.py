@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from kdlight.modules import TaughtModule
+from kdlight.modules import DistillationBase
 from kdlight.objectives import TAID, Objective
 from kdlight.schedules import TAIDState, check_taid, taid_step
 
@@ -102,7 +102,7 @@ class AdaptiveTAID(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move t, if this batch ended an optimizer step."""
-        assert isinstance(pl_module, TaughtModule)
+        assert isinstance(pl_module, DistillationBase)
         step = pl_module.last_step
         if step is None or self._objective is None:  # still accumulating gradients, or idle
             return

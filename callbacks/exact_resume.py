@@ -11,9 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-from kdlight.callbacks.progress import between_steps, loader_states, progress
-from kdlight.callbacks.random_state import random_state, set_random_state
-from kdlight.callbacks.whole_checkpoints import keep_checkpoints_whole
+from kdlight.callbacks.resume.progress import between_steps, loader_states, progress
+from kdlight.callbacks.resume.random_state import random_state, set_random_state
+from kdlight.callbacks.resume.whole_checkpoints import keep_checkpoints_whole
 
 State = dict[str, Any]
 

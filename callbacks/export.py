@@ -15,7 +15,6 @@ from kdlight.export import (
     export_student,
     find_network,
 )
-from kdlight.modules.stamp import describe_run
 
 
 class ExportStudent(Callback):
@@ -67,7 +66,7 @@ class ExportStudent(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the student."""
         weights = _gather(trainer, self.network)
-        run = describe_network(describe_run(pl_module), self.network)  # type: ignore[arg-type]
+        run = describe_network(pl_module.describe_run(), self.network)  # type: ignore[arg-type]
         directory = self._directory(trainer)
         if not trainer.is_global_zero:
             return

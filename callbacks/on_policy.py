@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from kdlight.callbacks.evaluation import measuring
-from kdlight.callbacks.student_text import Row, put_rows, take_rows
-from kdlight.callbacks.student_writer import StudentWriter, data_of
+from kdlight.callbacks.generation.rows import Row, put_rows, take_rows
+from kdlight.callbacks.generation.writer import StudentWriter, data_of
+from kdlight.callbacks.report.evaluation import measuring
 from kdlight.losses.checks import check_range
-from kdlight.modules import DistillationModule
+from kdlight.modules import StandaloneModule
 from kdlight.schedules import Law
 
 
@@ -99,7 +99,7 @@ class OnPolicy(StudentWriter):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Replace the batch, if it is its turn."""
-        assert isinstance(pl_module, DistillationModule)
+        assert isinstance(pl_module, StandaloneModule)
         if not isinstance(batch, MutableMapping) or "input_ids" not in batch:
             raise ValueError(
                 f"{type(self).__name__} reads a mapping with 'input_ids', got"
@@ -132,7 +132,7 @@ class OnPolicy(StudentWriter):
     def write(
         self,
         trainer: Trainer,
-        module: DistillationModule,
+        module: StandaloneModule,
         batch: MutableMapping[str, Any],
         rows: list[Row],
     ) -> list[Row]:
@@ -140,7 +140,7 @@ class OnPolicy(StudentWriter):
         asked = [i for i, row in enumerate(rows) if row.prompt]
         prefixes = [rows[i].ids[: rows[i].prompt] for i in asked]
         room = [rows[i].limit - rows[i].prompt for i in asked]
-        texts = self.go_on(trainer, module, prefixes, room)
+        texts = self.continue_text(trainer, module, prefixes, room)
         for i, text in zip(asked, texts, strict=True):
             rows[i] = rows[i].respond(text)
         return rows
@@ -153,7 +153,7 @@ class OnPolicy(StudentWriter):
             pl_module.log(f"train/{name}", value)
 
     def _count(
-        self, trainer: Trainer, module: DistillationModule, rows: list[Row], written: list[Row]
+        self, trainer: Trainer, module: StandaloneModule, rows: list[Row], written: list[Row]
     ) -> None:
         self.figures["on_policy/share"] = len(written) / len(rows)
         if written:

@@ -9,10 +9,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from kdlight.callbacks.drift import Drift
-from kdlight.callbacks.frozen_weights import check_weights_move
-from kdlight.callbacks.sides import find_sides, warn_of_blind_monitors
-from kdlight.modules import DistillationModule
+from kdlight.callbacks.preference.drop_detector import EMADropDetector
+from kdlight.callbacks.preference.frozen_weights import check_weights_move
+from kdlight.callbacks.preference.monitors import find_preference_objective, warn_of_blind_monitors
+from kdlight.modules import StandaloneModule
 
 Action = Literal["warn", "lower_alpha", "roll_back", "stop"]
 LOWERING = ("lower_alpha", "roll_back")
@@ -74,7 +74,7 @@ class REDIGuard(Callback):
             raise ValueError(f"snapshot_every must be at least 1, got {snapshot_every}")
         self.threshold, self.action = threshold, action
         self.snapshot_every = snapshot_every
-        self.drift = Drift(first=baseline_steps, decay=decay)
+        self.drift = EMADropDetector(first=baseline_steps, decay=decay)
         self.alarms = 0
         self._alpha: float | None = None  # what is lowered from
         self._saved_alpha: float | None = None
@@ -83,7 +83,7 @@ class REDIGuard(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the objective, and see that nobody is led by what a collapse improves."""
-        self._path, self._objective = find_sides(pl_module)
+        self._path, self._objective = find_preference_objective(pl_module)
         if self.action in LOWERING and not hasattr(self._objective, "alpha"):
             raise ValueError(
                 f"action={self.action!r} lowers alpha, and {type(self._objective).__name__} has"
@@ -105,7 +105,7 @@ class REDIGuard(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look, once per optimizer step."""
-        assert isinstance(pl_module, DistillationModule)
+        assert isinstance(pl_module, StandaloneModule)
         step = pl_module.last_step
         if step is None:  # still accumulating gradients
             return
@@ -123,7 +123,7 @@ class REDIGuard(Callback):
         if "chosen" in means:
             self._look(means["chosen"], trainer, pl_module)
 
-    def _look(self, value: float, trainer: Trainer, module: DistillationModule) -> None:
+    def _look(self, value: float, trainer: Trainer, module: StandaloneModule) -> None:
         fall = self.drift.add(value)
         if fall is None:
             return
@@ -134,7 +134,7 @@ class REDIGuard(Callback):
         if fall > self.threshold:
             self._alarm(fall, trainer, module)
 
-    def _keep(self, value: float, trainer: Trainer, module: DistillationModule) -> None:
+    def _keep(self, value: float, trainer: Trainer, module: StandaloneModule) -> None:
         """Copy the weights now and then; a copy counts once they have shown to be fine."""
         assert self.drift.baseline is not None
         if self._candidate is not None and self.drift.baseline - value < self.threshold / 2:
@@ -142,7 +142,7 @@ class REDIGuard(Callback):
         due = trainer.global_step % self.snapshot_every == 0
         self._candidate = _copy(module) if due else None
 
-    def _alarm(self, fall: float, trainer: Trainer, module: DistillationModule) -> None:
+    def _alarm(self, fall: float, trainer: Trainer, module: StandaloneModule) -> None:
         self.alarms += 1
         said = (
             f"REDIGuard: the log-probability of right traces fell by {fall:.2f} nats a token, from"
@@ -157,7 +157,7 @@ class REDIGuard(Callback):
             rank_zero_warn(f"{said}; lower the learning rate or alpha")
 
     @torch.no_grad()
-    def _roll_back(self, said: str, trainer: Trainer, module: DistillationModule) -> None:
+    def _roll_back(self, said: str, trainer: Trainer, module: StandaloneModule) -> None:
         self._alpha = (self._alpha or 0.0) / 2
         self._put(self._alpha)
         self.drift.forget()

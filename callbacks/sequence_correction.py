@@ -11,12 +11,12 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from kdlight.callbacks.generation.rows import Row, put_rows
 from kdlight.callbacks.on_policy import OnPolicy
-from kdlight.callbacks.student_text import Row, put_rows
 from kdlight.losses.checks import check_range
 from kdlight.losses.correction import DIRECTIONS, Direction, disagreement, worst
-from kdlight.modules import DistillationModule
-from kdlight.objectives import Step
+from kdlight.modules import StandaloneModule
+from kdlight.objectives import LossInputs
 from kdlight.reduce import token_values
 from kdlight.schedules import Law
 
@@ -105,7 +105,7 @@ class SequenceCorrection(OnPolicy):
     def write(
         self,
         trainer: Trainer,
-        module: DistillationModule,
+        module: StandaloneModule,
         batch: MutableMapping[str, Any],
         rows: list[Row],
     ) -> list[Row]:
@@ -124,7 +124,7 @@ class SequenceCorrection(OnPolicy):
         return rows
 
     def _correct(
-        self, trainer: Trainer, module: DistillationModule, rows: list[Row], like: Any
+        self, trainer: Trainer, module: StandaloneModule, rows: list[Row], like: Any
     ) -> list[tuple[float, float]]:
         """Correct rows in place; where in its response each error stood, and how bad it was."""
         sequences = {"input_ids": like["input_ids"]}  # nothing else is said of the new text
@@ -135,7 +135,9 @@ class SequenceCorrection(OnPolicy):
         assert labels is not None
         written = torch.tensor([row.prompt > 0 for row in rows], device=labels.device)
         mask = (labels != -100) & written[:, None]
-        step = Step(module.student_logits(sequences), teacher, labels, mask, chunked=module.chunked)
+        step = LossInputs(
+            module.student_logits(sequences), teacher, labels, mask, chunked=module.chunked
+        )
         errors = find_errors(step, divergence=self.divergence, at_least=self.min_divergence)
         prefixes, room, corrected, found = [], [], [], []
         for i, (at, token, score) in enumerate(zip(*(x.tolist() for x in errors), strict=True)):
@@ -150,7 +152,7 @@ class SequenceCorrection(OnPolicy):
                 prefixes.append(ids)
                 room.append(row.limit - len(ids))
                 corrected.append(i)
-        texts = self.go_on(trainer, module, prefixes, room)
+        texts = self.continue_text(trainer, module, prefixes, room)
         for i, text in zip(corrected, texts, strict=True):
             rows[i] = rows[i].respond(text)
         return found
@@ -171,7 +173,7 @@ class Errors(NamedTuple):
 
 
 @torch.no_grad()
-def find_errors(step: Step, *, divergence: Direction, at_least: float) -> Errors:
+def find_errors(step: LossInputs, *, divergence: Direction, at_least: float) -> Errors:
     """The worst token of each sequence of a step whose labels are what the student said."""
     assert step.teacher is not None
     assert step.mask is not None

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.optim import AdamW
 
-from kdlight.modules import DistillationModule
+from kdlight.modules import StandaloneModule
 from kdlight.objectives import CrossEntropy
 from kdlight.teachers import FrozenTeacher
 
@@ -52,7 +52,7 @@ class TrainTeacherFirst(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train the teacher."""
-        assert isinstance(pl_module, DistillationModule)
+        assert isinstance(pl_module, StandaloneModule)
         assert isinstance(pl_module.teacher, FrozenTeacher)
         network = pl_module.teacher.model
         objective = CrossEntropy()
@@ -69,7 +69,7 @@ class TrainTeacherFirst(Callback):
                     loader.sampler.set_epoch(epoch)
                 for batch in loader:
                     batch = trainer.strategy.batch_to_device(batch, pl_module.device)
-                    loss = objective(pl_module.make_step(batch, network(batch), None)).mean()
+                    loss = objective(pl_module.make_loss_inputs(batch, network(batch), None)).mean()
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()

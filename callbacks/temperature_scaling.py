@@ -12,11 +12,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from kdlight.callbacks.evaluation import measuring, validation_batches
-from kdlight.logits import LogitsSource, as_source
+from kdlight.callbacks.report.evaluation import measuring, validation_batches
 from kdlight.metrics import TemperatureCurve
 from kdlight.metrics.distillation import ROWS
-from kdlight.modules import DistillationModule, OnlineDistillationModule
+from kdlight.modules import OnlineDistillationModule, StandaloneModule
+from kdlight.sources import LogitsSource, as_source
 
 LOW, HIGH, POINTS = 0.05, 20.0, 33
 
@@ -76,7 +76,7 @@ class TemperatureScaling(Callback):
         """Find out before the work whether there is such a network."""
         known = ["student", *getattr(pl_module, "peers", ["teacher"])]
         missing = self.network == "teacher" and getattr(pl_module, "teacher", None) is None
-        if not isinstance(pl_module, DistillationModule) or self.network not in known or missing:
+        if not isinstance(pl_module, StandaloneModule) or self.network not in known or missing:
             raise ValueError(
                 f"network={self.network!r} is to be scaled, but {type(pl_module).__name__} has"
                 f" {[name for name in known if name != self.network]}"
@@ -84,7 +84,7 @@ class TemperatureScaling(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the temperature, where a checkpoint of this validation will still hold it."""
-        assert isinstance(pl_module, DistillationModule)
+        assert isinstance(pl_module, StandaloneModule)
         if trainer.sanity_checking:
             return
         wide = _spread(LOW, HIGH)
@@ -106,22 +106,22 @@ class TemperatureScaling(Callback):
         self._write(Path(self.directory or trainer.log_dir or trainer.default_root_dir))
 
     def _measure(
-        self, trainer: Trainer, module: DistillationModule, temperatures: list[float]
+        self, trainer: Trainer, module: StandaloneModule, temperatures: list[float]
     ) -> dict[str, list[float]]:
         """``nll`` and ``ece`` at each temperature, over all ranks."""
         metric = TemperatureCurve(temperatures, self.bins).to(module.device)
         with measuring(trainer, module):
             for batch in validation_batches(trainer, module):
                 source = self._logits(module, batch)
-                step = module.make_step(batch, source, None)
+                step = module.make_loss_inputs(batch, source, None)
                 if step.labels is None:
                     raise ValueError("temperature scaling needs labels, and the batch has none")
                 labels = step.labels.flatten()
-                for rows in step.kept().to(labels.device).split(ROWS):
+                for rows in step.valid_positions().to(labels.device).split(ROWS):
                     metric.update(source.select(rows).logits(), labels[rows])
         return {name: values.tolist() for name, values in metric.compute().items()}
 
-    def _logits(self, module: DistillationModule, batch: Any) -> LogitsSource:
+    def _logits(self, module: StandaloneModule, batch: Any) -> LogitsSource:
         if isinstance(module, OnlineDistillationModule):
             return as_source(module.network_logits(self.network, batch))
         asked = module.student_logits if self.network == "student" else module.teacher_logits

@@ -16,8 +16,8 @@ from kdlight.callbacks import ExactResume
 from kdlight.checkpoints import read_checkpoint, weight_shapes
 from kdlight.cli import main
 from kdlight.objectives import ForwardKL, LearnableTemperature
-from tests import resume_fit, toy
-from tests.test_cli import DIGITS, QUICK
+from tests.cli.test_main import DIGITS, QUICK
+from tests.support import resume_fit, toy
 
 
 @pytest.fixture(scope="module")

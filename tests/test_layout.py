@@ -131,7 +131,7 @@ def test_imports_point_one_way(room: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("room", "source"),
     [
-        ("losses", "from kdlight.objectives import Step"),
+        ("losses", "from kdlight.objectives import LossInputs"),
         ("losses", "from kdlight import objectives"),
         ("losses", "def f():\n    import lightning.pytorch"),
         ("losses", "from torch.nn import Module"),

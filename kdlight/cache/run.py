@@ -21,8 +21,8 @@ from kdlight.cache.settings import Settings
 from kdlight.cache.size import is_empty, say_size
 from kdlight.cache.writer import CacheWriter
 from kdlight.data.targets import IGNORE
-from kdlight.logits import as_source
-from kdlight.teachers import live_teachers
+from kdlight.sources import as_source
+from kdlight.teachers import frozen_teachers
 
 
 def write_cache(
@@ -118,7 +118,7 @@ def _manifest(
     settings.check()
     if module.teacher is None:
         raise ValueError("there is no teacher to run: the config has teacher: null")
-    live = live_teachers(module.teacher)
+    live = frozen_teachers(module.teacher)
     if not live:
         raise ValueError(
             f"the teacher is a {type(module.teacher).__name__}, and only a live one has answers"

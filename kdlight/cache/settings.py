@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlight.cache.records import BITS
-from kdlight.logits import LogitsSource
-from kdlight.topk import TopK
+from kdlight.sources import LogitsSource, TopK
 
 ROWS = 256
 """Positions whose logits are made at once."""
@@ -24,7 +23,7 @@ class Settings(NamedTuple):
         bits: of a log-probability, one of `kdlight.cache.records.BITS`; 32 is exact.
 
     Example:
-        >>> from kdlight.logits import Dense
+        >>> from kdlight.sources import Dense
         >>> logits = Dense(torch.tensor([[1.0, 3.0, 2.0]]))
         >>> Settings(k=2).reduce(logits, torch.tensor([0])).ids
         tensor([[1, 2]])

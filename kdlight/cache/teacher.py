@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdlight.cache.fingerprints import fingerprint_tokenizer
 from kdlight.cache.keys import Row, counted, rows_of
 from kdlight.cache.manifest import read_manifest
 from kdlight.cache.reader import CacheReader
 from kdlight.cache.records import Sequence
+from kdlight.losses.checks import check_positive
 from kdlight.losses.topk import Tail, check_tail
-from kdlight.teachers.base import TeacherBase
-from kdlight.teachers.sources import check_temperature
-from kdlight.topk import TopK
+from kdlight.sources import Logits, TopK
+from kdlight.teachers.base import Teacher
 
 
-class CachedTeacher(TeacherBase):
+class CachedTeacher(Teacher):
     """A teacher whose answers were written by ``kdlight cache``: it takes no memory and no time.
 
     Sequences are found by their content, so that epochs, shuffling, padding, ranks and a resumed
@@ -53,7 +54,8 @@ class CachedTeacher(TeacherBase):
         check_tail(tail)
         self.path = path
         self.tail: Tail = tail
-        self.temperature = check_temperature(temperature)
+        check_positive("temperature", temperature)
+        self.temperature = float(temperature)
         self.verify = verify
         self.manifest = read_manifest(Path(path))
         self._device: torch.device | None = None
@@ -68,8 +70,21 @@ class CachedTeacher(TeacherBase):
         self._device = device
         self._cache  # noqa: B018  # what is wrong with it is said before the run starts
 
-    def __call__(self, batch: Any) -> TopK:
-        """What was kept for ``batch``."""
+    def check_tokenizer(self, tokenizer: Any) -> None:
+        """Raise a ValueError where the cache was written with another tokenizer."""
+        written = self.manifest.tokenizer.get("vocabulary")
+        own = fingerprint_tokenizer(tokenizer)
+        if None not in (written, own) and written != own:
+            raise ValueError(
+                f"the cache {self.path!r} was written with a tokenizer of fingerprint {written}, and"
+                f" the data have {getattr(tokenizer, 'name_or_path', tokenizer)} of {own}; write the"
+                " cache again with this tokenizer, or train with that one"
+            )
+
+    def answer(
+        self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
+    ) -> TopK:
+        """Return what the cache holds for ``batch``."""
         rows = rows_of(batch)
         sequences = self._sequences(batch, rows)
         width = _width(batch) if self.manifest.per_token else 1

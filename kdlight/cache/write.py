@@ -12,8 +12,8 @@ from kdlight.cache.run import write_cache
 from kdlight.cache.settings import Settings
 from kdlight.cache.teacher import CachedTeacher
 from kdlight.data.targets import batch_labels
-from kdlight.logits import LogitsSource
-from kdlight.teachers import FrozenTeacher, Teacher
+from kdlight.sources import LogitsSource
+from kdlight.teachers import Teacher, as_teacher
 
 
 def cache_teacher(
@@ -47,18 +47,18 @@ def cache_teacher(
 
     Example:
         >>> import tempfile, torch
-        >>> from kdlight import Plain
+        >>> from kdlight import SingleInput
         >>> quiet = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
         >>> batches = [(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))]
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     cached = cache_teacher(
-        ...         Plain(torch.nn.Linear(3, 9)), batches, folder, k=5, trainer=quiet
+        ...         SingleInput(torch.nn.Linear(3, 9)), batches, folder, k=5, trainer=quiet
         ...     )
         ...     cached(batches[0]).ids.shape
         torch.Size([4, 5])
     """
     if not hasattr(teacher, "teacher_logits"):
-        teacher = _Alone(teacher if isinstance(teacher, Teacher) else FrozenTeacher(teacher))
+        teacher = _Alone(as_teacher(teacher))
     names = {"data": type(data).__name__}
     if not isinstance(data, LightningDataModule):
         data = _Loader(data)

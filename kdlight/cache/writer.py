@@ -13,8 +13,7 @@ from kdlight.cache.manifest import Manifest
 from kdlight.cache.records import Record, Sequence, encode
 from kdlight.cache.settings import Settings
 from kdlight.cache.shards import PATTERN, Shard, write_shard
-from kdlight.logits import LogitsSource
-from kdlight.topk import TopK
+from kdlight.sources import LogitsSource, TopK
 
 
 class CacheWriter:

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from kdlight.cache.run import write_cache
 from kdlight.cache.settings import Settings
 from kdlight.cli.lightning_cli import DistillationCLI
-from kdlight.modules.stamp import describe_run, spell
+from kdlight.modules.checkpoint_metadata import describe_config
 
 TRAINER = {
     "callbacks": None,
@@ -74,11 +74,11 @@ class CacheCLI(DistillationCLI):
                 self.config["output"],
                 Settings(self.config["k"], self.config["top_p"], self.config["bits"]),
                 shard_positions=self.config["shard_positions"],
-                names={**describe_run(self.model), "data": self._data()},
+                names={**self.model.describe_run(), "data": self._data()},
             )
 
     def _data(self) -> str:
-        return spell(yaml.safe_load(self.parser.dump(self.config))["data"])
+        return describe_config(yaml.safe_load(self.parser.dump(self.config))["data"])
 
     @contextmanager
     def _one_line(self) -> Iterator[None]:

@@ -16,8 +16,8 @@ import kdlight.configs
 from kdlight import losses, objectives
 from kdlight.cli.signatures import HyperParameter, hyper_parameters
 from kdlight.objectives import OBJECTIVES, Divergence, Objective, TokenObjective, Weighted
-from kdlight.objectives.pairwise import Pairwise
-from kdlight.objectives.two_sided import TwoSided
+from kdlight.objectives.paired_preference import PairedPreference
+from kdlight.objectives.unpaired_preference import UnpairedPreference
 
 BASES = (Objective, TokenObjective, Divergence)
 """What one derives an objective from."""
@@ -165,13 +165,13 @@ def _needs(objective: Objective | type[Objective]) -> Iterable[str]:
     if cls is Weighted:
         yield "what its terms need"
         return
-    if objective.needs_teacher:
+    if "teacher" in objective.needs:
         yield "teacher"
-    if objective.needs_labels:
+    if "labels" in objective.needs:
         yield "labels"
-    if issubclass(cls, Pairwise):
+    if issubclass(cls, PairedPreference):
         yield "pairs of a right and a wrong trace"
-    if issubclass(cls, TwoSided):
+    if issubclass(cls, UnpairedPreference):
         yield "right and wrong traces"
     if cls is objectives.SpanKL:
         yield "spans"

@@ -15,7 +15,7 @@ from kdlight import callbacks, models, objectives  # noqa: F401
 from kdlight.cli.conflicts import HELP, OnConflict, check_takes, settle
 from kdlight.cli.errors import explain
 from kdlight.data import DigitsDataModule, TextDataModule, TracesDataModule  # noqa: F401
-from kdlight.modules import DistillationModule
+from kdlight.modules import StandaloneModule
 
 REFUSALS = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
 """What a constructor raises that does not like its arguments, or this machine."""
@@ -62,7 +62,7 @@ class DistillationCLI(LightningCLI):
     ) -> None:
         set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
         super().__init__(
-            DistillationModule,
+            StandaloneModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             parser_kwargs={"parser_mode": "omegaconf+", **(parser_kwargs or {})},

@@ -1,61 +1,26 @@
-"""Batches: Lightning data modules, and which label stands at which position.
+"""Lightning data modules, and the labels of a batch aligned with its logits.
 
-Names resolve when they are first asked for: the labels of a batch need torch alone.
+Names are imported when they are first used: the labels of a batch need torch alone.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kdlight.lazy import lazy_exports
+
 if TYPE_CHECKING:
-    from kdlight.data.digits import DigitsDataModule
-    from kdlight.data.documents import read_documents
-    from kdlight.data.packing import Blocks
-    from kdlight.data.targets import batch_labels, next_token_labels
-    from kdlight.data.teacher_tokens import TeacherTokens
-    from kdlight.data.text import TextDataModule
-    from kdlight.data.traces.module import TracesDataModule
-    from kdlight.data.traces.readers import read_traces
-    from kdlight.data.traces.record import Trace
-    from kdlight.data.two_tokenizers import TwoTokenizers
-    from kdlight.data.two_tokenizers_text import TwoTokenizersDataModule
-
-__all__ = [
-    "Blocks",
-    "DigitsDataModule",
-    "TeacherTokens",
-    "TextDataModule",
-    "Trace",
-    "TracesDataModule",
-    "TwoTokenizers",
-    "TwoTokenizersDataModule",
-    "batch_labels",
-    "next_token_labels",
-    "read_documents",
-    "read_traces",
-]
-
-_HOME = {
-    "Blocks": "packing",
-    "DigitsDataModule": "digits",
-    "TeacherTokens": "teacher_tokens",
-    "TextDataModule": "text",
-    "Trace": "traces.record",
-    "TracesDataModule": "traces.module",
-    "TwoTokenizers": "two_tokenizers",
-    "TwoTokenizersDataModule": "two_tokenizers_text",
-    "batch_labels": "targets",
-    "next_token_labels": "targets",
-    "read_documents": "documents",
-    "read_traces": "traces.readers",
-}
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOME:
-            raise AttributeError(f"module 'kdlight.data' has no attribute {name!r}")
-        value = getattr(import_module(f"kdlight.data.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
+    from kdlight.data.digits import DigitsDataModule as DigitsDataModule
+    from kdlight.data.documents import read_documents as read_documents
+    from kdlight.data.packing import Blocks as Blocks
+    from kdlight.data.targets import batch_labels as batch_labels
+    from kdlight.data.targets import next_token_labels as next_token_labels
+    from kdlight.data.teacher_tokens import TeacherTokens as TeacherTokens
+    from kdlight.data.text import TextDataModule as TextDataModule
+    from kdlight.data.traces.module import TracesDataModule as TracesDataModule
+    from kdlight.data.traces.readers import read_traces as read_traces
+    from kdlight.data.traces.record import Trace as Trace
+    from kdlight.data.two_tokenizers import TwoTokenizers as TwoTokenizers
+    from kdlight.data.two_tokenizers_text import TwoTokenizersDataModule as TwoTokenizersDataModule
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from kdlight.data.even import Even
+from kdlight.data.padded import PaddedToWorldSize
 
 
 class EpochSampler(Sampler[int]):
@@ -110,7 +110,7 @@ def eval_loader(
     """Batches in order; the ranks of ``trainer`` get as many each, and no sample counts twice."""
     ranks = (trainer and trainer.distributed_sampler_kwargs) or {}
     return DataLoader(
-        Even(dataset, ranks=ranks.get("num_replicas", 1)),
+        PaddedToWorldSize(dataset, ranks=ranks.get("num_replicas", 1)),
         batch_size=batch_size,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,

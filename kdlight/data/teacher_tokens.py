@@ -23,8 +23,8 @@ class TeacherTokens(nn.Module):
 
     Example:
         >>> import torch
-        >>> from kdlight import Plain
-        >>> teacher = TeacherTokens(Plain(nn.Embedding(9, 4), key="input_ids"))
+        >>> from kdlight import SingleInput
+        >>> teacher = TeacherTokens(SingleInput(nn.Embedding(9, 4), key="input_ids"))
         >>> teacher({"teacher_input_ids": torch.zeros(2, 3, dtype=torch.long)}).shape
         torch.Size([2, 3, 4])
     """

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from kdlight.data.documents import read_documents
-from kdlight.data.even import Even
+from kdlight.data.padded import PaddedToWorldSize
 from kdlight.data.loaders import EpochSampler, ResumableLoader
 from kdlight.data.two_tokenizers import EncodedTwice, TwoTokenizers
 from kdlight.models import load_tokenizer
@@ -121,7 +121,7 @@ class TwoTokenizersDataModule(LightningDataModule):
         assert self._parts is not None
         ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {}
         return DataLoader(
-            Even(self._parts[1], ranks=ranks.get("num_replicas", 1)),
+            PaddedToWorldSize(self._parts[1], ranks=ranks.get("num_replicas", 1)),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=self.collate,

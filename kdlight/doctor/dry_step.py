@@ -15,9 +15,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
 from kdlight.doctor.setting import Setting
-from kdlight.modules import DistillationModule
-from kdlight.objectives import Step
-from kdlight.teachers import live_teachers
+from kdlight.modules import StandaloneModule
+from kdlight.objectives import LossInputs
+from kdlight.teachers import Teacher
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class DryStep:
             the batch left out.
     """
 
-    step: Step
+    step: LossInputs
     activations: int
 
 
-def dry_step(module: DistillationModule, batch: Any, setting: Setting) -> DryStep:
+def dry_step(module: StandaloneModule, batch: Any, setting: Setting) -> DryStep:
     """Run ``module.step`` on tensors that know their shapes and hold nothing.
 
     It is the module's own code, and that of the networks, which runs; nothing is computed and
@@ -52,36 +52,35 @@ def dry_step(module: DistillationModule, batch: Any, setting: Setting) -> DrySte
     apply_to_collection(inputs, Tensor, known.append)
     saved = _Saved(known)
     with _answered(module, batch), _silent(module), mode, saved.hooks(), _autocast(setting):
-        step: Step = functional_call(stepper, weights, (inputs,))
+        step: LossInputs = functional_call(stepper, weights, (inputs,))
     return DryStep(step, saved.bytes)
 
 
-def real_step(module: DistillationModule, batch: Any, setting: Setting) -> Step:
+def real_step(module: StandaloneModule, batch: Any, setting: Setting) -> LossInputs:
     """The same with numbers, to tell what is wrong with a run from what a dry step cannot do."""
     with torch.no_grad(), _autocast(setting):
-        return module.step(batch)
+        return module.loss_inputs(batch)
 
 
 def live_networks(teacher: Any) -> list[nn.Module]:
     """The networks of a teacher that are in memory."""
-    models = [each.model for each in live_teachers(teacher)]
-    return [model for model in models if isinstance(model, nn.Module)]
+    return teacher.networks() if isinstance(teacher, Teacher) else []
 
 
 class _Stepper(nn.Module):
     """Student, objective and teacher in one tree, so that all weights can be exchanged."""
 
-    def __init__(self, module: DistillationModule) -> None:
+    def __init__(self, module: StandaloneModule) -> None:
         super().__init__()
         self.module = module
         self.teachers = nn.ModuleList(live_networks(module.teacher))
 
-    def forward(self, batch: Any) -> Step:
-        return self.module.step(batch)
+    def forward(self, batch: Any) -> LossInputs:
+        return self.module.loss_inputs(batch)
 
 
 @contextmanager
-def _answered(module: DistillationModule, batch: Any) -> Iterator[None]:
+def _answered(module: StandaloneModule, batch: Any) -> Iterator[None]:
     """Ask a teacher that looks its answers up before: it needs the numbers of the batch."""
     teacher = module.teacher
     if teacher is None or live_networks(teacher):
@@ -98,13 +97,13 @@ def _answered(module: DistillationModule, batch: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _silent(module: DistillationModule) -> Iterator[None]:
-    """A module says once how it makes logits, for which it counts: that takes numbers."""
-    said, module._said = module._said, True
+def _silent(module: StandaloneModule) -> Iterator[None]:
+    """Do not log the plan of the logits, which needs the number of valid positions."""
+    log_plan, module.log_plan = module.log_plan, False
     try:
         yield
     finally:
-        module._said = said
+        module.log_plan = log_plan
 
 
 def _without_numbers(

@@ -22,11 +22,11 @@ from kdlight.doctor.sizes import Row, step_rows, teacher_rows, weight_rows
 from kdlight.doctor.student_checks import check_student
 from kdlight.doctor.trial import try_step
 from kdlight.doctor.vocabulary import check_ids, check_labels, check_tokenizers
-from kdlight.modules import DistillationModule
+from kdlight.modules import StandaloneModule
 
 
 def examine(
-    module: DistillationModule,
+    module: StandaloneModule,
     data: LightningDataModule | None,
     trainer: Trainer,
     setting: Setting | None = None,
@@ -40,9 +40,9 @@ def examine(
         setting: where; None for that of ``trainer``.
 
     Example:
-        >>> from kdlight import Plain
+        >>> from kdlight import DistillationModule, SingleInput
         >>> from kdlight.objectives import ForwardKL
-        >>> student, teacher = Plain(nn.Linear(4, 3)), Plain(nn.Linear(4, 3))
+        >>> student, teacher = SingleInput(nn.Linear(4, 3)), SingleInput(nn.Linear(4, 3))
         >>> module = DistillationModule(student=student, teacher=teacher, objective=ForwardKL())
         >>> report = examine(module, None, Trainer(logger=False, accelerator="cpu"))
         >>> report.facts[2]
@@ -79,7 +79,7 @@ def examine(
     return report
 
 
-def _step(module: DistillationModule, batch: Any, setting: Setting, report: Report) -> list[Row]:
+def _step(module: StandaloneModule, batch: Any, setting: Setting, report: Report) -> list[Row]:
     """Try a step on ``batch``, add what is found, and return what it holds."""
     dry = try_step(module, batch, setting)
     if isinstance(dry, Finding):
@@ -104,8 +104,8 @@ def _step(module: DistillationModule, batch: Any, setting: Setting, report: Repo
     return step_rows(dry.activations, logits)
 
 
-def _facts(module: DistillationModule, setting: Setting) -> list[tuple[str, str]]:
-    network = getattr(module.teacher, "model", module.teacher)
+def _facts(module: StandaloneModule, setting: Setting) -> list[tuple[str, str]]:
+    network = module.parts()["teacher"]
     strategy = type(setting.strategy).__name__ if setting.strategy else "not available"
     ranks = "1 rank" if setting.ranks == 1 else f"{setting.ranks} ranks"
     return [

@@ -7,9 +7,9 @@ from math import prod
 
 import torch
 
-from kdlight.logits import Dense, LogitsSource, Projected
-from kdlight.objectives import Step
+from kdlight.objectives import LossInputs
 from kdlight.reduce import Chunking, plan
+from kdlight.sources import Dense, LogitsSource, Projected
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LogitsBytes:
 
 
 def logits_bytes(
-    step: Step, *, kept: int, autocast: torch.dtype | None, device: torch.device
+    step: LossInputs, *, kept: int, autocast: torch.dtype | None, device: torch.device
 ) -> LogitsBytes:
     """Bytes of the logits of ``step``, of which ``kept`` positions count.
 
@@ -81,6 +81,6 @@ def _dtype(source: LogitsSource) -> torch.dtype:
     return source.hidden.dtype if isinstance(source, Projected) else torch.float32
 
 
-def positions(step: Step) -> int:
+def positions(step: LossInputs) -> int:
     """Number of positions of a step, whether they count or not."""
     return prod(step.student.shape[:-1])

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdlight.doctor.findings import Finding, error, reason, warning
-from kdlight.modules import DistillationModule
+from kdlight.modules import StandaloneModule
 
 
-def optimizer_bytes(module: DistillationModule, *, held_in: torch.dtype | None) -> int | Finding:
+def optimizer_bytes(module: StandaloneModule, *, held_in: torch.dtype | None) -> int | Finding:
     """Bytes of state of all optimizers of ``module``, or why they are not known."""
     try:
         optimizers = optimizers_of(module.configure_optimizers())

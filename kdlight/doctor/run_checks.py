@@ -10,18 +10,19 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from kdlight.doctor.findings import Finding, error
 from kdlight.doctor.setting import Setting
 from kdlight.doctor.sharing import tensor_parallel_size
-from kdlight.modules import DistillationModule
-from kdlight.modules.checks import check_fit, check_strategy
+from kdlight.modules import StandaloneModule
+from kdlight.modules.fit_checks import check_fit, check_strategy
 
 
-def check_parts(
-    module: DistillationModule, trainer: Trainer, setting: Setting
-) -> Iterator[Finding]:
+def check_parts(module: StandaloneModule, trainer: Trainer, setting: Setting) -> Iterator[Finding]:
     """Findings about parts that do not fit each other, and about what the strategy cannot do."""
-    said = set()
+    said, datamodule = set(), trainer.datamodule  # type: ignore[attr-defined]
     for check in (
-        lambda: check_fit(module),
-        lambda: setting.strategy is not None and check_strategy(module, setting.strategy),
+        lambda: check_fit(module.objective, module.student, module.teacher, datamodule),
+        lambda: (
+            setting.strategy is not None
+            and check_strategy(setting.strategy, module.teacher, module.normalization)
+        ),
     ):
         try:
             check()
@@ -35,7 +36,7 @@ def check_parts(
         yield error(
             f"trainer.gradient_clip_val={trainer.gradient_clip_val} clips by norm, which Lightning"
             " does not do under the older FSDP: set trainer.gradient_clip_algorithm=value,"
-            " gradient_clip_val=null, or use kdlight.modules.FSDP2Strategy"
+            " gradient_clip_val=null, or use kdlight.distributed.FSDP2Strategy"
         )
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kdlight.distributed.sharding import layers as layers_of
 from kdlight.doctor.logits import LogitsBytes
 from kdlight.doctor.setting import Setting
 from kdlight.doctor.sharing import Sharing
-from kdlight.modules import DistillationModule
-from kdlight.sharding import layers as layers_of
-from kdlight.teachers import live_teachers
+from kdlight.modules import StandaloneModule
+from kdlight.teachers import frozen_teachers
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Row:
 
 
 def weight_rows(
-    module: DistillationModule, sharing: Sharing, setting: Setting, *, state: int | None
+    module: StandaloneModule, sharing: Sharing, setting: Setting, *, state: int | None
 ) -> list[Row]:
     """Weights, gradients and optimizer state; ``state`` is the bytes of the whole of it."""
     half = torch.bfloat16 if sharing.masters else setting.held_in
@@ -60,11 +60,9 @@ def weight_rows(
     return rows
 
 
-def teacher_rows(
-    module: DistillationModule, sharing: Sharing, device: torch.device
-) -> Iterator[Row]:
+def teacher_rows(module: StandaloneModule, sharing: Sharing, device: torch.device) -> Iterator[Row]:
     """The weights of live teachers, and what one that is read from disk holds in memory."""
-    live = [each for each in live_teachers(module.teacher) if isinstance(each.model, nn.Module)]
+    live = [each for each in frozen_teachers(module.teacher) if each.networks()]
     for each in live:
         tensors = [*each.model.parameters(), *each.model.buffers()]
         parts = sharing.teacher if each.shard else 1
@@ -138,7 +136,7 @@ def size(count: int) -> str:
 
 
 def _gathered(network: nn.Module, held_in: torch.dtype | None = None) -> int:
-    """The root and the largest layer, whole: see `kdlight.sharding.shard`."""
+    """The root and the largest layer, whole: see `kdlight.distributed.sharding.shard`."""
     layers = [list(layer.parameters()) for layer in layers_of(network)]
     inside = {id(p) for layer in layers for p in layer}
     root = [p for p in network.parameters() if id(p) not in inside]

@@ -10,13 +10,13 @@ from torch import Tensor
 from kdlight.doctor.dry_step import DryStep, dry_step, live_networks, real_step
 from kdlight.doctor.findings import Finding, error, reason, warning
 from kdlight.doctor.setting import Setting
-from kdlight.modules import DistillationModule
+from kdlight.modules import StandaloneModule
 
 QUICK = 1e12
 """Products of a forward pass that takes a few seconds on a CPU."""
 
 
-def try_step(module: DistillationModule, batch: Any, setting: Setting) -> DryStep | Finding:
+def try_step(module: StandaloneModule, batch: Any, setting: Setting) -> DryStep | Finding:
     """A step without numbers; where it fails, whether the run is to blame or only their absence."""
     try:
         return dry_step(module, batch, setting)
@@ -36,7 +36,7 @@ def _fails(failure: Exception) -> Finding:
     return error(f"a training step fails with {type(failure).__name__}: {reason(failure)}")
 
 
-def _products(module: DistillationModule, batch: Any) -> int:
+def _products(module: StandaloneModule, batch: Any) -> int:
     networks = [module.student, *live_networks(module.teacher)]
     sizes: list[int] = [1]
     apply_to_collection(batch, Tensor, lambda tensor: sizes.append(tensor.numel()))

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from kdlight.doctor.findings import Finding, error, reason, warning
 from kdlight.models.pretrained import load_tokenizer
-from kdlight.modules import DistillationModule
+from kdlight.modules import StandaloneModule
 from kdlight.objectives import TokenObjective
 
 
-def check_ids(module: DistillationModule, data: Any, batch: Any) -> Iterator[Finding]:
+def check_ids(module: StandaloneModule, data: Any, batch: Any) -> Iterator[Finding]:
     """Findings about ids beyond a vocabulary: in a batch, and those a tokenizer may give."""
     ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
     tokenizer: Any = getattr(data, "tokenizer", None)
     entries = len(tokenizer) if hasattr(tokenizer, "__len__") else None
-    network = getattr(module.teacher, "model", None)
+    network = module.parts()["teacher"]
     for name, part in (("student", module.student), ("teacher", network)):
         vocabulary = getattr(part, "vocab_size", None)
         if not isinstance(vocabulary, int):
@@ -49,7 +49,7 @@ def check_labels(labels: Tensor | None, *, kept: int, classes: int) -> Iterator[
         )
 
 
-def check_tokenizers(module: DistillationModule, data: Any) -> Iterator[Finding]:
+def check_tokenizers(module: StandaloneModule, data: Any) -> Iterator[Finding]:
     """Findings about tokenizers of which one is not another, as far as sources are known."""
     sources = {
         name: _source(module.hparams.get(name)) for name in ("teacher", "student")
@@ -72,9 +72,7 @@ def check_tokenizers(module: DistillationModule, data: Any) -> Iterator[Finding]
         yield from _compare(module, (first, tokenizers[first]), (other, tokenizers[other]))
 
 
-def _compare(
-    module: DistillationModule, a: tuple[str, Any], b: tuple[str, Any]
-) -> Iterator[Finding]:
+def _compare(module: StandaloneModule, a: tuple[str, Any], b: tuple[str, Any]) -> Iterator[Finding]:
     mine, other = a[1].get_vocab(), b[1].get_vocab()
     moved = [token for token, number in mine.items() if other.get(token, number) != number]
     missing = [token for token in mine if token not in other]
@@ -87,7 +85,7 @@ def _compare(
         " one mean something else to the other"
     )
     entry_by_entry = any(
-        isinstance(part, TokenObjective) and part.needs_teacher
+        isinstance(part, TokenObjective) and "teacher" in part.needs
         for part in module.objective.modules()
     )
     yield error(text) if moved and entry_by_entry else warning(text)

@@ -12,7 +12,7 @@ from torch import nn
 from kdlight.checkpoints import check_format, check_weights, read_checkpoint, shapes
 from kdlight.export.student import check_directory, check_exportable, export_student
 from kdlight.models import StudentRecipe, load_tokenizer
-from kdlight.modules import DistillationModule
+from kdlight.modules import StandaloneModule
 
 
 def export_checkpoint(
@@ -72,7 +72,7 @@ def export_checkpoint(
     print(f"{network.capitalize()} saved: {output}{without}")
 
 
-def build_module(hyper_parameters: Mapping[str, Any]) -> DistillationModule:
+def build_module(hyper_parameters: Mapping[str, Any]) -> StandaloneModule:
     """The module that a checkpoint's hyper-parameters describe, with weights of its own.
 
     The teacher is loaded only where the student is cut from it.
@@ -99,7 +99,7 @@ def build_module(hyper_parameters: Mapping[str, Any]) -> DistillationModule:
         from_teacher = isinstance(recipe, type) and issubclass(recipe, StudentRecipe)
         if config["_class_path"].startswith("kdlight.") and not from_teacher:
             config["teacher"] = None
-    return instantiate_module(DistillationModule, config)
+    return instantiate_module(StandaloneModule, config)
 
 
 def find_network(module: LightningModule, name: str) -> nn.Module:
@@ -109,9 +109,9 @@ def find_network(module: LightningModule, name: str) -> nn.Module:
         ValueError: it trains none of that name.
 
     Example:
-        >>> from kdlight import Plain
+        >>> from kdlight import DistillationModule, SingleInput
         >>> from kdlight.objectives import CrossEntropy
-        >>> module = DistillationModule(student=Plain(nn.Linear(4, 3)), objective=CrossEntropy())
+        >>> module = DistillationModule(student=SingleInput(nn.Linear(4, 3)), objective=CrossEntropy())
         >>> find_network(module, "teacher")
         Traceback (most recent call last):
         ValueError: network='teacher', but what is trained is ['student'] (its teacher ...

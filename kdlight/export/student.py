@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kdlight.model_card import write_model_card
+from kdlight.export.model_card import write_model_card
 from kdlight.models.lora import AdaptedCausalLM
 
 

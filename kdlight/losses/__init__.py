@@ -1,8 +1,8 @@
 """Losses: pure functions from logits to per-token values.
 
-A loss maps the logits of student and teacher to one value a token, (..., V), (..., V) -> (...), in
-float32 or wider, unreduced and without a factor T^2. Positions are already aligned; columns at -inf
-on both sides are outside the vocabulary.
+A loss maps the logits of student and teacher to one value per token, (..., V), (..., V) -> (...).
+Values are in float32 or wider, unreduced, and without a factor T^2. Positions must already be
+aligned. Columns at -inf on both sides are outside the vocabulary.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from __future__ import annotations
 from kdlight.losses.adaptive import adaptive_kl, todi
 from kdlight.losses.alpha_beta import alpha_beta
 from kdlight.losses.balanced import balanced_kl
+from kdlight.losses.clipped_kl.dac_kl import dac_kl
 from kdlight.losses.cross_entropy import cross_entropy
-from kdlight.losses.dac_kl import dac_kl
 from kdlight.losses.decoupled import decoupled_kl
 from kdlight.losses.kl import forward_kl, reverse_kl, symmetric_kl
 from kdlight.losses.masked_mean import masked_mean
 from kdlight.losses.mixtures import jensen_shannon, skew_forward_kl, skew_reverse_kl
-from kdlight.losses.multi_level_ot import multi_level_ot
+from kdlight.losses.optimal_transport.multi_level_ot import multi_level_ot
+from kdlight.losses.optimal_transport.plan import sinkhorn_plan
+from kdlight.losses.optimal_transport.sinkhorn import sinkhorn
+from kdlight.losses.optimal_transport.uld import uld
 from kdlight.losses.preference import dpo, simpo
 from kdlight.losses.redi import redi
 from kdlight.losses.sequence import sequence_log_probs
-from kdlight.losses.sinkhorn import sinkhorn
-from kdlight.losses.sinkhorn_plan import sinkhorn_plan
 from kdlight.losses.span_kl import span_kl
 from kdlight.losses.taid import taid
 from kdlight.losses.topk import topk_forward_kl
 from kdlight.losses.total_variation import total_variation
-from kdlight.losses.uld import uld
 from kdlight.losses.unlikelihood import unlikelihood
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Forward and reverse KL balanced by the gap: AKL by head and tail, ToDi by vocabulary entry."""
+"""Adaptive weights of forward and reverse KL: AKL by head and tail, ToDi by vocabulary entry."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ def adaptive_kl(
               \qquad g_h = \sum_{v \in head} |p_v - q_v|, \quad
               g_t = \sum_{v \notin head} |p_v - q_v|
 
-    Forward KL mends the head of the distribution first and reverse KL its tail, so each gets the
-    share of the gap it can close. The head is the longest run of most likely teacher tokens whose
-    mass stays within ``head_mass``, and always the first (ties in the order of the vocabulary). The
-    shares take no gradient; where student and teacher agree the loss is 0.
+    Forward KL corrects the head of the distribution first, and reverse KL its tail. Each is
+    weighted by the share of the gap that lies in its part. The head consists of the most likely
+    teacher tokens, in order, as long as their mass stays within ``head_mass``; it always holds the
+    most likely token (ties in the order of the vocabulary). The weights take no gradient. Where
+    student and teacher are equal the loss is 0.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
         head_mass: The teacher's mass mu in the head, in [0, 1].
-        temperature: Divides both logits. There is no factor T^2 inside.
+        temperature: Divides both logits. The factor T^2 is not included.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
         ValueError: If the shapes differ, or a number is out of its range.
@@ -47,19 +51,19 @@ def adaptive_kl(
     student, teacher = tempered_pair(student, teacher, temperature)
     log_q, log_p = log_probs(student), log_probs(teacher)
     q, p = probs(student), probs(teacher)
-    head, tail = _shares(p.detach(), q.detach(), head_mass)
+    head, tail = _gap_shares(p.detach(), q.detach(), head_mass)
     return weigh(head, kl(log_p, log_q, p=p)) + weigh(tail, kl(log_q, log_p, p=q))
 
 
-def _shares(p: Tensor, q: Tensor, head_mass: float) -> tuple[Tensor, Tensor]:
-    """The parts of the gap |p - q| in head and tail, (..., V), (..., V) -> (...), (...)."""
+def _gap_shares(p: Tensor, q: Tensor, head_mass: float) -> tuple[Tensor, Tensor]:
+    """The shares of the gap |p - q| in head and tail, (..., V), (..., V) -> (...), (...)."""
     ordered, order = p.sort(dim=-1, descending=True, stable=True)
     size = (ordered.cumsum(-1) <= head_mass).sum(-1, keepdim=True).clamp(min=1)
-    gap = ordered.sub_(q.gather(-1, order)).abs_().cumsum(-1)
-    total = gap[..., -1]
-    head = gap.gather(-1, size - 1).squeeze(-1)
-    gap = total.clamp(min=torch.finfo(total.dtype).tiny)  # 0 / 0 at a match is 0
-    return head / gap, (total - head).clamp(min=0.0) / gap
+    gaps = ordered.sub_(q.gather(-1, order)).abs_().cumsum(-1)
+    total = gaps[..., -1]
+    head = gaps.gather(-1, size - 1).squeeze(-1)
+    divisor = total.clamp(min=torch.finfo(total.dtype).tiny)  # 0 / 0 at a match is 0
+    return head / divisor, (total - head).clamp(min=0.0) / divisor
 
 
 class _TokenWise(Function):
@@ -80,18 +84,18 @@ class _TokenWise(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         p, q, log_p, log_q = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
-        grad_p = _token_slope(q, p, log_q, log_p) * grad if ctx.needs_input_grad[2] else None
-        grad_q = _token_slope(p, q, log_p, log_q) * grad if ctx.needs_input_grad[3] else None
+        grad_p = _token_grad(q, p, log_q, log_p) * grad if ctx.needs_input_grad[2] else None
+        grad_q = _token_grad(p, q, log_p, log_q) * grad if ctx.needs_input_grad[3] else None
         return None, None, grad_p, grad_q
 
 
-def _token_slope(p: Tensor, q: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
-    """(1 - a) q (1 + log q - log p) - a p, the slope in log q, without its infinite logs."""
+def _token_grad(p: Tensor, q: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
+    """(1 - a) q (1 + log q - log p) - a p, the gradient in log q, without infinite logarithms."""
     log_ratio = log_p - log_q
-    share = log_ratio.sigmoid()
+    a = log_ratio.sigmoid()
     log_ratio = torch.threshold_(log_ratio, -FORBIDDEN, 0.0).nan_to_num_(nan=0.0, posinf=0.0)
-    pull = log_ratio.neg_().add_(1.0).mul_(q)
-    return torch.lerp(pull, -p, share).nan_to_num_(nan=0.0)
+    reverse = log_ratio.neg_().add_(1.0).mul_(q)
+    return torch.lerp(reverse, -p, a).nan_to_num_(nan=0.0)
 
 
 def todi(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:
@@ -101,18 +105,22 @@ def todi(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 1.0)
               + (1 - a_v) \, q_v \log \tfrac{q_v}{p_v} \Big], \qquad
               a_v = \operatorname{sg} \sigma(\log p_v - \log q_v)
 
-    Each vocabulary entry chooses for itself: forward KL lifts what the student underrates, reverse
-    KL lowers what it overrates, and there is nothing to tune. Since a = p / (p + q), the value is
-    that of KL(p || q) + KL(q || p); the gradient is not, as a takes none. It is +inf where one side
-    forbids (-inf) a token that the other allows; the infinite logs are left out of the gradient.
+    Every vocabulary entry has its own weights: forward KL raises what the student underestimates,
+    and reverse KL lowers what it overestimates. There are no hyper-parameters to tune. Since
+    a = p / (p + q), the value is that of KL(p || q) + KL(q || p). The gradient is a different one,
+    as a takes none. The value is +inf where one side alone has a logit of -inf; the infinite
+    logarithms are left out of the gradient.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
-        temperature: Divides both logits. There is no factor T^2 inside.
+        temperature: Divides both logits. The factor T^2 is not included.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
-        ValueError: If the shapes differ or the temperature is not positive.
+        ValueError: If the shapes differ, or the temperature is not above 0 and finite.
         TypeError: If the logits are not floating point.
 
     Jung, Yoon, Kim, Lee, ToDi: Token-wise Distillation via Fine-Grained Divergence Control, 2025.

@@ -9,31 +9,32 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from kdlight.losses.checks import check_finite
 from kdlight.losses.log_space import FORBIDDEN, log_probs, sum_terms, tempered_pair
 
 
 class _AlphaBeta(Function):
-    """The divergence, with alpha either 0 or the smaller exponent, and beta 0 only if both are.
+    """The divergence, for alpha = 0 or alpha <= beta, and beta = 0 only if alpha is 0, too.
 
-    With s = alpha + beta and d = log p - log q its terms are, rearranged so that none divides by
-    what may vanish, ((p^s - q^s) / s - q^s (e^(alpha d) - 1) / alpha) / beta: where s or alpha is 0
-    the quotient by it is d.
+    With s = alpha + beta and d = log p - log q its terms are
+    ((p^s - q^s) / s - q^s (e^(alpha d) - 1) / alpha) / beta. This form divides by nothing that may
+    vanish: where s or alpha is 0, the quotient by it is replaced by its limit, d (times q^s).
     """
 
     generate_vmap_rule = True  # per-sample gradients with torch.func
 
     @staticmethod
     def forward(log_p: Tensor, log_q: Tensor, alpha: float, beta: float) -> Tensor:
-        witnesses = log_p[..., :1].exp(), log_q[..., :1].exp()
+        probabilities = log_p[..., :1].exp(), log_q[..., :1].exp()
         if beta == 0:
-            return sum_terms((log_p - log_q).square(), *witnesses) / 2
-        pull = _pull(log_p, log_q, alpha, beta).nan_to_num_(0.0, math.inf, -math.inf)
-        terms = _power_gap(log_p, log_q, alpha + beta).sub_(pull)
+            return sum_terms((log_p - log_q).square(), *probabilities) / 2
+        growth = _growth_term(log_p, log_q, alpha, beta).nan_to_num_(0.0, math.inf, -math.inf)
+        terms = _power_gap(log_p, log_q, alpha + beta).sub_(growth)
         if alpha <= 0:
-            # inf - inf on a token that one side alone forbids; no term is negative, so it is +inf.
-            alone = (log_p - log_q).isinf()
-            terms = terms.masked_fill(alone & terms.isnan(), math.inf * beta)
-        return sum_terms(terms, *witnesses) / beta
+            # inf - inf where one side alone has a logit of -inf. No term is negative: it is +inf.
+            one_sided = (log_p - log_q).isinf()
+            terms = terms.masked_fill(one_sided & terms.isnan(), math.inf * beta)
+        return sum_terms(terms, *probabilities) / beta
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -45,31 +46,32 @@ class _AlphaBeta(Function):
         log_p, log_q = ctx.saved_tensors
         alpha, beta, grad = ctx.alpha, ctx.beta, grad.unsqueeze(-1)
         grad_p = grad_q = None
-        pull = _pull(log_p, log_q, alpha, beta, FORBIDDEN).nan_to_num_(0.0, 0.0, 0.0)
+        growth = _growth_term(log_p, log_q, alpha, beta, FORBIDDEN).nan_to_num_(0.0, 0.0, 0.0)
         if ctx.needs_input_grad[0]:
-            slope, total = pull, alpha + beta
-            if total != 0:
-                gap = _power_gap(log_p, log_q, total)
-                slope = (total * gap).sub_(pull, alpha=alpha).div_(beta).nan_to_num_(0.0, 0.0, 0.0)
-            grad_p = slope * grad
+            local, s = growth, alpha + beta
+            if s != 0:
+                gap = _power_gap(log_p, log_q, s)
+                local = (s * gap).sub_(growth, alpha=alpha).div_(beta).nan_to_num_(0.0, 0.0, 0.0)
+            grad_p = local * grad
         if ctx.needs_input_grad[1]:
-            grad_q = pull * -grad
+            grad_q = growth * -grad
         return grad_p, grad_q, None, None
 
 
 def _power_gap(log_p: Tensor, log_q: Tensor, power: float) -> Tensor:
-    """(p^s - q^s) / s, or log p - log q at s = 0, in a tensor of its own."""
+    """(p^s - q^s) / s, or log p - log q at s = 0, in a new tensor."""
     if power == 0:
         return log_p - log_q
     return ((power * log_p).exp_() - (power * log_q).exp_()).div_(power)
 
 
-def _pull(
+def _growth_term(
     log_p: Tensor, log_q: Tensor, alpha: float, beta: float, bound: float = math.inf
 ) -> Tensor:
-    """q^s (e^(alpha d) - 1) / alpha, or q^s d at alpha = 0 with d beyond ``bound`` left out.
+    """q^s (e^(alpha d) - 1) / alpha, or q^s d at alpha = 0, where d beyond ``bound`` counts as 0.
 
-    An overflow of e^(alpha d), the smaller exponent's, is one where q^s is 0: NaN, and means 0.
+    If e^(alpha d) overflows, q^s is 0, as alpha is the smaller exponent. The product is then NaN
+    and stands for 0.
     """
     log_ratio = log_p - log_q
     if alpha != 0:
@@ -94,19 +96,22 @@ def alpha_beta(
               - \frac{\alpha}{\alpha + \beta} p_v^{\alpha + \beta}
               - \frac{\beta}{\alpha + \beta} q_v^{\alpha + \beta} \Big]
 
-    Two dials instead of one: alpha + beta says how much the likely tokens count, their ratio whose
-    likely tokens those are. (1, 0) is `forward_kl` and (0, 1) `reverse_kl`; those, and (alpha, 0),
-    (0, beta), (alpha, -alpha) and (0, 0), half the squared difference of the logs, are limits, and
-    taken analytically. Finite for every pair of supports when alpha and beta are positive;
-    otherwise it can be +inf where one side alone forbids (-inf) a token, and the infinite slopes
-    are left out of the gradient.
+    It has two hyper-parameters: alpha + beta sets how much the likely tokens count, and their ratio
+    whether those are likely under the teacher or under the student. (1, 0) is `forward_kl` and
+    (0, 1) is `reverse_kl`. These two, (alpha, 0), (0, beta), (alpha, -alpha), and (0, 0), which is
+    half the squared difference of the logarithms, are limits and computed analytically. The value
+    is finite for every pair of supports if alpha and beta are positive. Otherwise it can be +inf
+    where one side alone has a logit of -inf; infinite terms are left out of the gradient.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
         alpha: The exponent of p, any finite number.
         beta: The exponent of q, any finite number.
-        temperature: Divides both logits. There is no factor T^2 inside.
+        temperature: Divides both logits. The factor T^2 is not included.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
         ValueError: If the shapes differ, or a number is out of its range.
@@ -119,9 +124,8 @@ def alpha_beta(
     >>> alpha_beta(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([0.1272])
     """
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        if not -math.inf < value < math.inf:
-            raise ValueError(f"{name} must be a finite number, got {value}")
+    check_finite("alpha", alpha)
+    check_finite("beta", beta)
     student, teacher = tempered_pair(student, teacher, temperature)
     log_q, log_p = log_probs(student), log_probs(teacher)
     if beta == 0 or 0 != alpha > beta:  # D(alpha, beta)(p || q) = D(beta, alpha)(q || p)

@@ -1,4 +1,4 @@
-"""BD-KD: forward and reverse KL, weighed by which of the two networks is the surer."""
+"""BD-KD: forward and reverse KL, weighted by which of the two networks is more confident."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_range
-from kdlight.losses.kl import kl, weigh
+from kdlight.losses.checks import check_choice, check_range
+from kdlight.losses.kl import both_kls, weigh
 from kdlight.losses.log_space import FORBIDDEN, log_probs, probs, tempered_pair
 
 
@@ -33,30 +33,36 @@ def balanced_kl(
     .. math:: w_F \operatorname{KL}(p \| q) + w_R \operatorname{KL}(q \| p), \qquad
               (w_F, w_R) = w(H(p) - H(q))
 
-    Forward KL flattens a student and reverse KL sharpens it: where the student is surer than its
-    teacher the forward half gets ``high`` and the reverse half ``low``, where it is less sure the
-    other way round, at a tie both get ``low``. Choose it where confidences are to be trusted; with
-    ``high`` below ``low`` the rule is reversed, for comparison.
+    Forward KL flattens a student and reverse KL sharpens it. Where the student is more confident
+    than its teacher, the forward KL is weighted with ``high`` and the reverse KL with ``low``;
+    where it is less confident, the other way round; at a tie both are weighted with ``low``. Choose
+    it where a calibrated student is wanted. A ``high`` below ``low`` reverses the rule, for
+    comparison.
 
-    What is published: both directions of KL, weights per sample from the gap of the entropies. The
-    rule of "hard" is that of a third party's code (with 3 and 1), the text of the paper was not at
-    hand. The defaults 2 and 1 and all other options are choices made here. That code's forward half
-    is a cross-entropy; this one is a KL, 0 at a match.
+    Published are: both directions of KL, and weights per sample from the difference of the
+    entropies. The rule of ``"hard"`` is that of a third party's code (which uses 3 and 1), as the
+    text of the paper was not at hand. The defaults 2 and 1, and all other options, are choices made
+    here. In that code the forward term is a cross-entropy; here it is a KL, which is 0 at a match.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
-        high: The weight of the half that mends the gap, not negative.
-        low: The weight of the other half, not negative.
-        temperature: Divides both logits. There is no factor T^2 inside.
-        weighting: "hard", or "soft" for weights that follow the gap, see `balance`.
-        kappa: How fast the soft weights follow it, not negative.
+        high: The weight of the term that closes the gap in confidence, not negative.
+        low: The weight of the other term, not negative.
+        temperature: Divides both logits. The factor T^2 is not included.
+        weighting: ``"hard"``, or ``"soft"`` for weights that change smoothly with the gap, see
+            `balance`.
+        kappa: Slope of the soft weights, not negative.
         normalise: Divide the weights by their sum.
-        detach_weights: False lets soft weights take a gradient; the student may then lower its loss
-            by being more or less sure, which no teacher has asked for.
-        entropy_temperature: At which the two are compared; None for ``temperature``.
-        confidence: How sure a network is: by its entropy, or by its highest probability.
-        tie_tol: A gap up to this is a tie to the hard rule.
+        detach_weights: False gives soft weights a gradient. The student can then lower its loss by
+            changing its confidence, which is not part of the teacher's signal.
+        entropy_temperature: Temperature at which confidences are compared; None for
+            ``temperature``.
+        confidence: Measure of confidence: the entropy, or the highest probability.
+        tie_tol: A gap up to this is a tie for the hard rule.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
         ValueError: If the shapes differ, or an argument is out of its range.
@@ -64,8 +70,8 @@ def balanced_kl(
 
     Amara et al., BD-KD: Balancing the Divergences for Online Knowledge Distillation, 2022.
 
-    >>> sure, unsure = torch.tensor([0.0, 2.0]), torch.tensor([0.0, 1.0])
-    >>> balanced_kl(sure, unsure)  # 2 KL(p || q) + KL(q || p)
+    >>> confident, less_confident = torch.tensor([0.0, 2.0]), torch.tensor([0.0, 1.0])
+    >>> balanced_kl(confident, less_confident)  # 2 KL(p || q) + KL(q || p)
     tensor(0.2323)
     """
     options = {"high": high, "low": low, "weighting": weighting, "kappa": kappa}
@@ -75,9 +81,8 @@ def balanced_kl(
         at = temperature if entropy_temperature is None else entropy_temperature
         gap = confidence_gap(student, teacher, temperature=at, confidence=confidence)
         forward, reverse = balance(gap, **options, normalise=normalise, tie_tol=tie_tol)
-    log_q, log_p = log_probs(z_s), log_probs(z_t)
-    halves = kl(log_p, log_q, p=probs(z_t)), kl(log_q, log_p, p=probs(z_s))
-    return _weigh(forward, halves[0]) + _weigh(reverse, halves[1])
+    forward_kl, reverse_kl = both_kls(z_s, z_t)
+    return _weigh(forward, forward_kl) + _weigh(reverse, reverse_kl)
 
 
 def confidence_gap(
@@ -87,7 +92,7 @@ def confidence_gap(
     temperature: float | Tensor = 1.0,
     confidence: Literal["entropy", "max_prob"] = "entropy",
 ) -> Tensor:
-    r"""By how much the student is surer than its teacher, (..., V), (..., V) -> (...).
+    r"""Confidence of the student minus that of the teacher, (..., V), (..., V) -> (...).
 
     .. math:: H(p) - H(q) \quad\text{or}\quad \max_v q_v - \max_v p_v
 
@@ -110,10 +115,10 @@ def balance(
     normalise: bool = False,
     tie_tol: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    r"""Weights of the forward and of the reverse half, (...) -> (...), (...).
+    r"""Compute the weights of forward and reverse KL, (...) -> (...), (...).
 
-    The hard rule gives ``high`` to the half that the sign of the gap asks for. The soft one goes
-    over from one to the other, and does not flip on the noise of two small entropies:
+    The hard rule gives ``high`` to one of them by the sign of the gap. The soft rule interpolates,
+    so that the weights do not jump with the rounding noise of two small entropies:
 
     .. math:: w_F = low + (high - low) \, \sigma(\kappa \, gap), \qquad
               w_R = low + (high - low) \, \sigma(-\kappa \, gap)
@@ -122,40 +127,38 @@ def balance(
     (tensor([1., 1., 2.]), tensor([2., 1., 1.]))
     """
     if weighting == "soft":
-        towards = (kappa * gap).sigmoid(), (-kappa * gap).sigmoid()
+        shares = (kappa * gap).sigmoid(), (-kappa * gap).sigmoid()
     else:
-        towards = (gap > tie_tol).to(gap.dtype), (gap < -tie_tol).to(gap.dtype)
-    forward, reverse = (low + (high - low) * share for share in towards)
+        shares = (gap > tie_tol).to(gap.dtype), (gap < -tie_tol).to(gap.dtype)
+    forward, reverse = (low + (high - low) * share for share in shares)
     if not normalise:
         return forward, reverse
     total = forward + reverse
-    half = total == 0  # a tie with low = 0: as with any other low
-    total = total.masked_fill(half, 1.0)
-    return (forward / total).masked_fill(half, 0.5), (reverse / total).masked_fill(half, 0.5)
+    zero = total == 0  # a tie with low = 0: weights of 1/2, as for any other low
+    total = total.masked_fill(zero, 1.0)
+    return (forward / total).masked_fill(zero, 0.5), (reverse / total).masked_fill(zero, 0.5)
 
 
 def check_balance(
     *, high: float, low: float, weighting: str, kappa: float, confidence: str, tie_tol: float
 ) -> None:
-    """Refuse options that are out of their range.
+    """Raise an error for hyper-parameters of `balanced_kl` that are out of range.
 
     Raises:
-        ValueError: Naming the argument, the range and the value.
+        ValueError: If one is; the message names it, the range and the value.
     """
     for name, value in (("high", high), ("low", low), ("kappa", kappa), ("tie_tol", tie_tol)):
         check_range(name, value, 0.0, inf, open_high=True)
-    if weighting not in ("hard", "soft"):
-        raise ValueError(f"weighting must be 'hard' or 'soft', got {weighting!r}")
-    if confidence not in ("entropy", "max_prob"):
-        raise ValueError(f"confidence must be 'entropy' or 'max_prob', got {confidence!r}")
+    check_choice("weighting", weighting, ("hard", "soft"))
+    check_choice("confidence", confidence, ("entropy", "max_prob"))
 
 
-def _weigh(weight: Tensor, half: Tensor) -> Tensor:
-    # where a half is infinite, so is the pull on its weight, which no step could follow
-    return weigh(torch.where(half > FORBIDDEN, weight.detach(), weight), half)
+def _weigh(weight: Tensor, value: Tensor) -> Tensor:
+    # where a KL is infinite, so is the gradient of its weight, which no step could follow
+    return weigh(torch.where(value > FORBIDDEN, weight.detach(), weight), value)
 
 
 def _entropy(logits: Tensor) -> Tensor:
     p = probs(logits)
-    # an impossible token's log is left out before the product: 0 * inf is NaN, in its slope too
+    # 0 * inf is NaN in value and gradient: replace log 0 before the product
     return -(p * log_probs(logits).masked_fill(p == 0, 0.0)).sum(-1)

@@ -1,4 +1,4 @@
-"""Where a student's own text goes wrong, in the eyes of its teacher."""
+"""Where the teacher disagrees most with a text that the student has generated."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from kdlight.losses.checks import check_choice
 from kdlight.losses.kl import forward_kl, reverse_kl
 
 Direction: TypeAlias = Literal["forward", "reverse"]
@@ -16,14 +17,15 @@ DIRECTIONS = {"forward": forward_kl, "reverse": reverse_kl}
 def disagreement(
     student: Tensor, teacher: Tensor, tokens: Tensor, *, divergence: Direction = "forward"
 ) -> Tensor:
-    """KL where the teacher would have said another token, else -inf, (..., V), (..., V), (...).
+    """KL where the teacher's most likely token is another one, else -inf.
 
-    A forward KL that is infinite stays so: the teacher's token is one that the student forbids.
+    Shapes (..., V), (..., V), (...) -> (...). A forward KL can be +inf: the student gives no
+    probability to a token of the teacher.
 
     Args:
         student: Logits of q.
         teacher: Logits of p.
-        tokens: What the student said, aligned with the logits.
+        tokens: The tokens that the student generated, aligned with the logits.
         divergence: ``"forward"`` or ``"reverse"`` KL.
 
     Raises:
@@ -33,14 +35,15 @@ def disagreement(
     >>> disagreement(logits, logits, torch.tensor([0, 1]))
     tensor([0., -inf])
     """
-    if divergence not in DIRECTIONS:
-        raise ValueError(f"divergence must be one of {(*DIRECTIONS,)}, got {divergence!r}")
+    check_choice("divergence", divergence, (*DIRECTIONS,))
     values = DIRECTIONS[divergence](student, teacher)
     return values.masked_fill(teacher.argmax(-1) == tokens, -torch.inf)
 
 
 def worst(scores: Tensor, *, at_least: float = 0.0) -> Tensor:
-    """The first position of the highest score in each row, -1 where none counts, (B, T) -> (B,).
+    """The first position of the highest score in each row, (B, T) -> (B,).
+
+    It is -1 for a row whose highest score is -inf or below ``at_least``.
 
     >>> worst(torch.tensor([[0.1, 0.5, -torch.inf], [-torch.inf] * 3]))
     tensor([ 1, -1])

@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from kdlight.losses.labels import IGNORE_INDEX, check_labels
 from kdlight.losses.log_space import widen
-
-IGNORED = -100
 
 
 def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
@@ -15,16 +14,21 @@ def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
 
     .. math:: -\log q_{y}
 
-    The supervised half of a recipe. Labels are already aligned with the logits: nothing is shifted
-    here. A label of -100 gives 0.
+    The supervised term of a training recipe. Labels must already be aligned with the logits: they
+    are not shifted here. The loss is 0 where the label is -100.
 
     Args:
         student: Logits of q.
         labels: Token ids, or -100.
 
+    Returns:
+        One value per position, in float32 or wider.
+
     Raises:
         ValueError: If the labels do not have the shape of the logits without their last axis.
-        IndexError: If another label is out of the vocabulary (a GPU asserts on the device).
+        TypeError: If the labels are not integers, or the logits not floating point.
+        IndexError: If any other label is outside the vocabulary (a GPU raises a device-side
+            assertion instead).
 
     >>> import torch
     >>> cross_entropy(torch.zeros(2, 4), torch.tensor([3, -100]))
@@ -33,22 +37,6 @@ def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
     check_labels(student, labels)
     flat = widen(student).flatten(0, -2) if student.dim() > 1 else widen(student).unsqueeze(0)
     losses = functional.cross_entropy(
-        flat, labels.flatten().long(), reduction="none", ignore_index=IGNORED
+        flat, labels.flatten().long(), reduction="none", ignore_index=IGNORE_INDEX
     )
     return losses.view(labels.shape)
-
-
-def check_labels(student: Tensor, labels: Tensor) -> None:
-    """Refuse labels that are not one integer a position.
-
-    Raises:
-        ValueError: If the shapes do not fit.
-        TypeError: If the labels are not integers.
-    """
-    if student.shape[:-1] != labels.shape:
-        raise ValueError(
-            f"labels must have one id a position, {tuple(student.shape[:-1])} for logits "
-            f"{tuple(student.shape)}, got {tuple(labels.shape)}"
-        )
-    if labels.is_floating_point() or labels.is_complex():
-        raise TypeError(f"labels must be integers, got {labels.dtype}")

@@ -13,12 +13,12 @@ from kdlight.losses.log_space import FORBIDDEN, log_probs, probs, sum_terms, tem
 
 
 class _KL(Function):
-    """Sum of p (log p - log q), with slopes that know their limits.
+    """Sum of p (log p - log q), with finite gradients.
 
-    Autograd goes through the product factor by factor, and meets 0 * inf at every impossible token.
-    ``p`` is the exponential of ``log_p``, and its part of the slope is counted under ``log_p``, but
-    for the p itself that comes of it: p sums to 1 whatever moves, so that part never reaches a
-    logit, and without it the slope is exactly 0 at a match.
+    Autograd differentiates the product factor by factor, and meets 0 * inf at every token of
+    probability 0. Here ``p`` is the exponential of ``log_p``, and its gradient is returned as part
+    of that of ``log_p``, except for one term equal to p itself. As p always sums to 1, that term
+    does not reach the logits, and without it the gradient is exactly 0 at p = q.
     """
 
     generate_vmap_rule = True  # per-sample gradients with torch.func
@@ -30,7 +30,7 @@ class _KL(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         p, log_p, log_q = inputs
-        # A frozen teacher's log p is not kept: the slope of log q needs p alone.
+        # A frozen teacher's log p is not saved: the gradient of log q needs p alone.
         ctx.save_for_backward(p, *((log_p, log_q) if ctx.needs_input_grad[1] else ()))
 
     @staticmethod
@@ -40,9 +40,9 @@ class _KL(Function):
         grad_p = grad_q = None
         if ctx.needs_input_grad[1]:
             log_p, log_q = logs
-            # p > 0 over q = 0 is an infinite slope, which no step could follow: leave its log out.
+            # p > 0 over q = 0 has an infinite gradient, which no step could follow: leave it out.
             log_ratio = torch.threshold_(log_q - log_p, -FORBIDDEN, 0.0)
-            log_ratio = log_ratio.nan_to_num_(nan=0.0, posinf=0.0)  # where p = 0, which wins
+            log_ratio = log_ratio.nan_to_num_(nan=0.0, posinf=0.0)  # p = 0: the term is 0
             grad_p = (p * -grad).mul_(log_ratio)
         if ctx.needs_input_grad[2]:
             grad_q = p * -grad
@@ -54,9 +54,13 @@ def kl(log_p: Tensor, log_q: Tensor, *, p: Tensor | None = None) -> Tensor:
 
     .. math:: \sum_v p_v (\log p_v - \log q_v), \qquad 0 \log 0 = 0
 
-    Both must sum to 1, however their logits move. It is +inf where q forbids a token that p allows;
-    the gradient stays finite, exact in log q and without the infinite logs in log p. Who has the
-    probabilities already passes them as ``p``.
+    Both must be normalized: outputs of a log-softmax. The value is +inf where q is 0 and p is not.
+    The gradient is always finite: exact in log q, and without the infinite terms in log p.
+
+    Args:
+        log_p: Log-probabilities of p.
+        log_q: Log-probabilities of q.
+        p: The exponential of ``log_p``, if it is known already.
 
     >>> kl(torch.tensor([0.5, 0.5]).log(), torch.tensor([1.0, 0.0]).log())
     tensor(inf)
@@ -64,8 +68,17 @@ def kl(log_p: Tensor, log_q: Tensor, *, p: Tensor | None = None) -> Tensor:
     return _KL.apply(log_p.exp() if p is None else p, log_p, log_q)
 
 
+def both_kls(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(p || q) and KL(q || p) of checked logits, (..., V), (..., V) -> (...), (...)."""
+    log_q, log_p = log_probs(student), log_probs(teacher)
+    return kl(log_p, log_q, p=probs(teacher)), kl(log_q, log_p, p=probs(student))
+
+
 def weigh(weight: float | Tensor, value: Tensor) -> Tensor:
-    """``weight * value``, where a weight of 0 silences even infinity, (...), (...) -> (...)."""
+    """Compute ``weight * value``, which is 0 where the weight is 0 and the value infinite.
+
+    Shapes (...), (...) -> (...).
+    """
     if isinstance(weight, Tensor):
         return weight * value.masked_fill((weight == 0) & value.isinf(), 0.0)
     return weight * (value if weight else value.masked_fill(value.isinf(), 0.0))
@@ -77,16 +90,20 @@ def forward_kl(student: Tensor, teacher: Tensor, *, temperature: float | Tensor 
     .. math:: \operatorname{KL}(p \| q) = \sum_v p_v (\log p_v - \log q_v), \qquad
               \nabla_{z_s} = (q - p) / T
 
-    The default of distillation: the student covers whatever the teacher finds possible. It is +inf
-    where the student alone forbids (-inf) a token under teacher mass; the gradient is still q - p.
+    The default of distillation. It is mode-covering: the student gives probability to every token
+    to which the teacher gives some. The value is +inf where only the student has a logit of -inf,
+    at a token with teacher probability; the gradient is still (q - p) / T.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
-        temperature: Divides both logits. There is no factor T^2 inside.
+        temperature: Divides both logits. The factor T^2 is not included.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
-        ValueError: If the shapes differ or the temperature is not positive.
+        ValueError: If the shapes differ, or the temperature is not above 0 and finite.
         TypeError: If the logits are not floating point.
 
     Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015.
@@ -105,17 +122,21 @@ def reverse_kl(student: Tensor, teacher: Tensor, *, temperature: float | Tensor 
     .. math:: \operatorname{KL}(q \| p) = \sum_v q_v (\log q_v - \log p_v), \qquad
               \nabla_{z_s} = q \, (\log q - \log p - \operatorname{KL}(q \| p)) / T
 
-    For a small student: it settles on what the teacher finds likely instead of covering all of it.
-    It is +inf where the teacher alone forbids (-inf) a token under student mass; such a token's
-    infinite pull is left out of the gradient.
+    It is mode-seeking, for a small student: the student concentrates on tokens that are likely
+    under the teacher instead of covering all of them. The value is +inf where only the teacher has
+    a logit of -inf, at a token with student probability; the infinite term of such a token is left
+    out of the gradient.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
-        temperature: Divides both logits. There is no factor T^2 inside.
+        temperature: Divides both logits. The factor T^2 is not included.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
-        ValueError: If the shapes differ or the temperature is not positive.
+        ValueError: If the shapes differ, or the temperature is not above 0 and finite.
         TypeError: If the logits are not floating point.
 
     Gu, Dong, Wei, Huang, MiniLLM: Knowledge Distillation of Large Language Models, 2024, eq. (1).
@@ -135,17 +156,21 @@ def symmetric_kl(
     forward_weight: float = 0.5,
     temperature: float | Tensor = 1.0,
 ) -> Tensor:
-    r"""A weighted sum of forward and reverse KL per token, (..., V), (..., V) -> (...).
+    r"""Weighted sum of forward and reverse KL per token, (..., V), (..., V) -> (...).
 
     .. math:: w \operatorname{KL}(p \| q) + (1 - w) \operatorname{KL}(q \| p)
 
-    Between covering and settling, with a dial. It is +inf where either side with a weight is.
+    A compromise between mode-covering and mode-seeking, set by a weight. The value is +inf where a
+    term with a non-zero weight is.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
-        forward_weight: The weight w of the forward half, in [0, 1].
-        temperature: Divides both logits. There is no factor T^2 inside.
+        forward_weight: The weight w of the forward KL, in [0, 1].
+        temperature: Divides both logits. The factor T^2 is not included.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
         ValueError: If the shapes differ, or a number is out of its range.
@@ -159,7 +184,5 @@ def symmetric_kl(
     tensor([0.1155])
     """
     check_range("forward_weight", forward_weight, 0.0, 1.0)
-    student, teacher = tempered_pair(student, teacher, temperature)
-    log_q, log_p = log_probs(student), log_probs(teacher)
-    forward, reverse = kl(log_p, log_q, p=probs(teacher)), kl(log_q, log_p, p=probs(student))
+    forward, reverse = both_kls(*tempered_pair(student, teacher, temperature))
     return weigh(forward_weight, forward) + weigh(1.0 - forward_weight, reverse)

@@ -1,53 +1,54 @@
-"""The door from logits to probabilities: this room's only softmax, in float32 or wider."""
+"""From logits to probabilities and their logarithms, in float32 or wider."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
-# Logs further apart than this come from a logit at -inf or at the lowest float, not from a model.
+from kdlight.losses.checks import check_positive
+
+# A larger difference of log-probabilities comes from a logit of -inf or of the lowest float.
 FORBIDDEN = 1e30
 
 
 def widen(logits: Tensor) -> Tensor:
-    """Bring half precision to float32 and leave wider types as they are, (...) -> (...).
+    """Convert half precision to float32 and keep wider types, (...) -> (...).
 
     Raises:
         TypeError: If the logits are not floating point.
     """
     if not logits.is_floating_point():
-        raise TypeError(f"logits must be floating point, got {logits.dtype}; ids are labels")
+        raise TypeError(
+            f"logits must be floating point, got {logits.dtype}; pass token ids as labels"
+        )
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def tempered(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """Widened logits over the temperature, (..., V) -> (..., V).
+    """Divide logits by the temperature, in float32 or wider, (..., V) -> (..., V).
 
     Args:
         logits: Scores over the vocabulary, of any floating type.
-        temperature: A positive number, or a tensor that broadcasts against ``logits``
-            (a learned temperature: it is not checked, and gets its gradient).
+        temperature: A positive number, or a tensor that broadcasts against ``logits`` (a learned
+            temperature). A tensor gets a gradient and is not checked.
 
     Raises:
         TypeError: If the logits are not floating point.
-        ValueError: If the temperature is not a positive finite number.
+        ValueError: If the temperature is a number that is not above 0 and finite.
     """
     logits = widen(logits)
     if isinstance(temperature, Tensor):
         return logits / temperature
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a positive finite number, got {temperature}")
-    return logits if temperature == 1 else logits / temperature  # 1 costs no pass over the logits
+    check_positive("temperature", temperature)
+    return logits if temperature == 1 else logits / temperature  # skip a pass over the logits
 
 
 def log_probs(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    r"""Log-probabilities of tempered logits, (..., V) -> (..., V).
+    r"""Compute log-probabilities, (..., V) -> (..., V).
 
     .. math:: \log \operatorname{softmax}(z / T)
 
-    A logit of -inf stays -inf: the token has probability 0. A NaN makes its whole row NaN.
+    A logit of -inf gives -inf, that is a probability of 0. A NaN makes its whole row NaN.
 
     >>> log_probs(torch.tensor([0.0, 0.0], dtype=torch.bfloat16)).dtype
     torch.float32
@@ -56,9 +57,9 @@ def log_probs(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 
 
 def probs(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """Probabilities of tempered logits, (..., V) -> (..., V).
+    """Compute probabilities, (..., V) -> (..., V).
 
-    Where both are needed this is quicker than the exponential of `log_probs`.
+    If both are needed, this is faster than the exponential of `log_probs`.
 
     >>> probs(torch.tensor([0.0, 0.0]))
     tensor([0.5000, 0.5000])
@@ -69,18 +70,20 @@ def probs(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 def tempered_pair(
     student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Student and teacher logits, checked, in one type and over the temperature.
+    """Check the logits of student and teacher, and divide both by the temperature.
+
+    Shapes (..., V), (..., V) -> (..., V), (..., V). Both results have the wider of the two types.
 
     Raises:
-        ValueError: If the shapes differ, or the temperature is not positive.
+        ValueError: If the shapes differ, or the temperature is not above 0 and finite.
         TypeError: If either is not floating point.
     """
     if student.shape != teacher.shape:
         shapes = f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
         if student.shape[:-1] == teacher.shape[:-1]:
             raise ValueError(
-                f"the vocabularies differ: {shapes}; cut both to the columns they share, "
-                "or use a loss made for two vocabularies"
+                f"the vocabularies differ: {shapes}; keep only the columns that both have, or use "
+                "a loss for two vocabularies"
             )
         raise ValueError(f"student and teacher logits must have one shape (..., V), got {shapes}")
     if student.dim() == 0:
@@ -90,14 +93,14 @@ def tempered_pair(
     return student.to(wider), teacher.to(wider)
 
 
-def sum_terms(terms: Tensor, *witnesses: Tensor) -> Tensor:
-    """Sum over the vocabulary in which 0 * inf counts 0, (..., V), (..., V)... -> (...).
+def sum_terms(terms: Tensor, *probabilities: Tensor) -> Tensor:
+    """Sum over the vocabulary, counting 0 * inf as 0, (..., V), (..., V)... -> (...).
 
-    A token of probability 0 may make its term NaN, and is left out. That must not hide a NaN of the
-    network: the softmax spreads one over its whole row, so the first column of the probabilities,
-    the witnesses, gives it back.
+    A token of probability 0 may make its term NaN, so NaN terms are left out. A NaN that comes from
+    the network must stay visible: the softmax spreads it over its whole row, so the first column of
+    each of the ``probabilities`` restores it.
     """
     total = terms.nansum(-1)
-    for probabilities in witnesses:
-        total = total + 0.0 * probabilities[..., 0]
+    for each in probabilities:
+        total = total + 0.0 * each[..., 0]
     return total

@@ -1,4 +1,4 @@
-"""The mean over the positions a mask keeps."""
+"""Mean over the valid positions of a mask."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from kdlight.losses.log_space import widen
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of the values a mask keeps, (...), (...) -> (); 0, with a graph, if it keeps none.
+    """Mean of per-token losses over valid positions, (...), (...) -> ().
 
-    What stands at a masked position, NaN and inf included, reaches neither the mean nor the
-    gradient of ``values``. Where the logits behind it are NaN too, select the valid rows before the
-    loss: the chain rule through NaN logits is NaN whatever multiplies it.
+    The result is 0, with a graph, if no position is valid.
+
+    Values at masked positions, NaN and infinity included, change neither the mean nor the gradient
+    of ``values``. If the logits at masked positions are NaN, select the valid positions before
+    computing the loss: backpropagation through NaN logits gives NaN even for a gradient of 0.
 
     Args:
         values: Per-token losses.
-        mask: True (or non-zero) where a position counts, of the same shape; None keeps all.
+        mask: True (or non-zero) at valid positions, of the same shape. None means all positions.
+
+    Returns:
+        The mean, in float32 or wider.
 
     Raises:
         ValueError: If the shapes differ.
@@ -32,5 +37,5 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
         raise ValueError(
             f"mask must have the shape of values, {tuple(values.shape)}, got {tuple(mask.shape)}"
         )
-    kept = mask.bool()
-    return values.masked_fill(~kept, 0.0).sum() / kept.sum().clamp(min=1)
+    valid = mask.bool()
+    return values.masked_fill(~valid, 0.0).sum() / valid.sum().clamp(min=1)

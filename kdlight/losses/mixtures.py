@@ -9,15 +9,15 @@ from torch import Tensor
 from torch.autograd import Function
 
 from kdlight.losses.checks import check_range
-from kdlight.losses.kl import kl
-from kdlight.losses.log_space import log_probs, probs, sum_terms, tempered_pair
+from kdlight.losses.kl import forward_kl, reverse_kl
+from kdlight.losses.log_space import probs, sum_terms, tempered_pair
 
 
 class _KLToMixture(Function):
     """Sum of p log(p / m) with m = w p + (1 - w) q, for 0 < w < 1.
 
-    The ratio comes before the logarithm: it is exactly 1 where p = q, and at most 1 / w where the
-    mixture underflows, whose own logarithm would be -inf.
+    The ratio is computed before its logarithm: it is exactly 1 where p = q, and at most 1 / w where
+    the mixture underflows, whose own logarithm would be -inf.
     """
 
     generate_vmap_rule = True  # per-sample gradients with torch.func
@@ -37,27 +37,20 @@ class _KLToMixture(Function):
         weight, grad = ctx.weight, grad.unsqueeze(-1)
         grad_p = grad_q = None
         ratio = _ratio(p, q, weight)
-        # The slopes of sum p log(p / m) - p + m, the same value: they are exactly 0 at a match.
-        beyond = ratio - 1.0
+        # Differentiate sum p log(p / m) - p + m, which has the same value: its gradient is exactly
+        # 0 at p = q.
+        excess = ratio - 1.0
         if ctx.needs_input_grad[0]:
             # log 0 at p = 0 is left out: the softmax multiplies it by p.
-            slope = ratio.log().nan_to_num_(neginf=0.0).sub_(beyond, alpha=weight)
-            grad_p = slope * grad
+            grad_p = ratio.log().nan_to_num_(neginf=0.0).sub_(excess, alpha=weight) * grad
         if ctx.needs_input_grad[1]:
-            grad_q = beyond * (grad * (weight - 1.0))
+            grad_q = excess * (grad * (weight - 1.0))
         return grad_p, grad_q, None
 
 
 def _ratio(p: Tensor, q: Tensor, weight: float) -> Tensor:
-    """The ratio p / m, in a tensor of its own; 0 where p and q both are."""
+    """Compute p / m in a new tensor; 0 where p and q are both 0."""
     return (p / torch.lerp(q, p, weight)).nan_to_num_(nan=0.0, posinf=1.0 / weight)
-
-
-def _skew_kl(first: Tensor, second: Tensor, weight: float) -> Tensor:
-    """KL(p || w p + (1 - w) q) of tempered logits, (..., V), (..., V) -> (...)."""
-    if weight == 0:
-        return kl(log_probs(first), log_probs(second), p=probs(first))
-    return _KLToMixture.apply(probs(first), probs(second), weight)
 
 
 def skew_forward_kl(
@@ -67,15 +60,18 @@ def skew_forward_kl(
 
     .. math:: \operatorname{KL}(p \| \lambda p + (1 - \lambda) q)
 
-    Forward KL of which a token that the student has lost costs at most -log lambda. Such a token
-    also pulls less: in the logits forward KL's gradient there is q - p, and this one's vanishes
-    with q, so a large lambda gives up on it.
+    A forward KL with a bound: a token to which the student gives no probability costs at most
+    -log lambda. The gradient of such a token is smaller, too: with respect to the logits it is
+    q - p for forward KL, and vanishes with q here, so a large lambda gives up on the token.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
         skew: The weight lambda of p in the mixture, in [0, 1); 0 is `forward_kl`.
-        temperature: Divides both logits. There is no factor T^2 inside.
+        temperature: Divides both logits. The factor T^2 is not included.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
         ValueError: If the shapes differ, or a number is out of its range.
@@ -87,9 +83,7 @@ def skew_forward_kl(
     >>> skew_forward_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([0.0906])
     """
-    check_range("skew", skew, 0.0, 1.0, open_high=True)
-    student, teacher = tempered_pair(student, teacher, temperature)
-    return _skew_kl(teacher, student, skew)
+    return _skew_kl(student, teacher, skew, temperature, reverse=False)
 
 
 def skew_reverse_kl(
@@ -99,14 +93,18 @@ def skew_reverse_kl(
 
     .. math:: \operatorname{KL}(q \| (1 - \lambda) p + \lambda q)
 
-    Reverse KL with bounded values and gradients: a token the teacher forbids costs at most
-    -log lambda, while log q / p has no bound, in the loss as in its gradient.
+    A reverse KL with bounded values and gradients: a token to which the teacher gives no
+    probability costs at most -log lambda, while log q / p has no bound in the loss of `reverse_kl`
+    or in its gradient.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
         skew: The weight lambda of q in the mixture, in [0, 1); 0 is `reverse_kl`.
-        temperature: Divides both logits. There is no factor T^2 inside.
+        temperature: Divides both logits. The factor T^2 is not included.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
         ValueError: If the shapes differ, or a number is out of its range.
@@ -118,9 +116,18 @@ def skew_reverse_kl(
     >>> skew_reverse_kl(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([0.0950])
     """
+    return _skew_kl(student, teacher, skew, temperature, reverse=True)
+
+
+def _skew_kl(
+    student: Tensor, teacher: Tensor, skew: float, temperature: float | Tensor, *, reverse: bool
+) -> Tensor:
     check_range("skew", skew, 0.0, 1.0, open_high=True)
+    if skew == 0:
+        return (reverse_kl if reverse else forward_kl)(student, teacher, temperature=temperature)
     student, teacher = tempered_pair(student, teacher, temperature)
-    return _skew_kl(student, teacher, skew)
+    q, p = probs(student), probs(teacher)
+    return _KLToMixture.apply(*((q, p) if reverse else (p, q)), skew)
 
 
 def jensen_shannon(
@@ -131,17 +138,20 @@ def jensen_shannon(
     .. math:: \beta \operatorname{KL}(p \| m) + (1 - \beta) \operatorname{KL}(q \| m), \qquad
               m = \beta p + (1 - \beta) q
 
-    Bounded, finite for every pair of supports, and a dial between the two directions of KL. Beware
-    of its ends: the formula vanishes like beta KL(p || q) as beta -> 0, and like
+    It is bounded and finite for every pair of supports, and interpolates between the two directions
+    of KL. Take care near the ends: the formula vanishes like beta KL(p || q) as beta -> 0, and like
     (1 - beta) KL(q || p) as beta -> 1, while beta = 0 and beta = 1 themselves are by convention
-    `forward_kl` and `reverse_kl` in full. The loss jumps there, and near the ends beta acts as a
-    learning rate.
+    the unscaled `forward_kl` and `reverse_kl`. So the loss jumps at the ends, and near them beta
+    acts like a learning rate.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape; -inf on both sides is outside the vocabulary.
         beta: The weight of the teacher in the mixture, in [0, 1].
-        temperature: Divides both logits. There is no factor T^2 inside.
+        temperature: Divides both logits. The factor T^2 is not included.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
         ValueError: If the shapes differ, or a number is out of its range.
@@ -155,11 +165,9 @@ def jensen_shannon(
     tensor([0.0285])
     """
     check_range("beta", beta, 0.0, 1.0)
+    if beta in (0, 1):
+        return (reverse_kl if beta else forward_kl)(student, teacher, temperature=temperature)
     student, teacher = tempered_pair(student, teacher, temperature)
-    if beta == 0:
-        return _skew_kl(teacher, student, 0.0)
-    if beta == 1:
-        return _skew_kl(student, teacher, 0.0)
     p, q = probs(teacher), probs(student)
     from_teacher = _KLToMixture.apply(p, q, beta)
     from_student = _KLToMixture.apply(q, p, 1.0 - beta)

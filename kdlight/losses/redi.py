@@ -1,4 +1,4 @@
-"""REDI: towards right answers and, less strongly, away from wrong ones."""
+"""REDI: raises the likelihood of chosen sequences and lowers that of rejected ones."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from kdlight.losses.checks import check_range
 def redi(
     chosen: Tensor, rejected: Tensor, *, alpha: float = 0.8, chosen_weight: float = 1.0
 ) -> Tensor:
-    r"""The REDI loss per pair of completions, (B,), (B,) -> (B,).
+    r"""The REDI loss per pair of sequences, (B,), (B,) -> (B,).
 
     .. math:: -c\, m_w + \alpha\, m_l, \qquad m = \frac{1}{|y|} \sum_t \log q_{t, y_t}
 
-    For the second stage of a distillation from a teacher's traces: the wrong ones, thrown away by
-    supervised fine-tuning, say what to keep away from. It needs no reference model. It has no lower
-    bound where alpha is above 0: neither it nor the margin :math:`m_w - m_l` tells whether a run
-    goes well, both improve while a model collapses. Watch :math:`m_w`.
+    For the second stage of distillation from a teacher's traces: it also uses the rejected traces,
+    which supervised fine-tuning throws away. It needs no reference model. The loss has no lower
+    bound where alpha is above 0. Neither the loss nor the margin :math:`m_w - m_l` tells whether a
+    run goes well: both improve while a model collapses. Monitor :math:`m_w`.
 
     Args:
-        chosen: Mean log-probabilities of right completions, see `sequence_log_probs`.
-        rejected: Mean log-probabilities of wrong completions.
-        alpha: Weight of the wrong ones, in [0, 1]; 0 learns from the right ones alone, 1 is the
-            symmetric loss.
-        chosen_weight: Weight c of the right ones, not negative.
+        chosen: Mean log-probabilities of the chosen sequences, see `sequence_log_probs`.
+        rejected: Mean log-probabilities of the rejected sequences.
+        alpha: Weight of the rejected sequences, in [0, 1]; 0 trains on the chosen ones alone, 1 is
+            the symmetric loss.
+        chosen_weight: Weight c of the chosen sequences, not negative.
+
+    Returns:
+        One value per pair.
 
     Raises:
         ValueError: If the shapes differ, or a number is out of its range.
@@ -45,13 +48,13 @@ def redi(
 
 
 def check_pairs(chosen: Tensor, rejected: Tensor, name: str = "rejected") -> None:
-    """Refuse log-probabilities that do not come in pairs.
+    """Raise an error for log-probabilities that do not come in pairs.
 
     Raises:
         ValueError: If the shapes differ.
     """
     if chosen.shape != rejected.shape:
         raise ValueError(
-            f"chosen and {name} must hold one log-probability a pair, got shapes"
+            f"chosen and {name} must hold one log-probability per pair, got shapes"
             f" {tuple(chosen.shape)} and {tuple(rejected.shape)}"
         )

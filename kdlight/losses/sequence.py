@@ -1,10 +1,11 @@
-"""Log-probabilities of whole sequences."""
+"""Log-probabilities of sequences."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from kdlight.losses.cross_entropy import IGNORED, check_labels, cross_entropy
+from kdlight.losses.cross_entropy import cross_entropy
+from kdlight.losses.labels import IGNORE_INDEX, check_labels
 from kdlight.losses.log_space import widen
 
 
@@ -13,17 +14,20 @@ def sequence_log_probs(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     .. math:: u = \sum_{t \in T} \log q_{t, y_t}, \qquad n = |T|
 
-    What losses on whole completions are made of: ``sums / lengths.clamp(min=1)`` is the mean
-    log-probability that REDI and SimPO take, ``sums`` what DPO takes. Labels are already aligned
-    with the logits; positions labelled -100 (prompt, padding) do not count, whatever stands there.
-    A sequence without any gives 0 and 0.
+    The input of losses on sequences: ``sums / lengths.clamp(min=1)`` is the mean log-probability
+    that REDI and SimPO take, and ``sums`` is what DPO takes. Labels must already be aligned with
+    the logits. Positions with a label of -100 (prompt, padding) do not count, whatever their
+    logits are. A sequence without valid positions gives 0 and 0.
 
     Args:
         logits: Logits of q.
         labels: Token ids, or -100.
 
+    Returns:
+        Sums, in float32 or wider, and numbers of valid positions.
+
     Raises:
-        ValueError: If the labels are not one id a position of (B, T).
+        ValueError: If there is not one label per position of (B, T).
         TypeError: If the labels are not integers, or the logits not floating point.
 
     >>> import torch
@@ -34,8 +38,9 @@ def sequence_log_probs(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if logits.dim() != 3:
         raise ValueError(f"logits must have the shape (B, T, V), got {tuple(logits.shape)}")
     check_labels(logits, labels)
-    kept = labels != IGNORED
-    lengths = kept.sum(-1)
-    values = -cross_entropy(logits[kept], labels[kept])  # selected: a NaN elsewhere is not met
-    sums = widen(logits).new_zeros(len(labels)).index_add(0, kept.nonzero()[:, 0], values)
+    valid = labels != IGNORE_INDEX
+    lengths = valid.sum(-1)
+    # select valid positions instead of masking, so that NaN logits elsewhere have no effect
+    values = -cross_entropy(logits[valid], labels[valid])
+    sums = widen(logits).new_zeros(len(labels)).index_add(0, valid.nonzero()[:, 0], values)
     return sums, lengths

@@ -1,4 +1,4 @@
-"""TAID: the target walks from the student to the teacher."""
+"""TAID: KL to a target that moves from the student to the teacher."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ def taid(student: Tensor, teacher: Tensor, *, t: float | Tensor) -> Tensor:
               p_t = \operatorname{softmax}((1 - t) \operatorname{sg}(z_s) + t z_p), \qquad
               \nabla_{z_s} = q - p_t
 
-    For a large gap: the student first follows a target near itself, and the teacher at the end.
-    The gradient walks with it, from mode seeking to covering: to first order in t it is t times
-    that of `reverse_kl`, and at t = 1 that of `forward_kl`.
+    For a large capacity gap: the target is close to the student at first, and is the teacher at the
+    end. The gradient changes from mode-seeking to mode-covering: to first order in t it is t times
+    that of `reverse_kl`, and at t = 1 it is that of `forward_kl`.
 
-    The logits are interpolated, not the probabilities, in float32 or wider, and the student's half
-    takes no gradient. At t = 0 value and gradient are exactly 0, at t = 1 it is `forward_kl`; in
-    between, a token that either side forbids (-inf) leaves the target.
+    The logits are interpolated, not the probabilities, in float32 or wider, and the student's part
+    of the target takes no gradient. At t = 0 value and gradient are exactly 0, and at t = 1 the
+    loss is `forward_kl`. In between, a token with a logit of -inf on either side has probability 0
+    in the target.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape.
-        t: The position of the target in [0, 1]; a 0-d tensor is not checked, and so never makes the
-            host wait for the device.
+        t: The position of the target, in [0, 1]. A 0-d tensor is not checked, which avoids a
+            synchronisation of host and device.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
-        ValueError: If the shapes differ or t is out of range.
+        ValueError: If the shapes differ, or t is out of range.
         TypeError: If the logits are not floating point.
 
     Shing, Misaki, Bao, Yokoi, Akiba, TAID: Temporally Adaptive Interpolated Distillation for
@@ -45,14 +49,14 @@ def taid(student: Tensor, teacher: Tensor, *, t: float | Tensor) -> Tensor:
     if not isinstance(t, Tensor):
         check_range("t", t, 0.0, 1.0)
     student, teacher = tempered_pair(student, teacher)
-    target = _between(student.detach(), teacher, t)
+    target = _interpolate(student.detach(), teacher, t)
     divergence = kl(log_probs(target), log_probs(student), p=probs(target))
-    return divergence * (t != 0)  # the target at 0 is q up to the last bit: make it exact
+    return divergence * (t != 0)  # at t = 0 the target is q up to rounding: make the loss exactly 0
 
 
-def _between(near: Tensor, far: Tensor, t: float | Tensor) -> Tensor:
-    """Logits at t on the way from near to far, (..., V), (..., V) -> (..., V)."""
-    # -inf - -inf and 0 * -inf would be NaN; the lowest float forbids a token as well.
-    lowest = torch.finfo(far.dtype).min
-    near, far = near.clamp(min=lowest), far.clamp(min=lowest)
-    return torch.lerp(near, far, t.to(far) if isinstance(t, Tensor) else t)
+def _interpolate(start: Tensor, end: Tensor, t: float | Tensor) -> Tensor:
+    """Logits at t between start and end, (..., V), (..., V) -> (..., V)."""
+    # -inf - -inf and 0 * -inf would be NaN; the lowest float gives a probability of 0, too.
+    lowest = torch.finfo(end.dtype).min
+    start, end = start.clamp(min=lowest), end.clamp(min=lowest)
+    return torch.lerp(start, end, t.to(end) if isinstance(t, Tensor) else t)

@@ -1,4 +1,4 @@
-"""Forward KL to a teacher of whom only the likeliest tokens are known."""
+"""Forward KL to a teacher of which only the k most likely tokens are known."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from kdlight.losses.checks import check_choice
 from kdlight.losses.kl import kl
 from kdlight.losses.log_space import log_probs, widen
 
@@ -22,18 +23,22 @@ def topk_forward_kl(
     .. math:: \sum_{v \in K} p_v \log \frac{p_v}{q_v} + r \log \frac{r}{s}, \qquad
               r = 1 - \sum_{v \in K} p_v, \quad s = 1 - \sum_{v \in K} q_v
 
-    For a teacher whose answers are stored: k numbers a token instead of V. The tail of the teacher
-    is not nothing. As a ``"bucket"`` it is one outcome, so that the student puts as much mass there
-    as the teacher does, however it divides it: 0 at a match, never above the KL over all tokens.
-    ``"renormalise"``, as FIRST has it, compares among the kept tokens alone, which sum to 1 on both
-    sides: 0 at a match too, and blind to what the student does elsewhere.
+    Choose it for a teacher whose outputs are stored: k numbers per token instead of V. With
+    ``"bucket"`` all other tokens form one outcome, so the student learns how much probability they
+    have together, but not how it is distributed among them. The loss is 0 at a match, and never
+    above the KL over all tokens. With ``"renormalise"``, as in FIRST, only the kept tokens are
+    compared, renormalised to sum to 1 on both sides. The loss is also 0 at a match, but does not
+    depend on the probability that the student gives to the other tokens.
 
     Args:
         student: Logits of q.
-        teacher_ids: Which tokens are kept. A row may keep fewer than k: what is left over, never
-            the first of them, has a log-probability of -inf and any id.
-        teacher_log_probs: Their log-probabilities among all V tokens.
-        tail: What becomes of the others.
+        teacher_ids: Ids of the kept tokens. A row may keep fewer than k: an unused entry, never the
+            first, has a log-probability of -inf and any id.
+        teacher_log_probs: Their log-probabilities, normalized over all V tokens.
+        tail: How the other tokens count, ``"bucket"`` or ``"renormalise"``.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
         ValueError: If the shapes do not fit, or tail is neither of the two.
@@ -53,32 +58,36 @@ def topk_forward_kl(
             f" {tuple(student.shape)}, {tuple(teacher_ids.shape)}, {tuple(teacher_log_probs.shape)}"
         )
     log_p, log_q = widen(teacher_log_probs), log_probs(student)
-    wide = torch.promote_types(log_p.dtype, log_q.dtype)
-    log_p, log_q = log_p.to(wide), log_q.to(wide)
+    wider = torch.promote_types(log_p.dtype, log_q.dtype)
+    log_p, log_q = log_p.to(wider), log_q.to(wider)
     kept = log_q.gather(-1, teacher_ids)
     if tail == "renormalise":
         return kl(log_p.log_softmax(-1), kept.log_softmax(-1))
     ids, _ = filled(teacher_ids, log_p)
     log_s = log_mass(without(log_q, ids))
     log_r = log_rest(log_p).masked_fill(log_s == -torch.inf, -torch.inf)
-    outcomes = torch.cat([log_p, log_r.unsqueeze(-1)], -1).log_softmax(-1)
-    return kl(outcomes, torch.cat([kept, log_s.unsqueeze(-1)], -1))
+    teacher_outcomes = torch.cat([log_p, log_r.unsqueeze(-1)], -1).log_softmax(-1)
+    return kl(teacher_outcomes, torch.cat([kept, log_s.unsqueeze(-1)], -1))
 
 
 def log_rest(log_p: Tensor) -> Tensor:
-    """Log of the mass that kept log-probabilities leave over, (..., k) -> (...).
+    """Log of the probability of all tokens that are not kept, (..., k) -> (...).
 
-    At least the rounding of a sum that should be 1, so that a divergence to it is finite.
+    It is at least the rounding error of a sum that should be 1, so that a divergence to it is
+    finite.
     """
     mass = log_p.logsumexp(-1).exp()
     return (1 - mass).clamp(min=torch.finfo(log_p.dtype).eps).log()
 
 
 def log_mass(log_q: Tensor) -> Tensor:
-    """Logsumexp whose gradient is 0, and not NaN, where nothing is left, (..., V) -> (...)."""
-    nothing = (log_q == -torch.inf).all(-1)
-    total = log_q.masked_fill(nothing.unsqueeze(-1), 0.0).logsumexp(-1)
-    return total.masked_fill(nothing, -torch.inf)
+    """Logsumexp with a gradient of 0 instead of NaN where all entries are -inf.
+
+    Shapes (..., V) -> (...).
+    """
+    empty = (log_q == -torch.inf).all(-1)
+    total = log_q.masked_fill(empty.unsqueeze(-1), 0.0).logsumexp(-1)
+    return total.masked_fill(empty, -torch.inf)
 
 
 def without(log_q: Tensor, ids: Tensor) -> Tensor:
@@ -87,16 +96,18 @@ def without(log_q: Tensor, ids: Tensor) -> Tensor:
 
 
 def filled(ids: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows that keep fewer than k, filled up with their first token: safe to scatter."""
-    empty = log_p == -torch.inf
-    return torch.where(empty, ids[..., :1], ids), torch.where(empty, log_p[..., :1], log_p)
+    """Replace unused entries by the first token of their row, so that ids are safe to scatter.
+
+    Shapes (..., k), (..., k) -> (..., k), (..., k).
+    """
+    unused = log_p == -torch.inf
+    return torch.where(unused, ids[..., :1], ids), torch.where(unused, log_p[..., :1], log_p)
 
 
 def check_tail(tail: str) -> None:
-    """Refuse what is not one of `TAILS`.
+    """Raise an error for a tail that is not one of `TAILS`.
 
     Raises:
-        ValueError: Naming the value.
+        ValueError: If the tail is not one of them.
     """
-    if tail not in TAILS:
-        raise ValueError(f"tail must be one of {TAILS}, got {tail!r}")
+    check_choice("tail", tail, TAILS)

@@ -1,4 +1,4 @@
-"""Total variation: half the distance between two probability vectors."""
+"""Total variation distance between two probability vectors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ def total_variation(
 
     .. math:: \tfrac12 \sum_v |p_v - q_v| \in [0, 1]
 
-    Symmetric and bounded, so a few absurd tokens cannot dominate a batch. Finite for every pair of
-    supports; where p = q a term's slope is 0.
+    It is symmetric and bounded, so a few extreme tokens cannot dominate a batch. It is finite for
+    every pair of supports. Where p = q, the gradient of a term is 0.
 
     Args:
         student: Logits of q.
         teacher: Logits of p, of the same shape.
-        temperature: Divides both logits. There is no factor T^2 inside.
+        temperature: Divides both logits. The factor T^2 is not included.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
-        ValueError: If the shapes differ or the temperature is not positive.
+        ValueError: If the shapes differ, or the temperature is not above 0 and finite.
         TypeError: If the logits are not floating point.
 
     Wen, Li, Du, Mou, f-Divergence Minimization for Sequence-Level Knowledge Distillation, 2023.

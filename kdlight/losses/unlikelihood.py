@@ -1,11 +1,11 @@
-"""Unlikelihood: away from labels, by a force that dies once they are unlikely."""
+"""Unlikelihood: lowers the probability of labels, with a gradient that vanishes with it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from kdlight.losses.cross_entropy import IGNORED, check_labels
+from kdlight.losses.labels import IGNORE_INDEX, check_labels
 from kdlight.losses.log_space import widen
 
 
@@ -15,14 +15,17 @@ def unlikelihood(student: Tensor, labels: Tensor) -> Tensor:
     .. math:: -\log (1 - q_y), \qquad
               \nabla_{z_y} = q_y, \quad \nabla_{z_v} = q_v - \frac{q_v}{1 - q_y} \quad (v \ne y)
 
-    The bounded way to move away from a token, and a cheap control for REDI, whose push grows to
-    full strength as the token becomes unlikely. It is made from the logits of the other tokens, so
-    neither the value nor the gradient needs a clamp where the label is nearly certain. Labels are
-    already aligned with the logits; a label of -100 gives 0.
+    A bounded way to move away from a token, and a cheap baseline for REDI, whose gradient grows to
+    full strength as the token becomes unlikely. The value is computed from the logits of the other
+    tokens, so neither value nor gradient needs a clamp where the probability of the label is close
+    to 1. Labels must already be aligned with the logits. The loss is 0 where the label is -100.
 
     Args:
         student: Logits of q.
         labels: Token ids, or -100.
+
+    Returns:
+        One value per position, in float32 or wider.
 
     Raises:
         ValueError: If the labels do not have the shape of the logits without their last axis.
@@ -34,10 +37,10 @@ def unlikelihood(student: Tensor, labels: Tensor) -> Tensor:
     tensor([0.2877, 0.0000])
     """
     check_labels(student, labels)
-    logits, ignored = widen(student), labels == IGNORED
+    logits, ignored = widen(student), labels == IGNORE_INDEX
     target = labels.masked_fill(ignored, 0).long().unsqueeze(-1)
     others = logits.scatter(-1, target, -torch.inf)
-    alone = others.isneginf().all(-1)  # no other token is allowed: no slope, where 0 / 0 would be
-    rest = others.masked_fill(alone.unsqueeze(-1), 0.0).logsumexp(-1)
-    values = logits.logsumexp(-1) - rest.masked_fill(alone, -torch.inf)
+    no_others = others.isneginf().all(-1)  # the gradient of logsumexp would be 0 / 0: make it 0
+    rest = others.masked_fill(no_others.unsqueeze(-1), 0.0).logsumexp(-1)
+    values = logits.logsumexp(-1) - rest.masked_fill(no_others, -torch.inf)
     return values.masked_fill(ignored, 0.0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from kdlight.losses.cross_entropy import IGNORED, check_labels
+from kdlight.losses.labels import IGNORE_INDEX, check_labels
 from kdlight.losses.log_space import probs
 
 Curve: TypeAlias = "dict[str, list[float]]"
@@ -25,7 +25,7 @@ def predictions(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         ([0.25, 0.25], [True, False])
     """
     check_labels(logits, labels)
-    kept = labels != IGNORED
+    kept = labels != IGNORE_INDEX
     confidence, prediction = probs(logits[kept]).max(-1)
     return confidence, prediction == labels[kept]
 

@@ -13,8 +13,7 @@ from kdlight.losses.log_space import log_probs
 from kdlight.metrics.adaptive import AdaptiveCalibrationError
 from kdlight.metrics.calibration import Curve, ExpectedCalibrationError, MaximumCalibrationError
 from kdlight.metrics.scores import brier
-from kdlight.objectives import Loss, Step
-from kdlight.reduce import beside_student
+from kdlight.objectives import Loss, LossInputs
 
 ROWS = 256
 """Positions evaluated at once: their logits are what evaluation holds."""
@@ -58,7 +57,7 @@ class DistillationMetrics(nn.Module):
     Example:
         >>> metrics = DistillationMetrics()
         >>> logits = torch.randn(6, 5)
-        >>> step = Step(logits, logits, labels=torch.zeros(6, dtype=torch.long))
+        >>> step = LossInputs(logits, logits, labels=torch.zeros(6, dtype=torch.long))
         >>> metrics.update(step)
         >>> metrics.compute()["forward_kl"].item()
         0.0
@@ -77,20 +76,20 @@ class DistillationMetrics(nn.Module):
         errors = {side + name: make() for side in SIDES for name, make in ERRORS.items()}
         self.metrics = nn.ModuleDict({**means, **errors})
 
-    def update(self, step: Step, loss: Loss | None = None) -> None:
+    def update(self, step: LossInputs, loss: Loss | None = None) -> None:
         """Add the positions of ``step`` that count, and the objective's value on them if given."""
         if loss is not None and loss.count > 0:
             # once for each unit: without a NaN strategy, MeanMetric forgets the weights it is given
             self._update("loss", loss.mean().detach().expand(int(loss.count)))
-        for rows in step.kept().split(ROWS):
+        for rows in step.valid_positions().split(ROWS):
             self._update_rows(step, rows)
 
     @torch.no_grad()
-    def _update_rows(self, step: Step, rows: Tensor) -> None:
+    def _update_rows(self, step: LossInputs, rows: Tensor) -> None:
         student = step.student.select(rows).logits()
         # a teacher with positions of its own (another tokenizer) stands beside none of these
         beside = step.teacher if step.teacher_mask is None else None
-        teacher = None if beside is None else beside_student(beside.select(rows), student)
+        teacher = None if beside is None else beside.select(rows).given_student(student)
         labels = None if step.labels is None else step.labels.flatten()[rows]
         if teacher is not None and teacher.shape[-1] == student.shape[-1]:
             at = {"temperature": self.temperature}

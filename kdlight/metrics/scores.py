@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from kdlight import losses
-from kdlight.losses.cross_entropy import IGNORED, check_labels
+from kdlight.losses.labels import IGNORE_INDEX, check_labels
 from kdlight.losses.log_space import probs
 
 
@@ -47,7 +47,7 @@ class Score(Metric):
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Add the logits ``(..., V)`` of positions with labels ``(...)``."""
         check_labels(logits, labels)
-        kept = labels != IGNORED
+        kept = labels != IGNORE_INDEX
         self.total += self.score(logits[kept], labels[kept]).sum(dtype=torch.float64)
         self.count += kept.sum()
 

@@ -7,22 +7,22 @@ not before.
 from __future__ import annotations
 
 from kdlight.models.causal_lm import CausalLM
-from kdlight.models.cut import choose_layers, cut_layers
+from kdlight.models.pruned import choose_layers, prune_layers
 from kdlight.models.lora import LoRACausalLM
-from kdlight.models.plain import Plain
+from kdlight.models.single_input import SingleInput
 from kdlight.models.pretrained import load_model, load_tokenizer
-from kdlight.models.recipe import CutCausalLM, StudentRecipe
+from kdlight.models.recipe import PrunedCausalLM, StudentRecipe
 from kdlight.models.source import Source, resolve_source
 
 __all__ = [
     "CausalLM",
-    "CutCausalLM",
+    "PrunedCausalLM",
     "LoRACausalLM",
-    "Plain",
+    "SingleInput",
     "Source",
     "StudentRecipe",
     "choose_layers",
-    "cut_layers",
+    "prune_layers",
     "load_model",
     "load_tokenizer",
     "resolve_source",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kdlight.logits import Dense, Projected
+from kdlight.sources import Dense, Projected
 from kdlight.models.head import readout
 from kdlight.models.pretrained import load_model, quiet_progress
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.models.causal_lm import CausalLM
-from kdlight.models.cut import cut_layers
+from kdlight.models.pruned import prune_layers
 from kdlight.models.pretrained import parse_dtype
 from kdlight.models.recipe import StudentRecipe, find_base
 
@@ -31,7 +31,7 @@ class LoRACausalLM(StudentRecipe):
 
     Args:
         source: the model to adapt, when it is not the teacher, spelled as for `kdlight.CausalLM`.
-        layers: adapt a model cut to these layers, or to as many, see `kdlight.CutCausalLM`; None
+        layers: adapt a model cut to these layers, or to as many, see `kdlight.PrunedCausalLM`; None
             keeps all.
         gguf_file: name of a GGUF file inside ``source``.
         dtype: of the frozen weights. The adapters are in float32 whatever it is.
@@ -96,7 +96,7 @@ class LoRACausalLM(StudentRecipe):
 
         base = find_base(self, teacher)
         if self.layers is not None:
-            base = cut_layers(base, self.layers, dtype=self.dtype)
+            base = prune_layers(base, self.layers, dtype=self.dtype)
         elif self.source is None:
             base = copy.deepcopy(base).to(parse_dtype(self.dtype))
         config = LoraConfig(

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from kdlight.models.causal_lm import CausalLM
-from kdlight.models.cut import cut_layers
+from kdlight.models.pruned import prune_layers
 from kdlight.models.pretrained import load_model
 
 
@@ -31,7 +31,7 @@ class StudentRecipe(ABC):
         """The student; ``teacher`` is left as it is."""
 
 
-class CutCausalLM(StudentRecipe):
+class PrunedCausalLM(StudentRecipe):
     """The recipe of a student that is cut from its teacher; it builds when it meets the teacher.
 
     Args:
@@ -43,8 +43,8 @@ class CutCausalLM(StudentRecipe):
             half-precision weight.
 
     Example:
-        >>> CutCausalLM(10)
-        CutCausalLM(layers=10)
+        >>> PrunedCausalLM(10)
+        PrunedCausalLM(layers=10)
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class CutCausalLM(StudentRecipe):
             TypeError: there is no ``source``, and the teacher is not a causal language model.
             ValueError: ``layers`` does not fit.
         """
-        return CausalLM.wrap(cut_layers(find_base(self, teacher), self.layers, dtype=self.dtype))
+        return CausalLM.wrap(prune_layers(find_base(self, teacher), self.layers, dtype=self.dtype))
 
 
 def find_base(recipe: Any, teacher: Any) -> Any:

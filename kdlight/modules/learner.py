@@ -18,7 +18,7 @@ class Learner:
 
     Args:
         network: from a batch to logits; or a recipe that builds it from the first network that is
-            none, such as `kdlight.CutCausalLM`.
+            none, such as `kdlight.PrunedCausalLM`.
         objective: what it learns on. Each other network is its teacher, and takes no gradient.
         group: what its parameter group has of its own, such as ``{"lr": 1e-3}``; the rest is the
             optimizer's.
@@ -30,9 +30,9 @@ class Learner:
         ValueError: clip is not above 0; ``params`` in the group.
 
     Example:
-        >>> from kdlight import Plain
+        >>> from kdlight import SingleInput
         >>> from kdlight.objectives import CrossEntropy
-        >>> Learner(Plain(nn.Linear(4, 3)), CrossEntropy(), group={"lr": 1e-3}).clip is None
+        >>> Learner(SingleInput(nn.Linear(4, 3)), CrossEntropy(), group={"lr": 1e-3}).clip is None
         True
     """
 

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from kdlight.modules.accounted import TASK
-from kdlight.modules.checks import check_optimized
-from kdlight.modules.names import check_attributes, check_bases
-from kdlight.modules.taught import TaughtModule
+from kdlight.modules.base import STUDENT, TASK, DistillationBase
+from kdlight.modules.fit_checks import check_fit, check_optimized, check_strategy
+from kdlight.modules.mixin_checks import check_attributes, check_bases
 from kdlight.objectives import Objective
 from kdlight.reduce import Chunking
-from kdlight.teachers import Teacher, TeacherBase
+from kdlight.teachers import Teacher, as_teacher
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class DistillationMixin(TaughtModule):
+class DistillationMixin(DistillationBase):
     r"""Adds a teacher to a LightningModule whose data, optimizer, validation and metrics stay.
 
-    Name it before the module, say where the student's logits come from, and call `distil` before
+    Name it before the module, say where the student's logits come from, and call `distill` before
     the fit. The module's own ``training_step`` runs as it is, and the objective is added to its
     loss:
 
@@ -57,7 +56,7 @@ class DistillationMixin(TaughtModule):
         ...         return self.net(batch[0])
         ...     def teacher_logits(self, batch):
         ...         return self.teacher(batch[0])
-        >>> module = Distilled().distil(ForwardKL(temperature=2.0), nn.Linear(4, 3))
+        >>> module = Distilled().distill(ForwardKL(temperature=2.0), nn.Linear(4, 3))
         >>> [name for name, _ in module.named_parameters()]
         ['net.weight', 'net.bias']
     """
@@ -69,71 +68,78 @@ class DistillationMixin(TaughtModule):
         super().__init_subclass__(**kwargs)
         check_bases(cls, DistillationMixin)
 
-    def distil(
+    def distill(
         self,
         objective: Objective,
-        teacher: nn.Module | TeacherBase | Teacher | None = None,
+        teacher: nn.Module | Teacher | None = None,
         *,
         task_weight: float = 1.0,
         normalization: Literal["global", "local"] = "global",
         chunked: bool | Literal["auto"] | Chunking = "auto",
     ) -> Self:
-        """Learn from ``teacher`` by ``objective`` in the fits to come; returns the module itself.
+        """Set objective and teacher of the fits that follow; returns the module itself.
 
         Args:
-            objective: what is learned.
-            teacher: the network it is learned from, which is frozen and held outside the module
-                tree, or any `kdlight.teachers.Teacher`; None for objectives that need none.
+            objective: the loss.
+            teacher: a network, which is frozen and held outside of the module tree, or any
+                `kdlight.teachers.Teacher`; None for objectives that need none.
             task_weight: of the loss of the module's own ``training_step``; 0 does not call it.
             normalization: as of `kdlight.DistillationModule`.
-            chunked: likewise.
+            chunked: as of `kdlight.DistillationModule`.
 
         Raises:
-            ValueError: the module has something else by a name that the mixin needs; task_weight
-                is negative.
+            ValueError: the module has an attribute of a name that the mixin uses; task_weight is
+                negative.
         """
         if not task_weight >= 0:
             raise ValueError(f"task_weight must be 0 or above, got {task_weight}")
-        if not self._ledgers:
+        if not self.is_set_up:
             check_attributes(self, DistillationMixin)
         self.task_weight = float(task_weight)
-        self.learn_from(teacher, objective, normalization, chunked)
+        self.setup_distillation(objective, as_teacher(teacher), normalization, chunked)
+        networks = [] if self.teacher is None else self.teacher.networks()
+        objective.bind(self, networks[0] if networks else None)
         return self
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        """The loss of one micro-batch: the objective's, and the module's own beside it."""
+        """Compute the scaled loss of one micro-batch: the objective's plus the module's own."""
         own = super().training_step
         arguments = (batch, batch_idx)[: len(signature(own).parameters)]
-        if not self.trainer.training:  # a validation step that is made of the training step
+        if not self.trainer.training:  # a validation step may call the training step
             return own(*arguments)
         losses = self.losses(batch)
         if not self.task_weight:
-            return self.account(losses)
+            return self.scaled_loss(losses)
         output = own(*arguments)
-        loss, step = losses[""]
+        loss, inputs = losses[STUDENT]
         task = _loss_of(output) * loss.count
-        losses[""] = loss._replace(parts={**loss.parts, TASK: task.detach()}), step
-        total = self.account(losses, beside=self.task_weight * task)
+        losses[STUDENT] = loss._replace(parts={**loss.parts, TASK: task.detach()}), inputs
+        total = self.scaled_loss(losses, task=self.task_weight * task)
         return {**output, "loss": total} if isinstance(output, Mapping) else total
 
     def setup(self, stage: str) -> None:
-        """See that there is something to learn, and that Lightning takes the optimizer's steps."""
-        if stage == "fit" and not self._ledgers:
+        """Check that distillation is set up, and that the parts fit."""
+        if stage == "fit" and not self.is_set_up:
             raise ValueError(
-                f"{type(self).__name__} does not know what to learn from whom; call"
-                " distil(objective, teacher) before the fit"
+                f"{type(self).__name__} has no objective and no teacher: distillation is not set"
+                " up; call distill(objective, teacher) before the fit"
             )
         if stage == "fit" and not self.automatic_optimization:
             raise ValueError(
-                f"{type(self).__name__} steps its optimizers itself (automatic_optimization is"
-                " False), and the gradients of a step are divided where Lightning does"
+                f"{type(self).__name__} uses manual optimization (automatic_optimization is False),"
+                " where the mixin cannot normalize gradients; call a kdlight.GradientNormalizer in"
+                " your training_step instead of using the mixin"
             )
+        if self.is_set_up:
+            datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+            check_fit(self.objective, self, self.teacher, datamodule)
+            check_strategy(self.trainer.strategy, self.teacher, self.normalization)
         super().setup(stage)
 
     def on_train_start(self) -> None:
-        """See that what the objective learns by itself has an optimizer."""
+        """Check that an optimizer has the parameters of the objective."""
         super().on_train_start()
-        check_optimized(self)
+        check_optimized(self.objective, self.trainer.optimizers, self.trainer.strategy)
 
 
 def _loss_of(output: Any) -> Tensor:
@@ -141,6 +147,6 @@ def _loss_of(output: Any) -> Tensor:
     if not isinstance(loss, Tensor):
         raise TypeError(
             f"the training_step of the module returned {output!r}, and the objective is added to"
-            " its loss: return a tensor, or a dict with 'loss', or call distil(..., task_weight=0)"
+            " its loss: return a tensor, or a dict with 'loss', or call distill(..., task_weight=0)"
         )
     return loss

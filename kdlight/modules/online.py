@@ -1,32 +1,31 @@
-"""Online distillation: several networks learn at once, from the data and from each other."""
+"""Online distillation: several networks are trained together, on the data and on each other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from inspect import currentframe
-from types import FrameType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kdlight.gather import use_group
-from kdlight.logits import Logits, LogitsSource, as_source, ask
+from kdlight.distributed.sharding import clip_norm
 from kdlight.metrics import DistillationMetrics
-from kdlight.modules.checks import check_online
-from kdlight.modules.detached import detached
-from kdlight.modules.distillation import LIVE_ARGUMENTS, DistillationModule
+from kdlight.modules.base import STUDENT
+from kdlight.modules.fit_checks import check_peers, check_strategy
+from kdlight.modules.gradient_normalizer import GradientNormalizer
 from kdlight.modules.learner import Learner, build_networks
-from kdlight.objectives import Loss, Objective, Step
+from kdlight.modules.optimizers import Groups, trainable
+from kdlight.modules.standalone import StandaloneModule, from_config
+from kdlight.objectives import Loss, LossInputs, Objective
 from kdlight.reduce import Chunking
-from kdlight.sharding import clip_norm, shard
+from kdlight.sources import Logits, LogitsSource, as_source, call_network, detached
 
-STUDENT = "student"
+LIVE_ARGUMENTS = ["learners", "optimizer", "lr_scheduler"]
 
 
-class OnlineDistillationModule(DistillationModule):
+class OnlineDistillationModule(StandaloneModule):
     r"""Trains a student, its teacher and perhaps others together, on the same batches.
 
     Each network has an objective of its own, evaluated with every other network in the place of the
@@ -53,9 +52,10 @@ class OnlineDistillationModule(DistillationModule):
 
     Args:
         learners: what is trained, by name, at least two; one is the ``student``.
-        optimizer: from parameter groups to an optimizer.
-        lr_scheduler: from the optimizer to a schedule of the learning rates of all groups, stepped
-            once per optimizer step.
+        optimizer: from parameter groups to an optimizer; or a mapping that gives each network, by
+            its name, and ``objective``, the parameters of all objectives, an optimizer of its own.
+        lr_scheduler: from the optimizer to a schedule of the learning rates of all groups.
+        lr_scheduler_config: as of `kdlight.DistillationModule`.
         updates: ``"simultaneous"`` updates all networks in each optimizer step, each against the
             others as they were before it. ``"alternating"`` updates one in turn, so that it learns
             from the others as their last steps have left them; a step costs the same, and each
@@ -70,14 +70,14 @@ class OnlineDistillationModule(DistillationModule):
             share parameters; updates or normalization of another name.
 
     Example:
-        >>> from kdlight import Plain
+        >>> from kdlight import SingleInput
         >>> from kdlight.objectives import BDKD, CrossEntropy, ForwardKL, Weighted
         >>> module = OnlineDistillationModule({
         ...     "student": Learner(
-        ...         Plain(nn.Linear(4, 3)), Weighted({"ce": CrossEntropy(), "kd": BDKD()})
+        ...         SingleInput(nn.Linear(4, 3)), Weighted({"ce": CrossEntropy(), "kd": BDKD()})
         ...     ),
         ...     "teacher": Learner(
-        ...         Plain(nn.Linear(4, 3)), Weighted({"ce": CrossEntropy(), "kd": ForwardKL()})
+        ...         SingleInput(nn.Linear(4, 3)), Weighted({"ce": CrossEntropy(), "kd": ForwardKL()})
         ...     ),
         ... })
         >>> sorted({name.split(".")[0] for name, _ in module.named_parameters()})
@@ -87,8 +87,10 @@ class OnlineDistillationModule(DistillationModule):
     def __init__(
         self,
         learners: dict[str, Learner],
-        optimizer: Callable[[Iterable], Optimizer] = lambda p: AdamW(p, lr=5e-4),
+        optimizer: Callable[[Iterable], Optimizer]
+        | dict[str, Callable[[Iterable], Optimizer]] = lambda p: AdamW(p, lr=5e-4),
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        lr_scheduler_config: dict[str, Any] | None = None,
         updates: Literal["simultaneous", "alternating"] = "simultaneous",
         normalization: Literal["global", "local"] = "global",
         chunked: bool | Literal["auto"] | Chunking = "auto",
@@ -99,83 +101,89 @@ class OnlineDistillationModule(DistillationModule):
         if updates not in ("simultaneous", "alternating"):
             raise ValueError(f"updates must be 'simultaneous' or 'alternating', got {updates!r}")
         networks = build_networks(learners)
-        student = networks.pop(STUDENT)
-        super().__init__(
-            student,
-            learners[STUDENT].objective,
-            None,
-            optimizer,
-            lr_scheduler,
-            normalization,
-            chunked=chunked,
-            temperature=temperature,
-        )
+        super().__init__()
+        self.save_hyperparameters(ignore=[] if from_config() else LIVE_ARGUMENTS)
+        self.setup_distillation(learners[STUDENT].objective, None, normalization, chunked)
+        self.setup_optimizers(optimizer, lr_scheduler, lr_scheduler_config)
         self.updates = updates
-        self.peers = list(networks)
+        self.peers = [name for name in networks if name != STUDENT]
         self.options = {name: (each.group or {}, each.clip) for name, each in learners.items()}
-        for name, network in networks.items():
-            self._take(name, network)
+        self.student = networks[STUDENT]
+        if temperature is None:
+            temperature = float(getattr(self.objective, "temperature", 1.0))
+        self.metrics = DistillationMetrics(temperature=temperature)
+        for name in self.peers:
+            self._set_network(name, networks[name])
         self.peer_objectives = nn.ModuleDict({n: learners[n].objective for n in self.peers})
-        metrics = {n: DistillationMetrics(self.metrics.temperature) for n in self.peers}
-        self.peer_metrics = nn.ModuleDict(metrics)
+        self.peer_metrics = nn.ModuleDict({n: DistillationMetrics(temperature) for n in self.peers})
+        self._normalizers = {n: GradientNormalizer(self._sum_over_ranks) for n in self.learners()}
+        for name, (network, objective) in self.learners().items():
+            others = [other for peer, (other, _) in self.learners().items() if peer != name]
+            objective.bind(network, others[0])
 
-    def _take(self, name: str, network: nn.Module) -> None:
+    def _set_network(self, name: str, network: nn.Module) -> None:
         taken = {*dir(type(self)), *dir(nn.ModuleDict), *vars(self), *self._modules} - {"teacher"}
         if not name.isidentifier() or name in taken:
             raise ValueError(f"a learner cannot be called {name!r}: it becomes an attribute")
         setattr(self, name, network)
 
-    def save_hyperparameters(self, *args: Any, ignore: Any = None, **kwargs: Any) -> None:
-        """Save what is plain data; live learners are not, no more than a live student."""
-        if ignore == LIVE_ARGUMENTS:
-            ignore = [*ignore, "learners"]
-        kwargs.setdefault("frame", cast(FrameType, currentframe()).f_back)
-        super().save_hyperparameters(*args, ignore=ignore, **kwargs)
-
-    # ---- from a batch to the steps of all networks
+    # ---- from a batch to the losses of all networks
 
     def network_logits(self, name: str, batch: Any) -> Logits:
-        """Logits of one network for ``batch``, ``(..., V)``: what a subclass may override."""
-        return ask(getattr(self, name), batch)
+        """Return the logits of one network for ``batch``, ``(..., V)``; a subclass may override it."""
+        return call_network(getattr(self, name), batch)
 
     def student_logits(self, batch: Any) -> Logits:
-        """Logits of the student."""
+        """Return the logits of the student."""
         return self.network_logits(STUDENT, batch)
 
     def teacher_logits(self, batch: Any) -> Logits:
-        """Logits of the first of the others, without a way back to it."""
+        """Return the logits of the first of the other networks, detached."""
         return detached(as_source(self.network_logits(self.peers[0], batch)))
 
-    def learners(self) -> dict[str, tuple[nn.Module, Objective]]:
-        """The networks and their objectives; the student's name is empty in the accounts."""
-        others = {name: (getattr(self, name), self.peer_objectives[name]) for name in self.peers}
-        return {"": (self.student, self.objective), **others}  # type: ignore[dict-item]
+    def forward(self, batch: Any) -> Tensor:
+        """Return the student's logits for ``batch`` as a tensor, ``(..., V)``."""
+        return as_source(self.student_logits(batch)).logits()
 
-    def losses(self, batch: Any) -> dict[str, tuple[Loss, Step]]:
-        """The loss of each network, and the step beside the first it learns from."""
-        logits = {
-            name: as_source(self.network_logits(name or STUDENT, batch)) for name in self.learners()
-        }
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Compute the scaled losses of one micro-batch."""
+        return self.scaled_loss(self.losses(batch))
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the student's logits for ``batch``, ``(..., V)``."""
+        return self(batch)
+
+    def learners(self) -> dict[str, tuple[nn.Module, Objective]]:
+        """Return the networks and their objectives."""
+        others = {name: (getattr(self, name), self.peer_objectives[name]) for name in self.peers}
+        return {STUDENT: (self.student, self.objective), **others}  # type: ignore[dict-item]
+
+    def losses(self, batch: Any) -> dict[str, tuple[Loss, LossInputs]]:
+        """Compute the loss of each network, with its inputs beside the first other network."""
+        logits = {name: as_source(self.network_logits(name, batch)) for name in self.learners()}
         return {name: self._loss(name, batch, logits) for name in logits}
 
-    def _loss(self, name: str, batch: Any, logits: dict[str, LogitsSource]) -> tuple[Loss, Step]:
+    def _loss(
+        self, name: str, batch: Any, logits: dict[str, LogitsSource]
+    ) -> tuple[Loss, LossInputs]:
         _, objective = self.learners()[name]
         others = [detached(source) for other, source in logits.items() if other != name]
-        steps = [self.make_step(batch, logits[name], other) for other in others]
-        if not objective.needs_teacher:
-            steps = steps[:1]
-        return _mean([objective(step) for step in steps]), steps[0]
+        inputs = [self.make_loss_inputs(batch, logits[name], other) for other in others]
+        if "teacher" not in objective.needs:
+            inputs = inputs[:1]
+        return _mean_loss([objective(each) for each in inputs]), inputs[0]
 
     # ---- the optimizer step
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Divide the gradients; where networks take turns, drop those of the others."""
+        """Normalize the gradients; with alternating updates, drop those of all networks but one."""
         super().on_before_optimizer_step(optimizer)
         if self.updates == "alternating":
             names = list(self.learners())
             turn = names[self.trainer.global_step % len(names)]
-            for parameter in (p for name in names if name != turn for p in self.learned(name)):
-                parameter.grad = None
+            for name in names:
+                for parameter in self.trainable_parameters(name) if name != turn else ():
+                    parameter.grad = None
 
     def configure_gradient_clipping(
         self,
@@ -183,80 +191,58 @@ class OnlineDistillationModule(DistillationModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip each network by itself."""
+        """Clip the gradients of each network by themselves."""
         for name in self.learners():
-            own = self.options[name or STUDENT][1]
+            own = self.options[name][1]
             clip = gradient_clip_val if own is None else own
             if clip and gradient_clip_algorithm == "value" and own is None:
-                nn.utils.clip_grad_value_(self.learned(name), clip)
+                nn.utils.clip_grad_value_(self.trainable_parameters(name), clip)
             elif clip:
-                clip_norm(self.learned(name), clip)
+                clip_norm(self.trainable_parameters(name), clip)
 
-    def configure_optimizers(self) -> Any:
-        """A group for each network, and one for each objective with parameters of its own."""
-        groups: list[dict[str, Any]] = []
+    def parameter_groups(self) -> dict[str, Groups]:
+        """Return a group for each network, and one for each objective with parameters."""
+        parts: dict[str, Groups] = {}
+        objectives: Groups = []
         for name, (network, objective) in self.learners().items():
-            groups.append({"params": _trained(network), **self.options[name or STUDENT][0]})
-            groups.append({"params": _trained(objective)})
-        optimizer = self.optimizer([group for group in groups if group["params"]])
-        if self.lr_scheduler is None:
-            return optimizer
-        schedule = {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+            parts[name] = [{"params": trainable(network), **self.options[name][0]}]
+            objectives.append({"params": trainable(objective)})
+        return {**parts, "objective": objectives}
+
+    def parts(self) -> dict[str, Any]:
+        """Return ``student``, ``teacher`` if a network has this name, and ``objective``."""
+        teacher = getattr(self, "teacher", None)
+        return {"student": self.student, "teacher": teacher, "objective": self.objective}
+
+    def part_configs(self) -> dict[str, Any]:
+        """Return the configs of the networks, and of the student's objective."""
+        learners = self.hparams.get("learners") or {}
+        configs = {name: each["network"] for name, each in learners.items()}
+        return {**configs, "objective": learners[STUDENT]["objective"]} if learners else {}
 
     # ---- evaluation
 
+    def network_metrics(self) -> dict[str, DistillationMetrics]:
+        """Return the metrics of each network by the prefix of their names."""
+        return {"": self.metrics, **{f"{n}/": m for n, m in self.peer_metrics.items()}}  # type: ignore[dict-item]
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Update the metrics of all networks."""
-        for name, (loss, step) in self.losses(batch).items():
-            metrics = self.peer_metrics[name] if name else self.metrics
-            metrics.update(step, loss)  # type: ignore[operator]
-
-    test_step = validation_step
-
-    def _log_metrics(self, stage: str) -> None:
-        super()._log_metrics(stage)
-        for name, metrics in self.peer_metrics.items():
-            assert isinstance(metrics, DistillationMetrics)
-            for key, value in metrics.compute().items():
-                if not key.startswith("teacher_"):  # which is the student, seen from here
-                    self.log(f"{stage}/{name}/{key}", value, sync_dist=True)
-            metrics.reset()
-
-    # ---- lifecycle
+        metrics = dict(zip(self.learners(), self.network_metrics().values(), strict=True))
+        for name, (loss, inputs) in self.losses(batch).items():
+            metrics[name].update(inputs, loss)
 
     def setup(self, stage: str) -> None:
         """Check that the parts fit before any work is done."""
-        check_online(self)
-
-    def configure_model(self) -> None:
-        """Under FSDP2, shard all networks; once."""
-        if self.device_mesh is not None:
-            use_group(self.device_mesh["data_parallel"].get_group())
-            for network, _ in self.learners().values():
-                shard(network, self.device_mesh)
-
-    def on_fit_start(self) -> None:
-        """All networks learn, so all are in train mode."""
-        for network, _ in self.learners().values():
-            if not network.training:
-                network.train()
-
-    def teardown(self, stage: str) -> None:
-        """No network is outside the module, so there is no memory to give back."""
-        use_group(None)
+        check_peers(self.learners(), self.trainer.datamodule)  # type: ignore[attr-defined]
+        check_strategy(self.trainer.strategy, None, self.normalization)
+        super().setup(stage)
 
 
-def _mean(losses: list[Loss]) -> Loss:
-    """Mean over teachers; the units that count are the same with each."""
+def _mean_loss(losses: list[Loss]) -> Loss:
+    """Average over teachers; the units that are counted are the same with each."""
     total = torch.stack([loss.total for loss in losses]).mean()
-    parts = {key: _mean_of([loss.parts[key] for loss in losses]) for key in losses[0].parts}
+    parts = {
+        key: torch.stack([loss.parts[key] for loss in losses]).mean() for key in losses[0].parts
+    }
     return Loss(total, losses[0].count, parts)
-
-
-def _mean_of(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).mean()
-
-
-def _trained(part: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in part.parameters() if parameter.requires_grad]

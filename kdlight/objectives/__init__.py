@@ -10,16 +10,15 @@ from typing import Any
 
 from kdlight.objectives.adaptive_kl import AdaptiveKL
 from kdlight.objectives.alpha_beta import AlphaBeta
-from kdlight.objectives.base import Objective, Step, check_vocabularies
+from kdlight.objectives.base import Objective, check_vocabularies
 from kdlight.objectives.bdkd import BDKD
-from kdlight.objectives.by_token import TokenObjective
 from kdlight.objectives.clipping_network import ClippingNetwork
 from kdlight.objectives.cross_entropy import CrossEntropy
 from kdlight.objectives.dac_kl import DACKL
 from kdlight.objectives.decoupled_kl import DecoupledKL
-from kdlight.objectives.divergence import Divergence
 from kdlight.objectives.dpo import DPO
 from kdlight.objectives.forward_kl import ForwardKL
+from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.jensen_shannon import JensenShannon
 from kdlight.objectives.learnable_temperature import LearnableTemperature
 from kdlight.objectives.multi_level_ot import MultiLevelOT
@@ -34,6 +33,7 @@ from kdlight.objectives.span_kl import SpanKL
 from kdlight.objectives.symmetric_kl import SymmetricKL
 from kdlight.objectives.taid import TAID
 from kdlight.objectives.todi import ToDi
+from kdlight.objectives.token_objective import Divergence, TokenObjective
 from kdlight.objectives.topk_forward_kl import TopKForwardKL
 from kdlight.objectives.total_variation import TotalVariation
 from kdlight.objectives.uld import ULD
@@ -111,7 +111,7 @@ __all__ = [
     "SkewForwardKL",
     "SkewReverseKL",
     "SpanKL",
-    "Step",
+    "LossInputs",
     "SymmetricKL",
     "TAID",
     "ToDi",

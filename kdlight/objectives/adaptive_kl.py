@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.losses.checks import check_range
-from kdlight.objectives.divergence import Divergence
+from kdlight.objectives.token_objective import Divergence
 
 
 class AdaptiveKL(Divergence):
@@ -28,9 +28,9 @@ class AdaptiveKL(Divergence):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
-        >>> AdaptiveKL()(Step(logits, logits)).mean().item()
+        >>> AdaptiveKL()(LossInputs(logits, logits)).mean().item()
         0.0
     """
 

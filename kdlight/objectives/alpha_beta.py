@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.objectives.divergence import Divergence
+from kdlight.objectives.token_objective import Divergence
 
 
 class AlphaBeta(Divergence):
@@ -29,9 +29,9 @@ class AlphaBeta(Divergence):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
-        >>> AlphaBeta()(Step(logits, logits)).mean().item()
+        >>> AlphaBeta()(LossInputs(logits, logits)).mean().item()
         0.0
     """
 

@@ -1,116 +1,87 @@
-"""What an objective is: a `Step` in, a `Loss` out."""
+"""The base class of objectives: from `LossInputs` to a `Loss`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Iterator
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kdlight.logits import Logits, LogitsSource, as_source
-from kdlight.reduce import Chunked, Loss
+from kdlight.objectives.inputs import LossInputs
+from kdlight.reduce import Loss
 
-
-@dataclass(frozen=True)
-class Step:
-    """What one training step offers an objective; positions are already aligned and masked.
-
-    Attributes:
-        student: student logits, a source of ``(..., V)``; a tensor is wrapped.
-        teacher: teacher logits on the same positions, or None where there is no teacher.
-        labels: aligned labels ``(...)``: the label of a position stands at that position.
-        mask: boolean ``(...)``, True where a position counts; None keeps all.
-        teacher_mask: the mask of a teacher with positions of its own (another tokenizer).
-        rejected: boolean ``(B,)``, True where a sequence is one to move away from.
-        span_ids: aligned integers ``(B, T)``, one number a span, -1 outside all of them.
-        chunked: whether logits are made in chunks, see `kdlight.reduce.Chunking`.
-
-    Example:
-        >>> step = Step(torch.zeros(2, 5), torch.zeros(2, 5), mask=torch.tensor([False, True]))
-        >>> step.student.shape, step.kept()
-        (torch.Size([2, 5]), tensor([1]))
-    """
-
-    student: LogitsSource
-    teacher: LogitsSource | None = None
-    labels: Tensor | None = None
-    mask: Tensor | None = None
-    teacher_mask: Tensor | None = None
-    rejected: Tensor | None = None
-    span_ids: Tensor | None = None
-    chunked: Chunked = "auto"
-
-    def __init__(
-        self,
-        student: Logits,
-        teacher: Logits | None = None,
-        labels: Tensor | None = None,
-        mask: Tensor | None = None,
-        *,
-        teacher_mask: Tensor | None = None,
-        rejected: Tensor | None = None,
-        span_ids: Tensor | None = None,
-        chunked: Chunked = "auto",
-    ) -> None:
-        fields = {
-            "student": as_source(student),
-            "teacher": None if teacher is None else as_source(teacher),
-            "labels": labels,
-            "mask": mask,
-            "teacher_mask": teacher_mask,
-            "rejected": rejected,
-            "span_ids": span_ids,
-            "chunked": chunked,
-        }
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
-
-    def kept(self) -> Tensor:
-        """Indices ``(n,)`` of the positions that count, among the flattened positions."""
-        if self.mask is not None:
-            return self.mask.flatten().nonzero().squeeze(-1)
-        return torch.arange(prod(self.student.shape[:-1]))
+MISSING = {
+    "teacher": "a teacher, but the inputs have none",
+    "labels": "labels, but the inputs have none",
+    "rejected": (
+        "`rejected`, one boolean per sequence, but the inputs have none; a TracesDataModule with"
+        " kind='pairs' provides it"
+    ),
+    "span_ids": (
+        "`span_ids`, the spans that positions belong to, but the inputs have none; set spans=... of"
+        " the data module, or add 'span_ids', aligned like labels, to the batch"
+    ),
+}
 
 
 class Objective(nn.Module):
-    """A distillation objective: hyper-parameters, perhaps state, and ``forward(step) -> Loss``.
+    """A distillation objective: hyper-parameters, perhaps state, and ``forward(inputs) -> Loss``.
 
-    ``forward`` never sees a trainer and never changes a buffer: what moves over time (``t``, a
-    temperature, a weight) is a plain attribute that a callback moves.
+    ``forward`` never sees a trainer and never changes a buffer. Numbers that change over time
+    (``t``, a temperature, a weight) are plain attributes, which callbacks change.
 
     Attributes:
-        needs_teacher: whether ``step.teacher`` must be there.
-        needs_labels: whether ``step.labels`` must be there.
-        by_row: whether the objective is the sum of its ``rows`` and nothing else, so that
-            `Weighted` may evaluate it together with others.
-        unit: what ``Loss.count`` counts. Terms of a mixture that count something else than
-            ``"token"`` are brought to tokens by `Weighted`.
+        needs: fields of `LossInputs` that must be present, such as ``{"teacher", "labels"}``.
+        is_per_token: whether the objective is the sum of its ``per_token_loss`` and nothing else,
+            so that `Weighted` may evaluate it together with others.
+        unit: what ``Loss.count`` counts. `Weighted` converts terms with another unit than
+            ``"token"``.
 
     Example:
+        >>> import torch
         >>> class Distance(Objective):
-        ...     def forward(self, step):
-        ...         difference = step.student.logits() - step.teacher.logits()
-        ...         return Loss(difference.square().sum(), torch.tensor(len(step.kept())))
-        >>> Distance()(Step(torch.zeros(2, 5), torch.ones(2, 5))).mean()
+        ...     def forward(self, inputs):
+        ...         difference = inputs.student.logits() - inputs.teacher.logits()
+        ...         count = torch.tensor(len(inputs.valid_positions()))
+        ...         return Loss(difference.square().sum(), count)
+        >>> Distance()(LossInputs(torch.zeros(2, 5), torch.ones(2, 5))).mean()
         tensor(5.)
     """
 
-    needs_teacher: bool = True
-    needs_labels: bool = False
-    by_row: bool = False
+    needs: frozenset[str] = frozenset({"teacher"})
+    is_per_token: bool = False
     unit: str = "token"
 
-    def forward(self, step: Step) -> Loss:
-        """Evaluate the objective on one step."""
-        raise NotImplementedError(f"{type(self).__name__} does not define forward(step)")
+    def forward(self, inputs: LossInputs) -> Loss:
+        """Evaluate the objective."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward(inputs)")
 
-    def check(self, step: Step) -> None:
-        """Raise a ValueError that says what is missing, or what does not fit, in ``step``."""
-        if self.needs_teacher and step.teacher is None:
-            raise ValueError(f"{type(self).__name__} needs a teacher, but the step has none")
-        if self.needs_labels and step.labels is None:
-            raise ValueError(f"{type(self).__name__} needs labels, but the step has none")
+    def check(self, inputs: LossInputs) -> None:
+        """Raise a ValueError that names what is missing in ``inputs``, or does not fit."""
+        for need in sorted(self.needs):
+            if getattr(inputs, need) is None:
+                missing = MISSING.get(need, f"`{need}`, but the inputs have none")
+                raise ValueError(f"{type(self).__name__} needs {missing}")
+
+    def bind(self, student: nn.Module, teacher: nn.Module | None) -> None:
+        """Create networks of the objective whose sizes depend on ``student`` and ``teacher``.
+
+        A module calls this once, before optimizers are created and weights are loaded. An objective
+        that contains others passes the call on; the default does so for all submodules.
+
+        Args:
+            student: the network that is trained.
+            teacher: the network of a live teacher, or None.
+        """
+        for objective in _nested_objectives(self):
+            objective.bind(student, teacher)
+
+
+def _nested_objectives(module: nn.Module) -> Iterator[Objective]:
+    for child in module.children():
+        if isinstance(child, Objective):
+            yield child
+        else:
+            yield from _nested_objectives(child)
 
 
 def check_vocabularies(student: int, teacher: int) -> None:

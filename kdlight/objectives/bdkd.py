@@ -9,8 +9,8 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.losses.balanced import balance, check_balance, confidence_gap
-from kdlight.objectives.base import Step
-from kdlight.objectives.divergence import Divergence
+from kdlight.objectives.inputs import LossInputs
+from kdlight.objectives.token_objective import Divergence
 from kdlight.reduce import Loss, token_sum, token_values
 
 
@@ -49,7 +49,7 @@ class BDKD(Divergence):
 
     Example:
         >>> logits = torch.randn(4, 7)
-        >>> BDKD(high=3.0)(Step(logits, logits)).mean().item()
+        >>> BDKD(high=3.0)(LossInputs(logits, logits)).mean().item()
         0.0
     """
 
@@ -99,7 +99,7 @@ class BDKD(Divergence):
         self.entropy_temperature = entropy_temperature
         self.normalise, self.detach_weights = bool(normalise), bool(detach_weights)
         self.granularity = granularity
-        self.by_row = granularity != "sequence"
+        self.is_per_token = granularity != "sequence"
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """``(n, V), (n, V) -> (n,)``."""
@@ -118,37 +118,39 @@ class BDKD(Divergence):
             **self._rule(),
         )
 
-    def forward(self, step: Step) -> Loss:
+    def forward(self, inputs: LossInputs) -> Loss:
         """Sum over the positions that count."""
         if self.granularity != "sequence":
-            return super().forward(step)
-        self.check(step)
-        assert step.teacher is not None
+            return super().forward(inputs)
+        self.check(inputs)
+        assert inputs.teacher is not None
         halves = [
             token_sum(
                 rows,
-                step.student,
-                step.teacher,
-                mask=step.mask,
+                inputs.student,
+                inputs.teacher,
+                mask=inputs.mask,
                 weights=weights,
-                chunked=step.chunked,
+                chunked=inputs.chunked,
             )
             for rows, weights in zip(
-                (self._forward_rows, self._reverse_rows), self._sequence_weights(step), strict=True
+                (self._forward_rows, self._reverse_rows),
+                self._sequence_weights(inputs),
+                strict=True,
             )
         ]
         return Loss(halves[0].total + halves[1].total, halves[0].count)
 
     @torch.no_grad()
-    def _sequence_weights(self, step: Step) -> tuple[Tensor, Tensor]:
+    def _sequence_weights(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
         """Weights of both halves, the same at all positions of a sequence, (..., T), (..., T)."""
-        assert step.teacher is not None
+        assert inputs.teacher is not None
         gaps = token_values(
-            self._gap_rows, step.student, step.teacher, mask=step.mask, chunked=step.chunked
+            self._gap_rows, inputs.student, inputs.teacher, mask=inputs.mask, chunked=inputs.chunked
         )
-        positions = step.student.shape[:-1]
+        positions = inputs.student.shape[:-1]
         length = positions[-1] if positions else 1
-        sequence = step.kept().to(gaps.device) // length
+        sequence = inputs.valid_positions().to(gaps.device) // length
         count = positions.numel() // length
         sums = gaps.new_zeros(count).index_add_(0, sequence, gaps)
         sizes = gaps.new_zeros(count).index_add_(0, sequence, torch.ones_like(gaps))

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import slopes
-from kdlight.losses.cross_entropy import IGNORED
-from kdlight.objectives.by_token import TokenObjective
+from kdlight.losses import gradients
+from kdlight.losses.labels import IGNORE_INDEX
+from kdlight.objectives.token_objective import TokenObjective
 
 
 class CrossEntropy(TokenObjective):
@@ -20,21 +20,20 @@ class CrossEntropy(TokenObjective):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
-        >>> step = Step(torch.zeros(3, 4), labels=torch.tensor([0, 1, 2]))
-        >>> round(CrossEntropy()(step).mean().item(), 4)
+        >>> from kdlight.objectives import LossInputs
+        >>> inputs = LossInputs(torch.zeros(3, 4), labels=torch.tensor([0, 1, 2]))
+        >>> round(CrossEntropy()(inputs).mean().item(), 4)
         1.3863
     """
 
-    needs_teacher = False
-    needs_labels = True
+    needs = frozenset({"labels"})
 
-    def rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
+    def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
         """``(n, V), None, (n,) -> (n,)``."""
         return losses.cross_entropy(student, labels)
 
-    def closed_form(
+    def value_and_grad(
         self, student: Tensor, teacher: Any, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
-        """The same with its slopes; None where a label is -100."""
-        return None if (labels == IGNORED).any() else slopes.cross_entropy(student, labels)
+        """Compute the loss and its gradient, or return None where a label is -100."""
+        return None if (labels == IGNORE_INDEX).any() else gradients.cross_entropy(student, labels)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.losses.checks import check_range
-from kdlight.losses.clipping import Gate
-from kdlight.losses.dac_kl import Clipped, Rule, check_clipping, clip
-from kdlight.losses.gated_kl import Tail
+from kdlight.losses.clipped_kl.clipping import Clipped, Rule, check_clipping, clip
+from kdlight.losses.clipped_kl.gated_kl import Tail
+from kdlight.losses.clipped_kl.gates import Gate
 from kdlight.losses.log_space import tempered_pair
 from kdlight.objectives.clipping_network import ClippingNetwork
-from kdlight.objectives.divergence import Divergence
-from kdlight.reduce import RowValues
+from kdlight.objectives.token_objective import Divergence
+from kdlight.reduce import PerTokenValues
 
 Thresholds: TypeAlias = Callable[[Tensor, Tensor], tuple[Any, Any]]
 
@@ -54,7 +54,7 @@ class DACKL(Divergence):
         residual: between the bucket (0) and the teacher renormalised (1), with that tail.
         gate: how thresholds are learned, ``"ste"`` or ``"soft"``; or ``"hard"``, if they are not.
         gate_temperature: width of the gate. May be moved, as from 0.1 to 0.02.
-        include_target: always keep the label, where the step has labels.
+        include_target: always keep the label, where the inputs has labels.
         include_argmax: always keep the teacher's likeliest token.
         coverage_weight: w, not negative; only for learned thresholds.
         mass_floor: m, in [0, 1].
@@ -70,9 +70,9 @@ class DACKL(Divergence):
             them, or with ``tail="none"``, whose loss has no lower bound for them to stop at.
 
     Example:
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
-        >>> loss = DACKL()(Step(logits, logits))
+        >>> loss = DACKL()(LossInputs(logits, logits))
         >>> round(abs(loss.mean().item()), 6), sorted(loss.parts)
         (0.0, ['coverage', 'full_kl', 'kept', 'lower', 'mass', 'upper'])
     """
@@ -140,7 +140,7 @@ class DACKL(Divergence):
         """The clipped KL alone, ``(n, V), (n, V), (n,) -> (n,)``."""
         return self._clip(student, teacher, labels)[0].values
 
-    def rows(self, student: Tensor, teacher: Any, labels: Any) -> RowValues:
+    def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
         """``(n, V), (n, V), (n,) -> (n,)``, and what was kept for the log."""
         found, lower, upper = self._clip(student, teacher, labels)
         values = found.values

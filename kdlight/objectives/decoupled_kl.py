@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.losses.checks import check_range
-from kdlight.objectives.divergence import Divergence
+from kdlight.objectives.token_objective import Divergence
 
 
 class DecoupledKL(Divergence):
@@ -30,14 +30,14 @@ class DecoupledKL(Divergence):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
         >>> labels = torch.tensor([0, 3, 6, 2])
-        >>> DecoupledKL(temperature=4.0)(Step(logits, logits, labels)).mean().item()
+        >>> DecoupledKL(temperature=4.0)(LossInputs(logits, logits, labels)).mean().item()
         0.0
     """
 
-    needs_labels = True
+    needs = frozenset({"teacher", "labels"})
 
     def __init__(
         self,

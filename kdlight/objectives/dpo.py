@@ -7,10 +7,10 @@ from math import inf
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.objectives.pairwise import Pairwise
+from kdlight.objectives.paired_preference import PairedPreference
 
 
-class DPO(Pairwise):
+class DPO(PairedPreference):
     """`kdlight.losses.dpo` of pairs of traces; the teacher is the reference model.
 
     Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretly a Reward
@@ -27,14 +27,14 @@ class DPO(Pairwise):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits, labels = torch.zeros(2, 3, 5), torch.ones(2, 3, dtype=torch.long)
-        >>> pair = Step(logits, logits, labels, rejected=torch.tensor([False, True]))
+        >>> pair = LossInputs(logits, logits, labels, rejected=torch.tensor([False, True]))
         >>> DPO()(pair).mean()  # log 2: the student is as it was
         tensor(0.6931)
     """
 
-    needs_teacher = True
+    needs = frozenset({"teacher", "labels", "rejected"})
 
     def __init__(self, *, beta: float = 0.1) -> None:
         super().__init__()

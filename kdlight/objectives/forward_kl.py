@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import slopes
-from kdlight.objectives.divergence import Divergence
+from kdlight.losses import gradients
+from kdlight.objectives.token_objective import Divergence
 
 
 class ForwardKL(Divergence):
@@ -19,9 +19,9 @@ class ForwardKL(Divergence):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
-        >>> ForwardKL(temperature=2.0)(Step(logits, logits)).mean().item()
+        >>> ForwardKL(temperature=2.0)(LossInputs(logits, logits)).mean().item()
         0.0
     """
 
@@ -29,6 +29,8 @@ class ForwardKL(Divergence):
         """``(n, V), (n, V) -> (n,)``."""
         return losses.forward_kl(student, teacher, temperature=self.temperature)
 
-    def slopes(self, student: Tensor, teacher: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
-        """The same with its slopes."""
-        return slopes.forward_kl(student, teacher)
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the divergence and its gradient."""
+        return gradients.forward_kl(student, teacher)

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import slopes
+from kdlight.losses import gradients
 from kdlight.losses.checks import check_range
-from kdlight.objectives.divergence import Divergence
+from kdlight.objectives.token_objective import Divergence
 
 
 class JensenShannon(Divergence):
@@ -29,9 +29,9 @@ class JensenShannon(Divergence):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
-        >>> JensenShannon()(Step(logits, logits)).mean().item()
+        >>> JensenShannon()(LossInputs(logits, logits)).mean().item()
         0.0
     """
 
@@ -46,9 +46,11 @@ class JensenShannon(Divergence):
         """``(n, V), (n, V) -> (n,)``."""
         return losses.jensen_shannon(student, teacher, beta=self.beta, temperature=self.temperature)
 
-    def slopes(self, student: Tensor, teacher: Tensor, labels: Any) -> tuple[Tensor, Tensor] | None:
-        """The same with its slopes."""
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """Compute the divergence and its gradient."""
         if self.beta in (0.0, 1.0):
-            end = slopes.reverse_kl if self.beta else slopes.forward_kl
+            end = gradients.reverse_kl if self.beta else gradients.forward_kl
             return end(student, teacher)
-        return slopes.jensen_shannon(student, teacher, self.beta)
+        return gradients.jensen_shannon(student, teacher, self.beta)

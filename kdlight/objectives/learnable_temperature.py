@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from kdlight.losses.checks import check_range
 from kdlight.losses.log_space import widen
-from kdlight.objectives.by_token import TokenObjective
-from kdlight.objectives.divergence import Divergence
 from kdlight.objectives.forward_kl import ForwardKL
-from kdlight.reduce import RowValues
+from kdlight.objectives.token_objective import Divergence, TokenObjective
+from kdlight.reduce import PerTokenValues
 
 
 class LearnableTemperature(TokenObjective):
@@ -23,13 +22,13 @@ class LearnableTemperature(TokenObjective):
 
     Li et al., "Curriculum Temperature for Knowledge Distillation", 2022 (CTKD). The temperature
     makes the task harder, as far as ``strength`` lets it: its gradient is that of the loss, times
-    ``-strength``. `kdlight.callbacks.Ramp` raises the strength from 0 to 1, and so makes the
+    ``-strength``. `kdlight.callbacks.HyperparameterScheduler` raises the strength from 0 to 1, and so makes the
     curriculum. Choose it where no temperature is known to be good.
 
     The parameter ``g`` belongs to the objective, and `kdlight.DistillationModule` gives it to the
     optimizer in a group of its own. The authors train with SGD. Adam divides a gradient by its
     recent size: it feels the sign of the strength and how it grows, and moves ``g`` by about the
-    learning rate a step, so a short run shows little.
+    learning rate a inputs, so a short run shows little.
 
     The factor :math:`T^2` keeps the size of the student's gradients. Seen by the temperature, it
     is a way to raise the loss without making anything harder, and the temperature runs to its upper
@@ -49,9 +48,9 @@ class LearnableTemperature(TokenObjective):
         TypeError: objective is no `Divergence`.
 
     Example:
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> objective = LearnableTemperature(strength=1.0)
-        >>> objective(Step(torch.randn(4, 7), torch.randn(4, 7))).mean().backward()
+        >>> objective(LossInputs(torch.randn(4, 7), torch.randn(4, 7))).mean().backward()
         >>> round(objective.temperature, 2), objective.g.grad is None
         (15.62, False)
     """
@@ -81,7 +80,7 @@ class LearnableTemperature(TokenObjective):
         check_range("start", abs(start), 0.0, inf, open_high=True)
         check_range("strength", strength, 0.0, inf, open_high=True)
         self.objective = objective
-        self.needs_labels = objective.needs_labels
+        self.needs = objective.needs
         self.low, self.span, self.strength = float(low), float(span), float(strength)
         self.square_hidden = bool(square_hidden)
         self.g = nn.Parameter(torch.tensor([float(start)]))  # FSDP1 takes no number, only vectors
@@ -91,7 +90,7 @@ class LearnableTemperature(TokenObjective):
         """The temperature as it stands."""
         return self._temperature(self.g.detach()).item()
 
-    def rows(self, student: Tensor, teacher: Any, labels: Any) -> RowValues:
+    def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
         """``(n, V), (n, V), (n,) -> (n,)``, and the temperature for the log."""
         # the value of g, and its gradient turned round
         g = self.g.detach() - self.strength * (self.g - self.g.detach())

@@ -7,17 +7,17 @@ from typing import cast
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from kdlight.logits import Dense, LogitsSource
-from kdlight.losses.alignment import sequences
-from kdlight.losses.geometry import Points
-from kdlight.losses.multi_level_ot import (
+from kdlight.losses.optimal_transport.multi_level_ot import (
     Ranked,
     check_multi_level_ot,
     rank_columns,
     ranked_values,
 )
-from kdlight.objectives.base import Objective, Step
+from kdlight.losses.optimal_transport.points import Points, sequences
+from kdlight.objectives.base import Objective
+from kdlight.objectives.inputs import LossInputs
 from kdlight.reduce import Loss
+from kdlight.sources import Dense, LogitsSource
 
 
 class MultiLevelOT(Objective):
@@ -43,7 +43,7 @@ class MultiLevelOT(Objective):
         ValueError: a hyper-parameter out of range.
 
     Example:
-        >>> MultiLevelOT(k=4)(Step(torch.zeros(2, 3, 5), torch.zeros(2, 4, 7))).count
+        >>> MultiLevelOT(k=4)(LossInputs(torch.zeros(2, 3, 5), torch.zeros(2, 4, 7))).count
         tensor(6)
     """
 
@@ -76,16 +76,15 @@ class MultiLevelOT(Objective):
         self.epsilon = float(epsilon)
         self.iterations = iterations
 
-    def forward(self, step: Step) -> Loss:
+    def forward(self, inputs: LossInputs) -> Loss:
         """Sum over the pairs of positions of all sequences."""
-        self.check(step)
-        assert step.teacher is not None
-        student, teacher, mask = step.student, step.teacher, step.teacher_mask
-        if mask is None and teacher.shape[:-1] == student.shape[:-1]:
-            mask = step.mask
-        ours = self._ranked(step, student, sequences(student.shape, step.mask))
+        self.check(inputs)
+        assert inputs.teacher is not None
+        student, teacher = inputs.student, inputs.teacher
+        mask = inputs.valid_teacher_mask
+        ours = self._ranked(inputs, student, sequences(student.shape, inputs.mask))
         with torch.no_grad():
-            theirs = self._ranked(step, teacher, sequences(teacher.shape, mask, side="teacher"))
+            theirs = self._ranked(inputs, teacher, sequences(teacher.shape, mask, side="teacher"))
         with torch.autocast(ours[0].points.device.type, enabled=False):
             values, lengths = ranked_values(
                 ours,
@@ -97,16 +96,18 @@ class MultiLevelOT(Objective):
             )
         return Loss(values.sum(), torch.tensor(sum(lengths), device=values.device))
 
-    def _ranked(self, step: Step, source: LogitsSource, found: list[Points]) -> list[Ranked]:
-        assert step.teacher is not None
-        k = min(self.k, step.student.shape[-1], step.teacher.shape[-1])
+    def _ranked(
+        self, inputs: LossInputs, source: LogitsSource, found: list[Points]
+    ) -> list[Ranked]:
+        assert inputs.teacher is not None
+        k = min(self.k, inputs.student.shape[-1], inputs.teacher.shape[-1])
 
         def rank(rows: LogitsSource) -> Ranked:
             logits = rows.logits()
             return rank_columns(logits, k, self.temperature, self.sinkhorn_temperature)
 
         parts = [source.select(each.index) for each in found]
-        if isinstance(source, Dense) or step.chunked is False or not torch.is_grad_enabled():
+        if isinstance(source, Dense) or inputs.chunked is False or not torch.is_grad_enabled():
             return [rank(part) for part in parts]
         # the logits of a sequence are made again in the backward pass
         return [cast(Ranked, checkpoint(rank, part, use_reentrant=False)) for part in parts]

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.losses.checks import check_range
-from kdlight.objectives.base import Step, check_vocabularies
-from kdlight.objectives.divergence import Divergence
-from kdlight.objectives.two_sided import TwoSided
-from kdlight.reduce import RowValues
+from kdlight.objectives.base import check_vocabularies
+from kdlight.objectives.inputs import LossInputs
+from kdlight.objectives.token_objective import Divergence
+from kdlight.objectives.unpaired_preference import UnpairedPreference
+from kdlight.reduce import PerTokenValues
 
 
-class REDI(TwoSided):
+class REDI(UnpairedPreference):
     r"""Likelihood of right traces up, of wrong ones down: `kdlight.losses.redi` of a whole batch.
 
     .. math:: -\frac{c}{N_w} \sum_{y \in w} m(y) + \frac{\alpha}{N_l} \sum_{y \in l} m(y), \qquad
@@ -24,7 +25,7 @@ class REDI(TwoSided):
     Xu et al., "Harnessing Negative Signals: Reinforcement Distillation from Teacher Data for LLM
     Reasoning", 2025, eq. (5). The second stage of a distillation from traces, after supervised
     fine-tuning on the right ones; ``configs/redi_stage1.yaml`` and ``configs/redi.yaml`` are the
-    two. Traces need no pairs, see `TwoSided`.
+    two. Traces need no pairs, see `UnpairedPreference`.
 
     The loss has no lower bound: a token seen in wrong traces alone is pushed down for ever, and no
     gradient overflows to show it. `kdlight.callbacks.REDIGuard` watches the likelihood of right
@@ -51,8 +52,8 @@ class REDI(TwoSided):
 
     Example:
         >>> labels = torch.tensor([[1, 2], [0, 2]])
-        >>> step = Step(torch.zeros(2, 2, 4), labels=labels, rejected=torch.tensor([False, True]))
-        >>> round(REDI(alpha=0.8)(step).mean().item(), 4)  # (1 - 0.8) log 4
+        >>> inputs = LossInputs(torch.zeros(2, 2, 4), labels=labels, rejected=torch.tensor([False, True]))
+        >>> round(REDI(alpha=0.8)(inputs).mean().item(), 4)  # (1 - 0.8) log 4
         0.2773
     """
 
@@ -83,24 +84,25 @@ class REDI(TwoSided):
         check_range("kd_weight", kd_weight, 0.0, 1.0)
         self.floor, self.gate = floor, gate
         self.kd, self.kd_weight = kd, float(kd_weight)
-        self.needs_teacher = kd is not None or gate is not None
+        if kd is not None or gate is not None:
+            self.needs = self.needs | {"teacher"}
 
-    def check(self, step: Step) -> None:
+    def check(self, inputs: LossInputs) -> None:
         """Besides what sequences need: one vocabulary, where a teacher is looked at."""
-        super().check(step)
-        if self.needs_teacher and step.teacher is not None:
-            check_vocabularies(step.student.shape[-1], step.teacher.shape[-1])
+        super().check(inputs)
+        if "teacher" in self.needs and inputs.teacher is not None:
+            check_vocabularies(inputs.student.shape[-1], inputs.teacher.shape[-1])
 
-    def chosen_rows(self, student: Tensor, teacher: Any, labels: Tensor) -> RowValues:
+    def chosen_per_token(self, student: Tensor, teacher: Any, labels: Tensor) -> PerTokenValues:
         """The negative log-likelihood, with a share of the divergence if there is one."""
         nll = losses.cross_entropy(student, labels)
         extras = {"log_prob": -nll}
         if self.kd is None:
             return nll, extras
-        divergence = self.kd.rows(student, teacher, labels)
+        divergence = self.kd.per_token_loss(student, teacher, labels)
         return (1.0 - self.kd_weight) * nll + self.kd_weight * divergence, extras
 
-    def rejected_rows(self, student: Tensor, teacher: Any, labels: Tensor) -> RowValues:
+    def rejected_per_token(self, student: Tensor, teacher: Any, labels: Tensor) -> PerTokenValues:
         """The log-likelihood, but where the floor is reached or the gate is closed."""
         log_prob = -losses.cross_entropy(student, labels)
         values = log_prob if self.floor is None else log_prob.clamp(min=self.floor)

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import slopes
-from kdlight.objectives.divergence import Divergence
+from kdlight.losses import gradients
+from kdlight.objectives.token_objective import Divergence
 
 
 class ReverseKL(Divergence):
@@ -19,9 +19,9 @@ class ReverseKL(Divergence):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
-        >>> ReverseKL()(Step(logits, logits)).mean().item()
+        >>> ReverseKL()(LossInputs(logits, logits)).mean().item()
         0.0
     """
 
@@ -29,6 +29,8 @@ class ReverseKL(Divergence):
         """``(n, V), (n, V) -> (n,)``."""
         return losses.reverse_kl(student, teacher, temperature=self.temperature)
 
-    def slopes(self, student: Tensor, teacher: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
-        """The same with its slopes."""
-        return slopes.reverse_kl(student, teacher)
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the divergence and its gradient."""
+        return gradients.reverse_kl(student, teacher)

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.losses.checks import check_range
-from kdlight.objectives.pairwise import Pairwise
+from kdlight.objectives.paired_preference import PairedPreference
 
 
-class SimPO(Pairwise):
+class SimPO(PairedPreference):
     """`kdlight.losses.simpo` of pairs of traces, on the mean log-probability of each.
 
     Meng, Xia, Chen, "SimPO: Simple Preference Optimization with a Reference-Free Reward", 2024. A
@@ -26,10 +26,10 @@ class SimPO(Pairwise):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> labels, rejected = torch.tensor([[1, 2], [0, 2]]), torch.tensor([False, True])
-        >>> step = Step(torch.zeros(2, 2, 4), labels=labels, rejected=rejected)
-        >>> round(SimPO(gamma=0.0)(step).mean().item(), 4)
+        >>> inputs = LossInputs(torch.zeros(2, 2, 4), labels=labels, rejected=rejected)
+        >>> round(SimPO(gamma=0.0)(inputs).mean().item(), 4)
         0.6931
     """
 

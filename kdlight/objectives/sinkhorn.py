@@ -8,16 +8,23 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from kdlight.gather import Shares, gather_rows, gather_source, share, tensor_of
-from kdlight.logits import LogitsSource
-from kdlight.losses.distances import own_distances
-from kdlight.losses.geometry import GEOMETRIES, points, problems
+from kdlight.distributed.gather import RankSizes, exchange_sizes, gather_rows, gather_source
 from kdlight.losses.log_space import widen
-from kdlight.losses.sinkhorn import check_points, check_widths, sinkhorn_values
-from kdlight.losses.transport import check_transport
-from kdlight.objectives.base import Objective, Step
-from kdlight.objectives.points import source_distances
+from kdlight.losses.optimal_transport.distances import own_distances
+from kdlight.losses.optimal_transport.plan import check_transport
+from kdlight.losses.optimal_transport.points import (
+    GEOMETRIES,
+    check_points,
+    check_widths,
+    points,
+    problems,
+)
+from kdlight.losses.optimal_transport.sinkhorn import sinkhorn_values
+from kdlight.objectives.base import Objective
+from kdlight.objectives.inputs import LossInputs
+from kdlight.objectives.source_distances import source_distances
 from kdlight.reduce import Loss
+from kdlight.sources import LogitsSource
 
 Within: TypeAlias = "tuple[list[Tensor], list[Tensor]]"
 """Costs of the student's points among themselves, and of the teacher's."""
@@ -58,7 +65,7 @@ class Sinkhorn(Objective):
 
     Example:
         >>> logits = torch.randn(4, 7)
-        >>> Sinkhorn(debiased=True)(Step(logits, logits)).mean().item()
+        >>> Sinkhorn(debiased=True)(LossInputs(logits, logits)).mean().item()
         0.0
     """
 
@@ -95,32 +102,33 @@ class Sinkhorn(Objective):
         self.gather = bool(gather)
         self.unit = "token" if geometry == "batch" else geometry
 
-    def check(self, step: Step) -> None:
+    def check(self, inputs: LossInputs) -> None:
         """Besides what every objective needs: one vocabulary on both sides."""
-        super().check(step)
-        if step.teacher is not None:
-            check_widths(step.student.shape[-1], step.teacher.shape[-1])
+        super().check(inputs)
+        if inputs.teacher is not None:
+            check_widths(inputs.student.shape[-1], inputs.teacher.shape[-1])
 
-    def forward(self, step: Step) -> Loss:
+    def forward(self, inputs: LossInputs) -> Loss:
         """The cost of the problems of ``step``, or with other ranks of their common problem."""
-        self.check(step)
-        assert step.teacher is not None
+        self.check(inputs)
+        assert inputs.teacher is not None
         if self.geometry == "batch":
-            return self._one_problem(step, step.teacher)
-        return self._problems(step, step.teacher)
+            return self._one_problem(inputs, inputs.teacher)
+        return self._problems(inputs, inputs.teacher)
 
-    def _one_problem(self, step: Step, teacher: LogitsSource) -> Loss:
-        mask = step.teacher_mask
-        if mask is None and teacher.shape[:-1] == step.student.shape[:-1]:
-            mask = step.mask
-        (ours,) = points(step.student.shape, step.mask)
-        (theirs,) = points(teacher.shape, mask, side="teacher")
-        q, r = step.student.select(ours.index), teacher.select(theirs.index)
-        together = self.gather and self.training
-        of_student, of_teacher = share((ours.count, theirs.count), tensor_of(q).device, together)
+    def _one_problem(self, inputs: LossInputs, teacher: LogitsSource) -> Loss:
+        (ours,) = points(inputs.student.shape, inputs.mask)
+        (theirs,) = points(teacher.shape, inputs.valid_teacher_mask, side="teacher")
+        q, r = inputs.student.select(ours.index), teacher.select(theirs.index)
+        of_student, of_teacher = exchange_sizes(
+            (ours.count, theirs.count),
+            q.device,
+            distributed=self.gather and self.training,
+            group=inputs.group,
+        )
 
-        def far(source: LogitsSource, others: LogitsSource, shares: Shares) -> Tensor:
-            return gather_rows(self._distances(step, source, others), shares)
+        def far(source: LogitsSource, others: LogitsSource, shares: RankSizes) -> Tensor:
+            return gather_rows(self._distances(inputs, source, others), shares)
 
         every = gather_source(r, of_teacher)
         costs, within = far(q, every, of_student), None
@@ -135,15 +143,19 @@ class Sinkhorn(Objective):
         total = ours.count * value.detach() + size * (value - value.detach())
         return _loss(total, count=ours.count, points=ours.count * size)
 
-    def _problems(self, step: Step, teacher: LogitsSource) -> Loss:
+    def _problems(self, inputs: LossInputs, teacher: LogitsSource) -> Loss:
         found = problems(
-            step.student.shape, teacher.shape, step.mask, step.teacher_mask, geometry=self.geometry
+            inputs.student.shape,
+            teacher.shape,
+            inputs.mask,
+            inputs.valid_teacher_mask,
+            geometry=self.geometry,
         )
-        sides = [(step.student.select(a.index), teacher.select(b.index)) for a, b in found]
+        sides = [(inputs.student.select(a.index), teacher.select(b.index)) for a, b in found]
         if not sides:
-            nothing = widen(step.student.select(slice(0)).logits()).sum()
+            nothing = widen(inputs.student.select(slice(0)).logits()).sum()
             return _loss(nothing, count=0, points=0)
-        far, within = partial(self._distances, step), None
+        far, within = partial(self._distances, inputs), None
         if self.debiased:
             within = [own_distances(far(q, q)) for q, _ in sides], [far(r, r) for _, r in sides]
         values = self._values([far(q, r) for q, r in sides], within)
@@ -152,9 +164,9 @@ class Sinkhorn(Objective):
             values = values * torch.tensor(sizes).to(values) * len(found)
         return _loss(values.sum(), count=len(found), points=sum(sizes))
 
-    def _distances(self, step: Step, one: LogitsSource, other: LogitsSource) -> Tensor:
+    def _distances(self, inputs: LossInputs, one: LogitsSource, other: LogitsSource) -> Tensor:
         return source_distances(
-            one, other, temperature=self.temperature, p=self.p, chunked=step.chunked
+            one, other, temperature=self.temperature, p=self.p, chunked=inputs.chunked
         )
 
     def _values(self, costs: list[Tensor], within: Within | None) -> Tensor:

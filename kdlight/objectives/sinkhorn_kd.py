@@ -32,9 +32,9 @@ class SinkhornKD(Weighted):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> x = torch.zeros(3, 5)
-        >>> loss = SinkhornKD()(Step(x, x, labels=torch.tensor([0, 1, 2])))
+        >>> loss = SinkhornKD()(LossInputs(x, x, labels=torch.tensor([0, 1, 2])))
         >>> sorted(loss.parts)
         ['ce', 'kd', 'sinkhorn', 'sinkhorn/points']
     """

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.losses.checks import check_range
-from kdlight.objectives.divergence import Divergence
+from kdlight.objectives.token_objective import Divergence
 
 
 class SkewReverseKL(Divergence):
@@ -27,9 +27,9 @@ class SkewReverseKL(Divergence):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
-        >>> SkewReverseKL()(Step(logits, logits)).mean().item()
+        >>> SkewReverseKL()(LossInputs(logits, logits)).mean().item()
         0.0
     """
 

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from kdlight.losses.span_kl import DISTANCES, Distance, pair_values, pairs
-from kdlight.objectives.base import Objective, Step, check_vocabularies
-from kdlight.objectives.pairs import side_by_side
+from kdlight.objectives.base import Objective, check_vocabularies
+from kdlight.objectives.inputs import LossInputs
 from kdlight.reduce import Loss, token_sum
+from kdlight.sources import pair_with_next
 
 
 class SpanKL(Objective):
@@ -34,10 +35,11 @@ class SpanKL(Objective):
         >>> import torch
         >>> ids = torch.tensor([[0, 0, 0, -1], [1, 1, -1, -1]])
         >>> logits = torch.randn(2, 4, 7)
-        >>> SpanKL()(Step(logits, logits, span_ids=ids)).count
+        >>> SpanKL()(LossInputs(logits, logits, span_ids=ids)).count
         tensor(3)
     """
 
+    needs = frozenset({"teacher", "span_ids"})
     unit = "pair"
 
     def __init__(self, *, distance: Distance = "kl", temperature: float = 1.0) -> None:
@@ -49,28 +51,28 @@ class SpanKL(Objective):
         self.distance: Distance = distance
         self.temperature = float(temperature)
 
-    def check(self, step: Step) -> None:
+    def check(self, inputs: LossInputs) -> None:
         """Besides what every objective needs: span ids, and one vocabulary."""
-        super().check(step)
-        assert step.teacher is not None
-        check_vocabularies(step.student.shape[-1], step.teacher.shape[-1])
-        if step.span_ids is None:
+        super().check(inputs)
+        assert inputs.teacher is not None
+        check_vocabularies(inputs.student.shape[-1], inputs.teacher.shape[-1])
+        if inputs.span_ids is None:
             raise ValueError(
-                "SpanKL needs to know which positions form spans, and the step has no span_ids;"
+                "SpanKL needs to know which positions form spans, and the inputs has no span_ids;"
                 " give the data module spans=..., or the batch 'span_ids' aligned like labels"
             )
 
-    def forward(self, step: Step) -> Loss:
+    def forward(self, inputs: LossInputs) -> Loss:
         """Sum over pairs."""
-        self.check(step)
-        assert step.teacher is not None
-        assert step.span_ids is not None
-        first = pairs(step.span_ids, step.student.shape[:-1], step.mask)
+        self.check(inputs)
+        assert inputs.teacher is not None
+        assert inputs.span_ids is not None
+        first = pairs(inputs.span_ids, inputs.student.shape[:-1], inputs.mask)
         return token_sum(
             self._rows,
-            side_by_side(step.student, first),
-            side_by_side(step.teacher, first),
-            chunked=step.chunked,
+            pair_with_next(inputs.student, first),
+            pair_with_next(inputs.teacher, first),
+            chunked=inputs.chunked,
         )
 
     def _rows(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:

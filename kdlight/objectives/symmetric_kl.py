@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.losses.checks import check_range
-from kdlight.objectives.divergence import Divergence
+from kdlight.objectives.token_objective import Divergence
 
 
 class SymmetricKL(Divergence):
@@ -27,9 +27,9 @@ class SymmetricKL(Divergence):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
-        >>> SymmetricKL()(Step(logits, logits)).mean().item()
+        >>> SymmetricKL()(LossInputs(logits, logits)).mean().item()
         0.0
     """
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import slopes
+from kdlight.losses import gradients
 from kdlight.losses.log_space import log_probs
-from kdlight.objectives.by_token import TokenObjective
-from kdlight.reduce import RowValues
+from kdlight.objectives.token_objective import TokenObjective
+from kdlight.reduce import PerTokenValues
 
 
 class TAID(TokenObjective):
@@ -31,9 +31,9 @@ class TAID(TokenObjective):
         ValueError: t outside [0, 1].
 
     Example:
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> objective = TAID(t=0.0)
-        >>> objective(Step(torch.randn(2, 5), torch.randn(2, 5))).mean().item()
+        >>> objective(LossInputs(torch.randn(2, 5), torch.randn(2, 5))).mean().item()
         0.0
     """
 
@@ -44,7 +44,7 @@ class TAID(TokenObjective):
         self.t = float(t)
         self.log_cross_entropy = bool(log_cross_entropy)
 
-    def rows(self, student: Tensor, teacher: Any, labels: Any) -> RowValues:
+    def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
         """``(n, V), (n, V) -> (n,)``."""
         values = losses.taid(student, teacher, t=self.t)
         if not self.log_cross_entropy:
@@ -53,11 +53,11 @@ class TAID(TokenObjective):
             entropy = torch.special.entr(self._target(student, teacher)).sum(-1)
         return values, {"cross_entropy": values.detach() + entropy}
 
-    def closed_form(
+    def value_and_grad(
         self, student: Tensor, teacher: Any, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
-        """The same with its slopes, where nothing else is to be logged."""
-        return None if self.log_cross_entropy else slopes.taid(student, teacher, self.t)
+        """Compute the loss and its gradient, or return None where the cross-entropy is logged."""
+        return None if self.log_cross_entropy else gradients.taid(student, teacher, self.t)
 
     def _target(self, student: Tensor, teacher: Tensor) -> Tensor:
         log_q, log_p = log_probs(student), log_probs(teacher)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.objectives.divergence import Divergence
+from kdlight.objectives.token_objective import Divergence
 
 
 class ToDi(Divergence):
@@ -19,9 +19,9 @@ class ToDi(Divergence):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
-        >>> ToDi()(Step(logits, logits)).mean().item()
+        >>> ToDi()(LossInputs(logits, logits)).mean().item()
         0.0
     """
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from kdlight import losses
 from kdlight.losses.log_space import log_probs, probs
 from kdlight.losses.topk import Tail, check_tail
-from kdlight.objectives.base import Step
-from kdlight.objectives.by_token import TokenObjective
+from kdlight.objectives.inputs import LossInputs
+from kdlight.objectives.token_objective import TokenObjective
 from kdlight.reduce import Loss, token_sum
-from kdlight.topk import TopK
+from kdlight.sources import TopK
 
 Recalibrate = Literal["logits", "probs"]
 
@@ -24,7 +24,7 @@ class TopKForwardKL(TokenObjective):
     """KL to the k likeliest tokens of the teacher, `kdlight.losses.topk_forward_kl`.
 
     Shum et al., "FIRST: Teach A Reliable Large Language Model Through Efficient Trustworthy
-    Distillation", 2024: distil only the teacher's top tokens, after its confidence was put right.
+    Distillation", 2024: distill only the teacher's top tokens, after its confidence was put right.
     Their loss is ``tail="renormalise"``. Choose it for a teacher that is surer than it is
     right, with a ``temperature`` that makes it honest on validation data.
 
@@ -46,7 +46,7 @@ class TopKForwardKL(TokenObjective):
     Example:
         >>> import torch
         >>> logits = torch.randn(4, 7)
-        >>> abs(round(TopKForwardKL(k=3)(Step(logits, logits)).mean().item(), 6))
+        >>> abs(round(TopKForwardKL(k=3)(LossInputs(logits, logits)).mean().item(), 6))
         0.0
     """
 
@@ -76,7 +76,7 @@ class TopKForwardKL(TokenObjective):
         self.temperature = float(temperature)
         self.recalibrate: Recalibrate = recalibrate
 
-    def rows(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+    def per_token_loss(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """``(n, V), (n, V) -> (n,)``."""
         if self.recalibrate == "probs":
             top = probs(teacher).topk(min(self.k, teacher.shape[-1]), -1)
@@ -85,14 +85,16 @@ class TopKForwardKL(TokenObjective):
         top = log_probs(teacher, self.temperature).topk(min(self.k, teacher.shape[-1]), -1)
         return losses.topk_forward_kl(student, top.indices, top.values, tail=self.tail)
 
-    def forward(self, step: Step) -> Loss:
-        """Sum `rows`; of a cached teacher, take the top k of what was kept."""
-        if not isinstance(step.teacher, TopK):
-            return super().forward(step)
-        self.check(step)
-        teacher = self._kept(step.teacher)
-        # not `rows`: beside a student that loves it, a token of the tail may look likely, too
-        return token_sum(self._to_kept, step.student, teacher, mask=step.mask, chunked=step.chunked)
+    def forward(self, inputs: LossInputs) -> Loss:
+        """Sum `per_token_loss`; of a cached teacher, take the top k of what was kept."""
+        if not isinstance(inputs.teacher, TopK):
+            return super().forward(inputs)
+        self.check(inputs)
+        teacher = self._kept(inputs.teacher)
+        # not `per_token_loss`: beside a student that loves it, a token of the tail may look likely, too
+        return token_sum(
+            self._to_kept, inputs.student, teacher, mask=inputs.mask, chunked=inputs.chunked
+        )
 
     def _kept(self, teacher: TopK) -> TopK:
         top = teacher.top(self.k, tail=self.tail)

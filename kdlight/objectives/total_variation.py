@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import slopes
-from kdlight.objectives.divergence import Divergence
+from kdlight.losses import gradients
+from kdlight.objectives.token_objective import Divergence
 
 
 class TotalVariation(Divergence):
@@ -19,9 +19,9 @@ class TotalVariation(Divergence):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> logits = torch.randn(4, 7)
-        >>> TotalVariation()(Step(logits, logits)).mean().item()
+        >>> TotalVariation()(LossInputs(logits, logits)).mean().item()
         0.0
     """
 
@@ -29,6 +29,8 @@ class TotalVariation(Divergence):
         """``(n, V), (n, V) -> (n,)``."""
         return losses.total_variation(student, teacher, temperature=self.temperature)
 
-    def slopes(self, student: Tensor, teacher: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
-        """The same with its slopes."""
-        return slopes.total_variation(student, teacher)
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the divergence and its gradient."""
+        return gradients.total_variation(student, teacher)

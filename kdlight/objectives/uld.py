@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlight.gather import tensor_of
-from kdlight.losses.alignment import align
 from kdlight.losses.log_space import probs
-from kdlight.losses.uld import mean_weights, sorted_distance
-from kdlight.objectives.base import Objective, Step
+from kdlight.losses.optimal_transport.uld import align, mean_weights, sorted_distance
+from kdlight.objectives.base import Objective
+from kdlight.objectives.inputs import LossInputs
 from kdlight.reduce import Loss, token_sum
 
 
@@ -35,7 +34,7 @@ class ULD(Objective):
 
     Example:
         >>> import torch
-        >>> ULD()(Step(torch.zeros(2, 3, 5), torch.zeros(2, 4, 7))).count
+        >>> ULD()(LossInputs(torch.zeros(2, 3, 5), torch.zeros(2, 4, 7))).count
         tensor(2)
     """
 
@@ -51,20 +50,20 @@ class ULD(Objective):
         self.student_temperature = float(student_temperature)
         self.teacher_temperature = float(teacher_temperature)
 
-    def forward(self, step: Step) -> Loss:
+    def forward(self, inputs: LossInputs) -> Loss:
         """Sum over sequences of the mean over their pairs of positions."""
-        self.check(step)
-        assert step.teacher is not None
-        like = tensor_of(step.student)
-        shapes = step.student.shape, step.teacher.shape
-        pairs = align(*shapes, step.mask, step.teacher_mask, device=like.device)
-        wide = torch.promote_types(like.dtype, torch.float32)
+        self.check(inputs)
+        assert inputs.teacher is not None
+        device = inputs.student.device
+        shapes = inputs.student.shape, inputs.teacher.shape
+        pairs = align(*shapes, inputs.mask, inputs.valid_teacher_mask, device=device)
+        wide = torch.promote_types(inputs.student.dtype, torch.float32)
         loss = token_sum(
             self._rows,
-            step.student.select(pairs.student),
-            step.teacher.select(pairs.teacher),
-            weights=mean_weights(pairs.lengths).to(like.device, wide),
-            chunked=step.chunked,
+            inputs.student.select(pairs.student),
+            inputs.teacher.select(pairs.teacher),
+            weights=mean_weights(pairs.lengths).to(device, wide),
+            chunked=inputs.chunked,
         )
         return loss._replace(count=(pairs.lengths > 0).sum())
 

@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.objectives.two_sided import TwoSided
-from kdlight.reduce import RowValues
+from kdlight.objectives.unpaired_preference import UnpairedPreference
+from kdlight.reduce import PerTokenValues
 
 
-class Unlikelihood(TwoSided):
+class Unlikelihood(UnpairedPreference):
     r"""Likelihood of right traces, `kdlight.losses.unlikelihood` of wrong ones.
 
     .. math:: -\frac{1}{N_w} \sum_{y \in w} m(y) + \frac{\alpha}{N_l} \sum_{y \in l}
@@ -32,10 +32,10 @@ class Unlikelihood(TwoSided):
 
     Example:
         >>> import torch
-        >>> from kdlight.objectives import Step
+        >>> from kdlight.objectives import LossInputs
         >>> labels = torch.ones(2, 3, dtype=torch.long)
-        >>> step = Step(torch.zeros(2, 3, 5), None, labels, rejected=torch.tensor([False, True]))
-        >>> Unlikelihood()(step).mean()
+        >>> inputs = LossInputs(torch.zeros(2, 3, 5), None, labels, rejected=torch.tensor([False, True]))
+        >>> Unlikelihood()(inputs).mean()
         tensor(1.7880)
     """
 
@@ -54,7 +54,7 @@ class Unlikelihood(TwoSided):
             min_rejected_length=min_rejected_length,
         )
 
-    def rejected_rows(self, student: Tensor, teacher: Any, labels: Tensor) -> RowValues:
+    def rejected_per_token(self, student: Tensor, teacher: Any, labels: Tensor) -> PerTokenValues:
         """The negative log-probability of any other token."""
         log_prob = -losses.cross_entropy(student.detach(), labels)
         return losses.unlikelihood(student, labels), {"log_prob": log_prob}

@@ -8,9 +8,10 @@ from typing import Any, TypeGuard, cast
 import torch
 from torch import Tensor, nn
 
-from kdlight.objectives.base import Objective, Step
-from kdlight.objectives.by_token import TokenObjective
-from kdlight.reduce import Loss, RowValues, split_rows, token_sum
+from kdlight.objectives.base import Objective
+from kdlight.objectives.inputs import LossInputs
+from kdlight.objectives.token_objective import TokenObjective
+from kdlight.reduce import Loss, PerTokenValues, split_values, token_sum
 
 
 class Weighted(Objective):
@@ -33,7 +34,7 @@ class Weighted(Objective):
         >>> from kdlight.objectives import CrossEntropy, ForwardKL
         >>> mix = Weighted({"kd": ForwardKL(), "ce": CrossEntropy()}, weights={"ce": 0.1})
         >>> x = torch.zeros(3, 5)
-        >>> loss = mix(Step(x, x, labels=torch.tensor([0, 1, 2])))
+        >>> loss = mix(LossInputs(x, x, labels=torch.tensor([0, 1, 2])))
         >>> round(loss.mean().item(), 4), sorted(loss.parts)
         (0.1609, ['ce', 'kd'])
     """
@@ -49,55 +50,54 @@ class Weighted(Objective):
             raise ValueError(f"weights names {unknown}, but the terms are {sorted(terms)}")
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in terms}
-        self.needs_teacher = any(term.needs_teacher for term in terms.values())
-        self.needs_labels = any(term.needs_labels for term in terms.values())
+        self.needs = frozenset().union(*(term.needs for term in terms.values()))
         units = {term.unit for term in terms.values()}
         self.unit = units.pop() if len(units) == 1 else "token"
 
-    def check(self, step: Step) -> None:
+    def check(self, inputs: LossInputs) -> None:
         """Every term checks for itself."""
         for _, term in self._named_terms():
-            term.check(step)
+            term.check(inputs)
 
-    def rows(self, student: Tensor, teacher: Any, labels: Any) -> RowValues:
+    def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
         """The weighted sum of the token terms on rows of logits, and each term for the log."""
         values, parts = [], {}
         for name, term in self._named_terms():
-            if _is_by_row(term):
-                value, extras = split_rows(term.rows(student, teacher, labels))
+            if _is_token_term(term):
+                value, extras = split_values(term.per_token_loss(student, teacher, labels))
                 values.append(self.weights[name] * value)
                 parts |= {name: value} | {f"{name}/{key}": part for key, part in extras.items()}
         return torch.stack(values).sum(0), parts
 
-    def forward(self, step: Step) -> Loss:
+    def forward(self, inputs: LossInputs) -> Loss:
         """Evaluate all terms and add them up."""
-        self.check(step)
+        self.check(inputs)
         losses = {}
-        by_row = [term for _, term in self._named_terms() if _is_by_row(term)]
-        if by_row:
+        per_token = [term for _, term in self._named_terms() if _is_token_term(term)]
+        if per_token:
             losses[""] = token_sum(
-                self.rows,
-                step.student,
-                step.teacher if any(term.needs_teacher for term in by_row) else None,
-                step.labels,
-                step.mask,
+                self.per_token_loss,
+                inputs.student,
+                inputs.teacher if any("teacher" in term.needs for term in per_token) else None,
+                inputs.labels,
+                inputs.mask,
                 parameters=tuple(
-                    p for term in by_row for p in term.parameters() if p.requires_grad
+                    p for term in per_token for p in term.parameters() if p.requires_grad
                 ),
-                chunked=step.chunked,
+                chunked=inputs.chunked,
             )
         for name, term in self._named_terms():
-            if not _is_by_row(term):
-                losses[name] = self._in_our_unit(name, term(step), term.unit, step)
+            if not _is_token_term(term):
+                losses[name] = self._in_our_unit(name, term(inputs), term.unit, inputs)
         return Loss(
             total=torch.stack([loss.total for loss in losses.values()]).sum(),
             count=next(iter(losses.values())).count,
             parts={key: part for loss in losses.values() for key, part in loss.parts.items()},
         )
 
-    def _in_our_unit(self, name: str, loss: Loss, unit: str, step: Step) -> Loss:
+    def _in_our_unit(self, name: str, loss: Loss, unit: str, inputs: LossInputs) -> Loss:
         if unit != self.unit:
-            tokens = torch.tensor(step.kept().numel(), device=loss.total.device)
+            tokens = torch.tensor(inputs.valid_positions().numel(), device=loss.total.device)
             scale = tokens / loss.count.clamp(min=1)
             loss = Loss(loss.total * scale, tokens, {k: v * scale for k, v in loss.parts.items()})
         parts = {name: loss.total.detach()} | {f"{name}/{k}": v for k, v in loss.parts.items()}
@@ -107,5 +107,5 @@ class Weighted(Objective):
         return cast("Iterator[tuple[str, Objective]]", iter(self.terms.items()))
 
 
-def _is_by_row(term: Objective) -> TypeGuard[TokenObjective]:
-    return isinstance(term, TokenObjective) and term.by_row
+def _is_token_term(term: Objective) -> TypeGuard[TokenObjective]:
+    return isinstance(term, TokenObjective) and term.is_per_token

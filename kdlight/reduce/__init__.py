@@ -1,23 +1,23 @@
-"""The driver: from logits sources and a per-row rule to one sum and one count.
+"""The driver: from logits sources and a per-token loss to one sum and one count.
 
-How logits are evaluated, all at once or in chunks, is decided here and nowhere else.
+Whether logits are computed at once or in chunks is decided here and nowhere else.
 """
 
-from kdlight.reduce.chunking import Chunked, Chunking, plan
-from kdlight.reduce.loss import Loss, Rows, RowValues, split_rows
-from kdlight.reduce.stored import beside_student
-from kdlight.reduce.sums import evaluation, token_sum, token_values
+from __future__ import annotations
+
+from kdlight.reduce.loss import Loss, PerTokenLoss, PerTokenValues, split_values
+from kdlight.reduce.plan import Chunked, Chunking, describe_plan, plan
+from kdlight.reduce.sums import token_sum, token_values
 
 __all__ = [
     "Chunked",
     "Chunking",
     "Loss",
-    "RowValues",
-    "Rows",
-    "beside_student",
-    "evaluation",
+    "PerTokenLoss",
+    "PerTokenValues",
+    "describe_plan",
     "plan",
-    "split_rows",
+    "split_values",
     "token_sum",
     "token_values",
 ]

@@ -1,4 +1,4 @@
-"""What a reduction returns: a sum, and what it is a sum over."""
+"""The result of a reduction: a sum, and the number of units that it is a sum over."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
-RowValues: TypeAlias = "Tensor | tuple[Tensor, dict[str, Tensor]]"
-Rows: TypeAlias = Callable[..., RowValues]
+PerTokenValues: TypeAlias = "Tensor | tuple[Tensor, dict[str, Tensor]]"
+"""Losses ``(n,)``, or a pair of these and further ``(n,)`` values to log, by name."""
+
+PerTokenLoss: TypeAlias = Callable[..., PerTokenValues]
+"""A function ``(n, V), (n, V), (n,) -> (n,)`` of student logits, teacher logits and labels."""
 
 
 class Loss(NamedTuple):
-    """A sum and what it is a sum over: ``total / count`` is the mean.
+    """A sum and the number of units that it is a sum over: ``total / count`` is the mean.
 
-    The two stay apart until all micro-batches and ranks of an optimizer step are added up; dividing
-    earlier would weigh a token by the company it arrived in.
+    The two stay apart until all micro-batches and ranks of an optimizer step are added up. Dividing
+    earlier would weight tokens by micro-batch size.
 
     Attributes:
-        total: sum over the counted units, scalar with a graph.
-        count: number of units (valid tokens for a token objective), scalar without one.
+        total: sum over the counted units, a scalar with a graph.
+        count: number of units (valid tokens for a token objective), a scalar without a graph.
         parts: named sums over the same units, without a graph: terms of a mixture, diagnostics.
 
     Example:
@@ -33,16 +36,16 @@ class Loss(NamedTuple):
     parts: Mapping[str, Tensor] = {}
 
     def mean(self) -> Tensor:
-        """``total / count``, and 0 with a graph where nothing counted."""
+        """Return ``total / count``, or 0 with a graph where the count is 0."""
         return self.total / self.count.clamp(min=1)
 
 
-def split_rows(values: RowValues) -> tuple[Tensor, dict[str, Tensor]]:
-    """What ``rows`` returned, always as the pair of row values and further values by name.
+def split_values(values: PerTokenValues) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return per-token values always as a pair of losses and further values by name.
 
     Example:
         >>> import torch
-        >>> split_rows(torch.ones(2))
+        >>> split_values(torch.ones(2))
         (tensor([1., 1.]), {})
     """
     return values if isinstance(values, tuple) else (values, {})

@@ -1,181 +1,125 @@
-"""From logits sources and a per-row rule to one sum and one count.
+"""From logits sources and a per-token loss to one sum and one count.
 
-Positions that do not count are dropped before anything of the width of the vocabulary is made, so
-nothing that stands there (a NaN, a label outside the vocabulary) can reach a value or a gradient.
+Invalid positions are dropped before anything as wide as the vocabulary is computed, so that what
+they hold (a NaN, a label outside the vocabulary) reaches neither a value nor a gradient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdlight.logits import Dense, LogitsSource, Projected
-from kdlight.reduce.blocks import Job, given, total_of, values_of, weighted_sum
-from kdlight.reduce.chunking import Chunked, Chunking, plan
-from kdlight.reduce.loss import Loss, Rows, split_rows
-from kdlight.reduce.slopes import ClosedForm, Rule
-from kdlight.reduce.stored import beside_student
-
-
-class _Packed(NamedTuple):
-    """Sources as they are, and of labels and weights only what counts."""
-
-    rule: Rule
-    student: LogitsSource
-    teacher: LogitsSource | None
-    labels: Tensor | None
-    weights: Tensor | None
-    index: Tensor | None
-    rows: int
+from kdlight.reduce.functions import TokenWork, chunked_sum, chunked_values
+from kdlight.reduce.gradients import TokenRule, ValueAndGrad
+from kdlight.reduce.loss import Loss, PerTokenLoss, split_values
+from kdlight.reduce.plan import Chunked, plan
+from kdlight.sources import LogitsSource
 
 
 def token_sum(
-    rows: Rows,
+    per_token_loss: PerTokenLoss,
     student: LogitsSource,
     teacher: LogitsSource | None = None,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
     *,
     weights: Tensor | None = None,
-    closed_form: ClosedForm | None = None,
+    value_and_grad: ValueAndGrad | None = None,
     parameters: Sequence[Tensor] = (),
     chunked: Chunked = "auto",
 ) -> Loss:
-    """Sum ``rows`` over the positions that ``mask`` keeps.
+    """Sum ``per_token_loss`` over the valid positions.
 
     Args:
-        rows: ``(n, V), (n, V), (n,) -> (n,)``, or a pair of that and a dict of further ``(n,)``
-            values to be summed for the log, as they are. Each row by itself: it is evaluated on
-            blocks of them.
+        per_token_loss: ``(n, V), (n, V), (n,) -> (n,)``, or a pair of that and a dict of further
+            ``(n,)`` values to sum for the log. Each row must be independent of the others, as rows
+            are evaluated in blocks.
         student: source of ``(..., V)``.
         teacher: source of ``(..., V)`` on the same positions, or None.
         labels: aligned labels ``(...)``, or None.
-        mask: boolean ``(...)``, True where a position counts; None keeps all.
-        weights: what each position weighs ``(...)``, of any sign, without a gradient; None for 1.
-        closed_form: ``(n, V), (n, V), (n,) -> (n,), (n, V)``, the values of ``rows`` and their
-            slopes, or None: a shorter way to the same numbers.
-        parameters: tensors that ``rows`` reads and that are learned with it.
-        chunked: ``"auto"`` makes many logits in chunks and few at once; `Chunking` has the sizes.
+        mask: boolean ``(...)``, True where a position is valid; None if all are.
+        weights: weight of each position ``(...)``, of any sign, without a gradient; None for 1.
+        value_and_grad: ``(n, V), (n, V), (n,) -> (n,), (n, V)``, a faster way to the values of
+            ``per_token_loss`` and their gradients, or None.
+        parameters: trainable tensors that ``per_token_loss`` reads.
+        chunked: ``"auto"`` computes large logits in chunks and small ones at once; `Chunking` sets
+            the sizes.
 
     Returns:
-        The sum and the number of positions kept: 0 with a graph where none is.
+        The sum and the number of valid positions; a sum of 0 with a graph where there is none.
 
     Raises:
-        ValueError: shapes that do not fit, or chunks that are demanded and cannot be had.
+        ValueError: shapes that do not match, or chunks that are required but impossible.
         RuntimeError: a second backward pass through a sum that was evaluated in chunks.
 
     Example:
-        >>> from kdlight.logits import Dense
+        >>> from kdlight.sources import Dense
         >>> squares = lambda student, teacher, labels: (student - teacher).square().sum(-1)
         >>> student, teacher = Dense(torch.zeros(3, 2)), Dense(torch.ones(3, 2))
         >>> token_sum(squares, student, teacher, mask=torch.tensor([True, False, True]))[:2]
         (tensor(4.), tensor(2))
     """
-    packed = _pack(
-        Rule(rows, closed_form, tuple(parameters)), student, teacher, labels, mask, weights
-    )
-    chunking, _ = plan(student, teacher, packed.rows, chunked)
-    if chunking is not None:
-        total, parts = total_of(_job(packed, chunking))
+    rule = TokenRule(per_token_loss, value_and_grad, tuple(parameters))
+    work = _select_valid(rule, student, teacher, labels, mask, weights, chunked)
+    if work.chunking is not None:
+        total, parts = chunked_sum(work)
     else:
-        values, extras = _at_once(packed)
-        total = weighted_sum(values, packed.weights)
+        values, extras = _dense_values(work)
+        total = work.weighted_sum(values)
         parts = {name: value.detach().sum() for name, value in extras.items()}
-    return Loss(total, torch.tensor(packed.rows, device=total.device), parts)
+    return Loss(total, torch.tensor(work.rows, device=total.device), parts)
 
 
 def token_values(
-    rows: Rows,
+    per_token_loss: PerTokenLoss,
     student: LogitsSource,
     teacher: LogitsSource | None = None,
     labels: Tensor | None = None,
     mask: Tensor | None = None,
     *,
-    closed_form: ClosedForm | None = None,
+    value_and_grad: ValueAndGrad | None = None,
     parameters: Sequence[Tensor] = (),
     chunked: Chunked = "auto",
 ) -> Tensor:
-    """``rows`` of the positions that ``mask`` keeps, in their order, ``(n,)`` with a graph.
+    """Return ``per_token_loss`` of the valid positions, in their order, ``(n,)`` with a graph.
 
-    For losses that are no sum over tokens, such as a function of the log-probability of a sequence.
-    In chunks it costs the products with the heads once more: what a value weighs is known only in
-    the backward pass, which makes the logits again. Arguments and errors are those of `token_sum`.
+    This is for losses that are no sum over tokens, such as a function of the log-probability of a
+    sequence. In chunks it computes the products with the heads twice: the weights of the values are
+    known only in the backward pass, which recomputes the logits. Arguments and errors are those of
+    `token_sum`.
 
     Example:
-        >>> from kdlight.logits import Dense
+        >>> from kdlight.sources import Dense
         >>> squares = lambda student, teacher, labels: (student - teacher).square().sum(-1)
         >>> token_values(squares, Dense(torch.zeros(3, 2)), Dense(torch.ones(3, 2)))
         tensor([2., 2., 2.])
     """
-    packed = _pack(Rule(rows, closed_form, tuple(parameters)), student, teacher, labels, mask, None)
-    chunking, _ = plan(student, teacher, packed.rows, chunked)
-    if chunking is None:
-        return _at_once(packed)[0]
-    return values_of(_job(packed, chunking))
+    rule = TokenRule(per_token_loss, value_and_grad, tuple(parameters))
+    work = _select_valid(rule, student, teacher, labels, mask, None, chunked)
+    return _dense_values(work)[0] if work.chunking is None else chunked_values(work)
 
 
-def evaluation(
-    student: LogitsSource,
-    teacher: LogitsSource | None,
-    mask: Tensor | None = None,
-    chunked: Chunked = "auto",
-) -> str:
-    """How `token_sum` evaluates such logits, and why, in words.
-
-    Example:
-        >>> from kdlight.logits import Dense
-        >>> evaluation(Dense(torch.zeros(2, 3, 5)), None)
-        'logits of 6 tokens x 5 entries are made all at once (30 entries are few)'
-    """
-    rows, vocabulary = prod(student.shape[:-1]), student.shape[-1]
-    rows = rows if mask is None else int(mask.sum())
-    chunking, why = plan(student, teacher, rows, chunked)
-    logits = f"logits of {rows} tokens x {vocabulary} entries are made"
-    if chunking is None:
-        return f"{logits} all at once ({why})"
-    assert isinstance(student, (Dense, Projected))
-    tokens, _ = chunking.sizes(rows, vocabulary, given(student))
-    return f"{logits} in chunks of {tokens} tokens ({why})"
-
-
-def _job(packed: _Packed, chunking: Chunking) -> Job:
-    rule = packed.rule._replace(
-        student_transform=getattr(packed.student, "transform", None),
-        teacher_transform=getattr(packed.teacher, "transform", None),
-    )
-    assert isinstance(packed.student, (Dense, Projected))  # the plan saw to it
-    return Job(
-        rule,
-        packed.student,
-        packed.teacher,
-        packed.labels,
-        packed.weights,
-        packed.index,
-        packed.rows,
-        chunking,
-    )
-
-
-def _at_once(packed: _Packed) -> tuple[Tensor, dict[str, Tensor]]:
-    student = packed.student.select(packed.index).logits()
+def _dense_values(work: TokenWork) -> tuple[Tensor, dict[str, Tensor]]:
+    """Evaluate the rule on all logits at once."""
+    student = work.student.select(work.index).logits()
     teacher = None
-    if packed.teacher is not None:
-        teacher = beside_student(packed.teacher.select(packed.index), student)
-    return split_rows(packed.rule.values(student, teacher, packed.labels))
+    if work.teacher is not None:
+        teacher = work.teacher.select(work.index).given_student(student)
+    return split_values(work.rule.values(student, teacher, work.labels))
 
 
-def _pack(
-    rule: Rule,
+def _select_valid(
+    rule: TokenRule,
     student: LogitsSource,
     teacher: LogitsSource | None,
     labels: Tensor | None,
     mask: Tensor | None,
     weights: Tensor | None,
-) -> _Packed:
+    chunked: Chunked,
+) -> TokenWork:
     positions = student.shape[:-1]
     for name, shape in (
         ("teacher", None if teacher is None else teacher.shape[:-1]),
@@ -185,23 +129,25 @@ def _pack(
     ):
         if shape is not None and shape != positions:
             raise ValueError(
-                f"{name} stands for positions of shape {tuple(shape)}, the student for"
+                f"{name} has positions of shape {tuple(shape)}, the student has"
                 f" {tuple(positions)}; align them before the loss (shift and crop the batch once)"
             )
     index = None if mask is None else mask.flatten().nonzero().squeeze(-1)
-    count = prod(positions) if index is None else len(index)
-    return _Packed(
+    rows = prod(positions) if index is None else len(index)
+    chunking, _ = plan(student, teacher, rows, chunked)
+    return TokenWork(
         rule=rule,
         student=student,
         teacher=teacher,
-        labels=_pick(labels, index),
-        weights=None if weights is None else _pick(weights.detach(), index),
-        index=None if index is not None and count == prod(positions) else index,
-        rows=count,
+        labels=_select(labels, index),
+        weights=None if weights is None else _select(weights.detach(), index),
+        index=None if index is not None and rows == prod(positions) else index,
+        rows=rows,
+        chunking=chunking,
     )
 
 
-def _pick(each: Tensor | None, index: Tensor | None) -> Tensor | None:
-    if each is None:
+def _select(values: Tensor | None, index: Tensor | None) -> Tensor | None:
+    if values is None:
         return None
-    return each.flatten() if index is None else each.flatten().index_select(0, index)
+    return values.flatten() if index is None else values.flatten().index_select(0, index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdlight.schedules.laws import Constant, Cosine, Exponential, Law, Linear
+from kdlight.schedules.schedule import Constant, Cosine, Exponential, Law, Linear
 from kdlight.schedules.sequences import Join, Piecewise, Warmup
 from kdlight.schedules.taid import TAIDState, check_taid, taid_step
 

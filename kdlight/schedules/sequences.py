@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from kdlight.schedules.laws import Law, check_number, check_steps
+from kdlight.schedules.schedule import Law, check_number, check_steps
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,17 @@
-"""Teachers: callables from a batch to a logits source, held outside the module tree."""
+"""Teachers: from a batch to a logits source, held outside of the module tree."""
 
 from __future__ import annotations
 
-from kdlight.teachers.base import Teacher, TeacherBase, live_teachers
-from kdlight.teachers.frozen import FrozenTeacher
-from kdlight.teachers.pool import TeacherPool
+from kdlight.teachers.base import Teacher
+from kdlight.teachers.ensemble import TeacherEnsemble
+from kdlight.teachers.frozen import FrozenTeacher, as_teacher, frozen_teachers
 from kdlight.teachers.selective import SelectiveTeacher
 
 __all__ = [
     "FrozenTeacher",
     "SelectiveTeacher",
     "Teacher",
-    "TeacherBase",
-    "TeacherPool",
-    "live_teachers",
+    "TeacherEnsemble",
+    "as_teacher",
+    "frozen_teachers",
 ]

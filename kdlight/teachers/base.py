@@ -1,95 +1,116 @@
-"""What a teacher is: a callable from a batch to a logits source, outside the module tree."""
+"""The contract of a teacher: from a batch to a logits source, outside of the module tree."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Iterable
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
-from kdlight.logits import Logits, LogitsSource
-
-if TYPE_CHECKING:
-    from kdlight.teachers.frozen import FrozenTeacher
-
-
-@runtime_checkable
-class Teacher(Protocol):
-    """What a `kdlight.DistillationModule` asks of a teacher.
-
-    Example:
-        >>> from kdlight import FrozenTeacher, Plain
-        >>> isinstance(FrozenTeacher(Plain(torch.nn.Linear(4, 3))), Teacher)
-        True
-    """
-
-    def __call__(self, batch: Any) -> LogitsSource:
-        """Logits for ``batch``, on the positions that the student's logits stand at."""
-        ...
-
-    def prepare(self, device: torch.device) -> None:
-        """Called before a run starts: be on ``device``."""
-        ...
-
-    def release(self) -> None:
-        """Called after a run: free the device's memory."""
-        ...
+from kdlight.sources import Logits, LogitsSource
 
 
-class TeacherBase(ABC):
-    """A `Teacher` to inherit from: all but the answer has a default, and a config can name it.
+class Teacher(ABC):
+    """A teacher of a `kdlight.DistillationModule`, which it holds outside of its module tree.
+
+    A subclass defines `answer`. A teacher that contains others returns them from `teachers`, and
+    all other methods then apply to each of them.
 
     Example:
         >>> from kdlight import Dense
-        >>> class Uniform(TeacherBase):
-        ...     def __call__(self, batch):
+        >>> class Uniform(Teacher):
+        ...     def answer(self, batch, student=None, labels=None):
         ...         return Dense(torch.zeros(*batch["input_ids"].shape, 5))
         >>> Uniform()({"input_ids": torch.zeros(2, 3)}).shape
         torch.Size([2, 3, 5])
     """
 
     @abstractmethod
-    def __call__(self, batch: Any) -> LogitsSource:
-        """Logits for ``batch``, on the positions that the student's logits stand at."""
+    def answer(
+        self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
+    ) -> LogitsSource:
+        """Return the teacher's logits for ``batch``, on the positions of the student's logits.
 
-    def limit(self, student: Logits) -> Logits:
-        """The student's logits as far as this teacher can judge them; by default all of them."""
+        Args:
+            batch: the batch.
+            student: the student's logits ``(B, ..., V)``, if ``needs_student`` in training.
+            labels: aligned labels ``(B, ...)`` beside them, -100 at invalid positions.
+        """
+
+    def __call__(self, batch: Any) -> LogitsSource:
+        """Return the teacher's logits for all of ``batch``."""
+        return self.answer(batch)
+
+    # ---- what a teacher consists of
+
+    def teachers(self) -> Iterable[Teacher]:
+        """Return the teachers that this one contains."""
+        return ()
+
+    def networks(self) -> list[nn.Module]:
+        """Return the live networks, which take memory and may be sharded."""
+        return [network for teacher in self.teachers() for network in teacher.networks()]
+
+    @property
+    def needs_student(self) -> bool:
+        """Whether `answer` needs the student's logits in training."""
+        return any(teacher.needs_student for teacher in self.teachers())
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Width V of the logits, or None if it is unknown."""
+        return next((each.vocab_size for each in self.teachers() if each.vocab_size), None)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether a network is to be sharded over ranks."""
+        return any(teacher.is_sharded for teacher in self.teachers())
+
+    @property
+    def translates_tokens(self) -> bool:
+        """Whether the teacher's token ids are other ones than those of the batch."""
+        return any(teacher.translates_tokens for teacher in self.teachers())
+
+    def check_tokenizer(self, tokenizer: Any) -> None:
+        """Raise a ValueError where the teacher was made with another tokenizer."""
+        for teacher in self.teachers():
+            teacher.check_tokenizer(tokenizer)
+
+    def mask_student(self, student: Logits) -> Logits:
+        """Mask the columns of the student's logits that the teacher does not have."""
+        for teacher in self.teachers():
+            student = teacher.mask_student(student)
         return student
 
+    def metrics(self) -> dict[str, float]:
+        """Return what to log of the last answer, by name."""
+        return {name: v for teacher in self.teachers() for name, v in teacher.metrics().items()}
+
+    # ---- lifecycle
+
     def prepare(self, device: torch.device) -> None:
-        """Called before a run starts: be on ``device``."""
-        for teacher in self.live():
+        """Move to ``device``; called before a run starts."""
+        for teacher in self.teachers():
             teacher.prepare(device)
 
-    def rest(self) -> None:
-        """Called before an optimizer step: free memory until the next batch, if so asked."""
-        for teacher in self.live():
-            teacher.rest()
+    def distribute(self, mesh: DeviceMesh) -> None:
+        """Shard over the ranks of ``mesh`` what is to be sharded; called once under FSDP2."""
+        for teacher in self.teachers():
+            teacher.distribute(mesh)
+
+    def offload(self) -> None:
+        """Free device memory until the next batch, if configured; called before optimizer steps."""
+        for teacher in self.teachers():
+            teacher.offload()
 
     def release(self) -> None:
-        """Called after a run: free the device's memory."""
-        for teacher in self.live():
+        """Free device memory; called after a run."""
+        for teacher in self.teachers():
             teacher.release()
 
-    def live(self) -> Iterator[FrozenTeacher]:
-        """The live networks within, which take memory and may be sharded."""
-        yield from ()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> TeacherBase:
-        # whoever copies a module (weight averaging does) wants a second student, not a second
-        # teacher: it never changes, so all copies share it
+    def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
+        # a copy of a module (weight averaging makes one) is to share the teacher, which is constant
         return self
-
-
-def live_teachers(teacher: object) -> list[FrozenTeacher]:
-    """The live networks within ``teacher``, whatever it is.
-
-    Example:
-        >>> from kdlight import FrozenTeacher, Plain, TeacherPool
-        >>> networks = {name: Plain(torch.nn.Linear(4, 3)) for name in ("one", "other")}
-        >>> pool = TeacherPool({name: FrozenTeacher(each) for name, each in networks.items()})
-        >>> len(live_teachers(pool))
-        2
-    """
-    return list(teacher.live()) if isinstance(teacher, TeacherBase) else []

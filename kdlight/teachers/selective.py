@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from math import log, log2
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from kdlight.logits import Logits, LogitsSource, as_source
 from kdlight.losses.log_space import log_probs
-from kdlight.teachers.base import TeacherBase
+from kdlight.sources import Logits, LogitsSource, Unqueried, as_source, stack
+from kdlight.teachers.base import Teacher
+from kdlight.teachers.batch_rows import select_batch_rows
 from kdlight.teachers.frozen import FrozenTeacher
-from kdlight.teachers.stacked import Nobody, Stacked, stack, take
 
 ROWS = 256
 """Positions whose logits are made at once."""
@@ -22,7 +22,7 @@ Ask = Literal["entropy", "random_entropy", "errors"]
 RULES = ("entropy", "random_entropy", "errors")
 
 
-class SelectiveTeacher(TeacherBase):
+class SelectiveTeacher(Teacher):
     r"""Asks a teacher about the rows of a batch that the student is unsure of, or errs on.
 
     A row that is not asked about costs no forward pass of the teacher, and has no distillation
@@ -46,82 +46,64 @@ class SelectiveTeacher(TeacherBase):
     Example:
         >>> teacher = SelectiveTeacher(torch.nn.Identity(), ask="entropy", threshold=1.0)
         >>> student = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])  # sure of the second row
-        >>> _ = teacher.beside(torch.zeros(2, 3), student, None)
+        >>> _ = teacher.answer(torch.zeros(2, 3), student)
         >>> teacher.share
         0.5
     """
 
     def __init__(
-        self, teacher: nn.Module | TeacherBase, *, ask: Ask = "entropy", threshold: float = 0.0
+        self, teacher: nn.Module | Teacher, *, ask: Ask = "entropy", threshold: float = 0.0
     ) -> None:
         if ask not in RULES:
             raise ValueError(f"ask must be one of {RULES}, got {ask!r}")
         if not threshold >= 0:
             raise ValueError(f"threshold must not be negative, got {threshold}")
-        self.teacher = teacher if isinstance(teacher, TeacherBase) else FrozenTeacher(teacher)
+        self.teacher = teacher if isinstance(teacher, Teacher) else FrozenTeacher(teacher)
         self.ask = ask
         self.threshold = float(threshold)
         self.share = 1.0
 
-    def __call__(self, batch: Any) -> LogitsSource:
-        """Logits for all of ``batch``."""
-        self.share = 1.0
-        return self.teacher(batch)
+    def answer(
+        self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
+    ) -> LogitsSource:
+        """Query the teacher about some rows of ``batch``; about all without the student's logits.
 
-    def beside(self, batch: Any, student: Logits, labels: Tensor | None) -> LogitsSource:
-        """Logits for those rows of ``batch`` that the student needs, the student's for the others.
-
-        Args:
-            batch: the batch.
-            student: the student's logits, ``(B, ..., V)``.
-            labels: aligned labels ``(B, ...)``, -100 where a position does not count.
+        The logits of all other rows are the student's own.
         """
+        self.share = 1.0
+        if student is None:
+            return self.teacher(batch)
         source = as_source(student)
         positions, vocabulary = source.shape[:-1], source.shape[-1]
-        score, device = self._scores(source, labels)
+        scores, device = self._scores(source, labels)
         if self.ask == "random_entropy":
-            asked = torch.rand(len(score)) < score / log2(vocabulary)
+            queried = torch.rand(len(scores)) < scores / log2(vocabulary)
         else:
-            asked = score > self.threshold
-        if any(each.shard for each in self.live()):
-            asked[0] = True  # ranks gather a sharded teacher together
-        self.share = asked.double().mean().item()
-        if asked.all():
+            queried = scores > self.threshold
+        if self.is_sharded:
+            queried[0] = True  # ranks gather a sharded teacher together
+        self.share = queried.double().mean().item()
+        if queried.all():
             return self.teacher(batch)
-        silent = (~asked).nonzero().flatten()
-        nobody = Nobody(torch.Size([len(silent), *positions[1:]]), vocabulary)
-        if not asked.any():
-            return stack([nobody], [silent], positions, device)
-        those = asked.nonzero().flatten()
-        return self._stack(batch, those, nobody, silent, positions, device)
+        rows, other_rows = queried.nonzero().flatten(), (~queried).nonzero().flatten()
+        others = Unqueried(torch.Size([len(other_rows), *positions[1:]]), vocabulary)
+        if not len(rows):
+            return stack([others], [other_rows], positions, device)
+        answers = self.teacher(select_batch_rows(batch, rows))
+        return stack([answers, others], [rows, other_rows], positions, device)
 
-    def prepare(self, device: torch.device) -> None:
-        """Prepare the teacher within."""
-        self.teacher.prepare(device)
+    @property
+    def needs_student(self) -> bool:
+        """Whether `answer` needs the student's logits in training: it does."""
+        return True
 
-    def release(self) -> None:
-        """Release the teacher within."""
-        self.teacher.release()
+    def teachers(self) -> Iterable[Teacher]:
+        """Return the teacher that is queried."""
+        return (self.teacher,)
 
-    def limit(self, student: Logits) -> Logits:
-        """As the teacher within."""
-        return self.teacher.limit(student)
-
-    def live(self) -> Iterator[FrozenTeacher]:
-        """The live networks within."""
-        yield from self.teacher.live()
-
-    def _stack(
-        self,
-        batch: Any,
-        those: Tensor,
-        nobody: Nobody,
-        silent: Tensor,
-        positions: torch.Size,
-        device: torch.device,
-    ) -> Stacked:
-        answers = self.teacher(take(batch, those))
-        return stack([answers, nobody], [those, silent], positions, device)
+    def metrics(self) -> dict[str, float]:
+        """Return the share of the rows that the teacher was queried about."""
+        return super().metrics() | {"query_share": self.share}
 
     @torch.no_grad()
     def _scores(self, source: LogitsSource, labels: Tensor | None) -> tuple[Tensor, torch.device]:

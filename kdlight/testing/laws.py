@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from kdlight.logits import Projected
+from kdlight.sources import Projected
 from kdlight.objectives import Loss, Objective
 from kdlight.reduce import Chunking
 from kdlight.testing.report import Deviation, apart, holds

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlight.objectives import Step
+from kdlight.objectives import LossInputs
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Sample:
         mask[0, 0], mask[0, 1] = True, False
         return cls(student.requires_grad_(), teacher, labels, mask, generator)
 
-    def step(self, **changed: Any) -> Step:
+    def step(self, **changed: Any) -> LossInputs:
         """All positions, unmasked, with what is ``changed``."""
         given = {"student": self.student, "teacher": self.teacher, "labels": self.labels}
-        return Step(**{**given, **changed})
+        return LossInputs(**{**given, **changed})
 
     def randn(self, *shape: int) -> Tensor:
         """More float64 numbers."""

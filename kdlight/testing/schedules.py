@@ -38,7 +38,7 @@ def copies_and_pickles_are_the_same_schedule(law: Law, steps: int) -> Deviations
 
 
 def it_is_known_again_by_its_repr(law: Law, steps: int) -> Deviations:
-    """`kdlight.callbacks.Ramp` saves it in checkpoints: a dataclass has a good one."""
+    """`kdlight.callbacks.HyperparameterScheduler` saves it in checkpoints: a dataclass has a good one."""
     yield holds(repr(copy.deepcopy(law)) == repr(law), repr(law).partition(" at 0x")[0])
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdlight.objectives import Objective
-from kdlight.objectives.numbers import find_numbers
+from kdlight.objectives.hyperparameters import scalar_hyperparameters
 from kdlight.testing.laws import Deviations
 from kdlight.testing.report import apart, holds
 from kdlight.testing.sample import Sample
@@ -43,7 +43,7 @@ def state_dict_brings_back_what_is_not_a_hyper_parameter(o: Objective, s: Sample
 
 
 def _numbers(o: Objective) -> dict[str, float]:
-    return {path: number.get() for path, number in find_numbers(o).items()}
+    return {path: number.get() for path, number in scalar_hyperparameters(o).items()}
 
 
 def _same(one: Any, other: Any) -> bool:

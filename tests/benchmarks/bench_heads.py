@@ -28,9 +28,9 @@ from fused_peers import Work, missing, rivals  # noqa: E402
 from plain import PLAIN  # noqa: E402
 from torch import nn  # noqa: E402
 
-from kdlight.logits import Projected  # noqa: E402
-from kdlight.objectives import OBJECTIVES, Step, TokenObjective, build_objective  # noqa: E402
+from kdlight.objectives import OBJECTIVES, LossInputs, TokenObjective, build_objective  # noqa: E402
 from kdlight.reduce import Chunking  # noqa: E402
+from kdlight.sources import Projected  # noqa: E402
 
 Function = Callable[[Work], torch.Tensor]
 
@@ -89,7 +89,7 @@ def ours(case: Case, chunking: Chunking) -> Function:
     objective = build_objective(case.objective)
 
     def loss(data: Work) -> torch.Tensor:
-        step = Step(
+        step = LossInputs(
             Projected(data.hidden, head(data.weight)),
             Projected(data.teacher_hidden, head(data.teacher_weight)),
             data.labels,

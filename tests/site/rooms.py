@@ -91,8 +91,8 @@ def homes() -> dict[str, str]:
 def locate(text: str) -> tuple[str, str] | None:
     """Room and anchor of what is written in backticks; None for what is not public.
 
-    >>> locate("forward_kl"), locate("kdlight.callbacks.Ramp"), locate("kdlight/losses/")
-    (('kdlight.losses', 'forward_kl'), ('kdlight.callbacks', 'Ramp'), ('kdlight.losses', ''))
+    >>> locate("forward_kl"), locate("kdlight.callbacks.HyperparameterScheduler"), locate("kdlight/losses/")
+    (('kdlight.losses', 'forward_kl'), ('kdlight.callbacks', 'HyperparameterScheduler'), ('kdlight.losses', ''))
     """
     if re.fullmatch(r"(kdlight|callbacks)/[\w/]*(\.py)?", text):
         path = text.strip("/").removesuffix(".py").replace("/", ".")

@@ -34,7 +34,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from kdlight import DistillationModule, Learner, OnlineDistillationModule, Plain
+from kdlight import DistillationModule, Learner, OnlineDistillationModule, SingleInput
 from kdlight.data import DigitsDataModule
 from kdlight.metrics import (
     ExpectedCalibrationError,
@@ -98,12 +98,12 @@ def build(method: str, width: int) -> DistillationModule:
     def optimizer(groups: Any) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, lr=LR)
 
-    student = Plain(TinyNet(width=width))
-    if not objective.needs_teacher:
+    student = SingleInput(TinyNet(width=width))
+    if "teacher" not in objective.needs:
         return DistillationModule(student, objective, optimizer=optimizer)
     alike = "mutual" in method
     peer = Learner(
-        Plain(TinyNet(width=width if alike else TEACHER)),
+        SingleInput(TinyNet(width=width if alike else TEACHER)),
         both(ForwardKL(**T)),
         group=None if alike else {"lr": LR / 10},
     )

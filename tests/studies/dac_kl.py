@@ -28,7 +28,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from kdlight import CausalLM, CutCausalLM, DistillationModule, FrozenTeacher
+from kdlight import CausalLM, DistillationModule, FrozenTeacher, PrunedCausalLM
 from kdlight.callbacks import SequenceCorrection
 from kdlight.data import TextDataModule
 from kdlight.objectives import DACKL, ForwardKL, Objective, SpanKL, Weighted
@@ -90,7 +90,7 @@ def run(method: str, seed: int, teacher: FrozenTeacher, options: argparse.Namesp
         spans="punctuation",
     )
     module = DistillationModule(
-        CutCausalLM(layers=LAYERS),
+        PrunedCausalLM(layers=LAYERS),
         METHODS[method](),
         teacher,
         optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3),

@@ -34,9 +34,9 @@ from kdlight.data.traces import verified_rejection, write_traces
 from kdlight.data.traces.generate import Sampling, generate_traces
 from kdlight.data.traces.verify import reasoning_gym, verify_traces
 from kdlight.objectives import DPO, REDI, CrossEntropy, Objective, SimPO, Unlikelihood
-from tests import tiny_lm
 from tests.studies.redi_picture import draw
 from tests.studies.redi_task import LENGTH, TOKENIZER, Held, fit, measure, solve, sums
+from tests.support import tiny_lm
 
 RATES = (1e-4, 5e-4, 2e-3)
 THRESHOLD = 0.4
@@ -118,7 +118,7 @@ def second_stage(
     """One row: from the export of stage 1 to what became of it."""
     student, watch = CausalLM(str(folder / "student")), Curve()
     guard = REDIGuard(threshold=THRESHOLD, action=action, snapshot_every=10)
-    teacher = CausalLM(str(folder / "student")) if objective.needs_teacher else None
+    teacher = CausalLM(str(folder / "student")) if "teacher" in objective.needs else None
     pairs = data(files, "pairs", 1, batch_size=32, per_prompt=None)
     trainer = fit(
         student,

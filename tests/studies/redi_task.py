@@ -20,7 +20,7 @@ from kdlight.data.traces.prompts import read_prompts
 from kdlight.data.traces.verify import reasoning_gym
 from kdlight.losses import sequence_log_probs
 from kdlight.objectives import Objective
-from tests import tiny_lm, toy
+from tests.support import tiny_lm, toy
 
 TOKENIZER = tiny_lm.tokenizer()
 LENGTH = 24

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from kdlight.data.even import Even
+from kdlight.data.padded import PaddedToWorldSize
 from kdlight.data.loaders import EpochSampler, ResumableLoader
 from kdlight.data.traces.rows import TraceRows, join
 
@@ -32,7 +32,7 @@ def eval_batches(
     """Batches in order; the ranks of ``trainer`` get as many each, and no sample counts twice."""
     ranks = (trainer and trainer.distributed_sampler_kwargs) or {}
     return DataLoader(
-        Even(rows, ranks=ranks.get("num_replicas", 1)),
+        PaddedToWorldSize(rows, ranks=ranks.get("num_replicas", 1)),
         batch_size=batch_size,
         collate_fn=join,
         num_workers=num_workers,

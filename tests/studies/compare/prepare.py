@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 from tqdm import tqdm
 
-from kdlight import CausalLM, CutCausalLM, DistillationModule
+from kdlight import CausalLM, DistillationModule, PrunedCausalLM
 from kdlight.cache.run import write_cache
 from kdlight.cache.settings import Settings
 from kdlight.models import load_tokenizer
@@ -27,7 +27,7 @@ def prepare(folder: Path) -> None:
     def networks() -> None:
         tokenizer = load_tokenizer(setting.source)
         teacher = CausalLM(setting.source)
-        student = CutCausalLM(layers=setting.layers).build(teacher)
+        student = PrunedCausalLM(layers=setting.layers).build(teacher)
         student.save_pretrained(folder / "student", tokenizer=tokenizer)
         teacher.save_pretrained(folder / "teacher", tokenizer=tokenizer)
 

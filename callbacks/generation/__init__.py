@@ -1,0 +1,1 @@
+"""Text that a student generates in training, and its place in a batch."""

@@ -1,0 +1,1 @@
+"""Watch the log-probabilities of chosen and rejected sequences."""

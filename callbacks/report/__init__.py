@@ -1,0 +1,1 @@
+"""Evaluate a student beside its teacher, and draw the figures."""

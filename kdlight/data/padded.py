@@ -1,0 +1,48 @@
+"""As many evaluation samples for every rank, none of which counts twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from kdlight.data.targets import IGNORE
+
+
+class PaddedToWorldSize(Dataset):
+    """A dataset, and after it samples that do not count, so that ranks get as many each.
+
+    Lightning divides the samples of an evaluation among ranks, and where they do not divide evenly
+    it repeats some, which would count twice. What stands here instead is the first sample with
+    labels -100: all ranks have as many batches, and every sample counts once.
+
+    Args:
+        dataset: samples as dicts with ``labels`` or pairs ``(x, labels)``.
+        ranks: number of ranks.
+
+    Example:
+        >>> data = PaddedToWorldSize([(torch.ones(2), torch.tensor(5))] * 3, ranks=2)
+        >>> len(data), data[3]
+        (4, (tensor([1., 1.]), tensor(-100)))
+    """
+
+    def __init__(self, dataset: Any, *, ranks: int) -> None:
+        self.dataset = dataset
+        self.ranks = ranks
+
+    def __len__(self) -> int:
+        return ceil(len(self.dataset) / self.ranks) * self.ranks
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if index < len(self.dataset):
+            return self.dataset[index]
+        sample = self.dataset[0]
+        if isinstance(sample, Mapping):
+            return {**sample, "labels": torch.full_like(sample["labels"], IGNORE)}
+        x, labels = sample
+        return x, torch.full_like(labels, IGNORE)

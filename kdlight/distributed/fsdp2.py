@@ -1,0 +1,67 @@
+"""FSDP2 as a strategy that a config can name."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.constants import default_pg_timeout
+
+
+class FSDP2Strategy(ModelParallelStrategy):
+    """Lightning's `ModelParallelStrategy`, data-parallel over all devices there are.
+
+    By itself that strategy makes the devices of a node one tensor-parallel group, and a config
+    would have to know their number. What is sharded, and how, is up to the
+    `kdlight.DistillationModule`.
+
+    Args:
+        tensor_parallel_size: ranks that share one copy of the data and divide the linear layers of
+            the student among them, see `kdlight.distributed.sharding.shard`.
+        save_distributed_checkpoint: write a folder, each rank its own part; False gathers a single
+            file.
+        process_group_backend: such as ``"nccl"``; None chooses by device.
+        timeout: how long a collective may take.
+
+    Raises:
+        ValueError: the number of ranks is no multiple of ``tensor_parallel_size``; or that is above
+            1 without `lightning.pytorch.seed_everything`: the ranks of a group must begin with the
+            same weights and drop out the same.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(accelerator="cpu", devices=2, strategy=FSDP2Strategy())
+    """
+
+    def __init__(
+        self,
+        tensor_parallel_size: int = 1,
+        save_distributed_checkpoint: bool = True,
+        process_group_backend: str | None = None,
+        timeout: timedelta = default_pg_timeout,
+    ) -> None:
+        super().__init__(
+            tensor_parallel_size=tensor_parallel_size,
+            save_distributed_checkpoint=save_distributed_checkpoint,
+            process_group_backend=process_group_backend,
+            timeout=timeout,
+        )
+
+    def setup_environment(self) -> None:
+        """Divide the ranks before the mesh is laid out."""
+        ranks, group = self.num_nodes * self.num_processes, self._tensor_parallel_size
+        assert isinstance(group, int)
+        if group < 1 or ranks % group:
+            raise ValueError(
+                f"tensor_parallel_size={group} does not divide the {ranks} ranks of this run"
+                f" ({self.num_nodes} nodes with {self.num_processes} devices each)"
+            )
+        if group > 1 and "PL_GLOBAL_SEED" not in os.environ:
+            raise ValueError(
+                f"tensor_parallel_size={group} ranks work on the same batch and must draw the same"
+                " random numbers: set seed_everything in the config, or call"
+                " lightning.pytorch.seed_everything(0) before the model is made"
+            )
+        self._data_parallel_size = ranks // group
+        super().setup_environment()

@@ -1,0 +1,1 @@
+"""DAC-KL: KL divergences to the part of the teacher's distribution between two thresholds."""

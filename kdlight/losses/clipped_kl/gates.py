@@ -1,0 +1,135 @@
+"""Gates: which of the teacher's tokens two thresholds keep, and how the gates move with them."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from kdlight.losses.labels import IGNORE_INDEX
+
+Rule: TypeAlias = Literal["mass", "quantile", "value"]
+Gate: TypeAlias = Literal["hard", "soft", "ste"]
+GATES = ("hard", "soft", "ste")
+
+
+class Gates(NamedTuple):
+    """The fraction of each token that counts, in [0, 1], (..., V).
+
+    Attributes:
+        gate: The gates.
+        grads: Their gradients in the lower and in the upper threshold, (..., V) each; None for hard
+            gates.
+    """
+
+    gate: Tensor
+    grads: tuple[Tensor, Tensor] | None
+
+
+@torch.no_grad()
+def clip_gates(
+    p: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    rule: Rule,
+    gate: Gate,
+    gate_temperature: float,
+    labels: Tensor | None,
+    include_argmax: bool,
+    head: int | None,
+) -> Gates:
+    """Compute the gates of the teacher's tokens, (..., V), (..., 1), (..., 1) -> (..., V).
+
+    Tokens of probability 0 are never kept. Forced tokens (labels, the most likely token) are always
+    kept, and their gates have no gradient.
+
+    Args:
+        p: Probabilities of the teacher.
+        lower: Lower threshold of each position.
+        upper: Upper threshold of each position.
+        rule: See `kdlight.losses.dac_kl`, as all that follow.
+        gate: Kind of gate.
+        gate_temperature: Width of a soft gate.
+        labels: Labels that are always kept, (...).
+        include_argmax: Always keep the most likely token.
+        head: Number of tokens to sort first.
+    """
+    keep, coordinate = RULES[rule](p, lower, upper, head)
+    forced = torch.zeros_like(keep)
+    if include_argmax:
+        forced.scatter_(-1, p.argmax(-1, keepdim=True), True)
+    if labels is not None:
+        index = labels.unsqueeze(-1)
+        valid = index != IGNORE_INDEX
+        forced |= torch.zeros_like(keep).scatter_(-1, index.masked_fill(~valid, 0), valid)
+    possible = p != 0  # also where p is NaN, which must stay visible
+    hard = ((keep | forced) & possible).to(p.dtype)
+    if gate == "hard":
+        return Gates(hard, None)
+    above = ((coordinate - lower) / gate_temperature).sigmoid()
+    below = ((upper - coordinate) / gate_temperature).sigmoid()
+    soft = above * below
+    scale = soft.masked_fill(~(possible & ~forced), 0.0) / gate_temperature
+    value = torch.where(forced, 1.0, soft).masked_fill_(~possible, 0.0) if gate == "soft" else hard
+    return Gates(value, (-scale * (1 - above), scale * (1 - below)))
+
+
+def by_mass(p: Tensor, lower: Tensor, upper: Tensor, head: int | None) -> tuple[Tensor, Tensor]:
+    """Keep tokens between two cumulative masses, counted from the most likely token down.
+
+    A token occupies the interval from the mass before it to that mass plus its own. It is kept if
+    this interval meets the open interval between the thresholds. Its coordinate is the middle of
+    the interval. With ``head``, only so many of the most likely tokens are sorted in rows where
+    they hold enough mass, and all others share one coordinate behind them; the same tokens are
+    kept.
+    """
+    if head is None or head >= p.shape[-1]:
+        before, middle = _coordinates(p, *torch.sort(p, dim=-1, descending=True, stable=True))
+    else:
+        before, middle = _coordinates(p, *p.topk(head, -1))
+        short = before.amax(-1) < upper.squeeze(-1)  # the head does not hold enough mass
+        if bool(short.any()):
+            ordered = torch.sort(p[short], dim=-1, descending=True, stable=True)
+            before[short], middle[short] = _coordinates(p[short], *ordered)
+    # with upper >= 1 keep all: rounding may let the cumulative sum reach 1 too early
+    return ((before < upper) | (upper >= 1)) & (before + p > lower), middle
+
+
+def _coordinates(p: Tensor, ordered: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    """The mass before each token and up to its middle; one coordinate for all unsorted tokens."""
+    up_to = ordered.cumsum(-1)
+    total = up_to[..., -1:]
+    before = total.expand_as(p).scatter(-1, order, up_to - ordered)
+    middle = ((total + 1) / 2).expand_as(p).scatter(-1, order, up_to - ordered / 2)
+    return before, middle
+
+
+def by_quantile(p: Tensor, lower: Tensor, upper: Tensor, head: int | None) -> tuple[Tensor, Tensor]:
+    """Keep tokens between two quantiles of the probabilities. The coordinate is the rank.
+
+    On a vocabulary this rule is coarse: any upper threshold below 1 drops the most likely token.
+    """
+    ordered, order = torch.sort(p, dim=-1, stable=True)
+    zeros = (p == 0).sum(-1, keepdim=True)
+    last = (p.shape[-1] - zeros - 1).clamp(min=0)
+    bounds = []
+    for threshold in (lower, upper):
+        rank = threshold.to(p.dtype) * last
+        floor = rank.floor()
+        indices = (zeros + floor.long(), zeros + rank.ceil().long())
+        below, above = (ordered.gather(-1, index.clamp(max=p.shape[-1] - 1)) for index in indices)
+        bounds.append(torch.lerp(below, above, rank - floor))
+    ranks = torch.arange(p.shape[-1], device=p.device, dtype=p.dtype) - zeros
+    ranks = (ranks / last.clamp(min=1)).expand_as(p)
+    return (p >= bounds[0]) & (p <= bounds[1]), torch.empty_like(p).scatter_(-1, order, ranks)
+
+
+def by_value(p: Tensor, lower: Tensor, upper: Tensor, head: int | None) -> tuple[Tensor, Tensor]:
+    """Keep probabilities between the thresholds. The coordinate is the probability."""
+    return (p >= lower) & (p <= upper), p
+
+
+RULES = {"mass": by_mass, "quantile": by_quantile, "value": by_value}
+"""Rules ``(p, lower, upper, head) -> (mask of kept tokens, coordinates of all tokens)``."""

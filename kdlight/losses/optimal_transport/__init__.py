@@ -1,0 +1,1 @@
+"""Optimal transport: the Sinkhorn distance of SinKD, ULD and MultiLevelOT."""

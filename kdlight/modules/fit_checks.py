@@ -1,0 +1,118 @@
+"""Check that the parts of a run fit each other, before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+)
+from torch import nn
+from torch.optim import Optimizer
+
+from kdlight.modules.tokenizer_checks import check_tokenizers
+from kdlight.objectives import Objective, TokenObjective, check_vocabularies
+from kdlight.teachers import Teacher
+
+
+def check_fit(objective: Objective, student: nn.Module, teacher: Any, datamodule: Any) -> None:
+    """Raise a ValueError for parts that do not fit; parts that do not tell are accepted.
+
+    Args:
+        objective: what is trained.
+        student: the network that is trained.
+        teacher: a `kdlight.teachers.Teacher`, or None.
+        datamodule: the data module of the run, or None.
+    """
+    if "teacher" in objective.needs and teacher is None:
+        raise ValueError(
+            f"objective {type(objective).__name__} needs a teacher, but teacher is None; give"
+            " one, or an objective that needs none, such as CrossEntropy"
+        )
+    if compares_vocabularies(objective):
+        _check_vocabulary_sizes(student, teacher)
+        check_tokenizers(datamodule, student, teacher)
+    networks = teacher.networks() if isinstance(teacher, Teacher) else []
+    check_context(datamodule, [("student", student), *(("teacher", each) for each in networks)])
+
+
+def check_peers(learners: Mapping[str, tuple[nn.Module, Objective]], datamodule: Any) -> None:
+    """Raise a ValueError for networks that cannot learn from each other, as far as they tell."""
+    for name, (network, objective) in learners.items():
+        for other, (teacher, _) in learners.items():
+            if other != name and compares_vocabularies(objective):
+                _check_vocabulary_sizes(network, teacher)
+    check_context(datamodule, [(name, network) for name, (network, _) in learners.items()])
+
+
+def check_optimized(
+    objective: Objective, optimizers: Iterable[Optimizer], strategy: Strategy
+) -> None:
+    """Raise a ValueError where the objective has parameters that no optimizer has.
+
+    Strategies that flatten parameters are not checked.
+    """
+    if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
+        return
+    known = {id(p) for each in optimizers for group in each.param_groups for p in group["params"]}
+    parameters = dict(objective.named_parameters())
+    lost = [name for name, p in parameters.items() if p.requires_grad and id(p) not in known]
+    if lost:
+        raise ValueError(
+            f"the objective {type(objective).__name__} has trainable parameters"
+            f" {', '.join(lost)}, which no optimizer has; add self.objective.parameters() in"
+            " configure_optimizers"
+        )
+
+
+def check_strategy(strategy: Strategy, teacher: Any, normalization: str) -> None:
+    """Raise a ValueError for what a strategy cannot do."""
+    has_network = isinstance(teacher, Teacher) and bool(teacher.networks())
+    if isinstance(strategy, DeepSpeedStrategy):
+        if normalization == "global":
+            raise ValueError(
+                "normalization='global' divides the gradients once per optimizer step, but"
+                " DeepSpeed's engine owns the gradients; set normalization='local' with this"
+                " strategy"
+            )
+        if strategy.zero_stage_3 and has_network:
+            raise ValueError(
+                "DeepSpeed ZeRO-3 has one engine, which divides the student; a live teacher in the"
+                " same process is outside it. Use ZeRO stage 1 or 2 (trainer.strategy.stage), or"
+                " FSDP2 (kdlight.distributed.FSDP2Strategy), where the teacher is sharded too by"
+                " FrozenTeacher(shard=True)"
+            )
+    is_sharded = isinstance(teacher, Teacher) and teacher.is_sharded
+    if is_sharded and not isinstance(strategy, ModelParallelStrategy):
+        raise ValueError(
+            "the teacher is to be sharded (shard=True), which FSDP2 does, but the strategy is"
+            f" {type(strategy).__name__}; use kdlight.distributed.FSDP2Strategy, or shard=False"
+        )
+
+
+def check_context(datamodule: Any, networks: Iterable[tuple[str, nn.Module]]) -> None:
+    """Raise a ValueError where the blocks of the data are longer than the context of a network."""
+    block = getattr(datamodule, "block_size", None)
+    for name, network in networks:
+        context = getattr(network, "context_length", None)
+        if block is not None and context is not None and block > context:
+            raise ValueError(
+                f"block_size is {block}, but the context of the {name} is {context} tokens; set"
+                f" data.block_size to {context} or less"
+            )
+
+
+def compares_vocabularies(objective: nn.Module) -> bool:
+    """Return whether an objective compares student and teacher entry by entry."""
+    return any(isinstance(m, TokenObjective) and "teacher" in m.needs for m in objective.modules())
+
+
+def _check_vocabulary_sizes(student: Any, teacher: Any) -> None:
+    sizes = [getattr(part, "vocab_size", None) for part in (student, teacher)]
+    if None not in sizes:
+        check_vocabularies(*sizes)  # type: ignore[arg-type]

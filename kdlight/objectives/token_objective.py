@@ -1,0 +1,164 @@
+"""Objectives that are a sum over positions of a per-token loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdlight.losses.checks import check_positive
+from kdlight.objectives.base import Objective, check_vocabularies
+from kdlight.objectives.inputs import LossInputs
+from kdlight.reduce import Loss, PerTokenValues, token_sum, token_values
+
+LOSS_METHODS = ("per_token_loss", "divergence")
+"""Methods that define the loss of a token."""
+
+GRADIENT_METHODS = ("value_and_grad", "divergence_and_grad")
+"""Methods that define the same loss together with its gradient."""
+
+
+class TokenObjective(Objective):
+    """An objective that is the sum over valid positions of a per-token loss.
+
+    A subclass defines `per_token_loss`; masking, normalization, mixed precision, accumulation,
+    ranks and bounded memory come from the driver. It may also define `value_and_grad`, for speed. A
+    subclass of that which changes the loss but not its gradient is differentiated by autograd.
+
+    Example:
+        >>> import torch
+        >>> class Agreement(TokenObjective):
+        ...     def per_token_loss(self, student, teacher, labels):
+        ...         return (student.softmax(-1) - teacher.softmax(-1)).square().sum(-1)
+        >>> mask = torch.tensor([True, False])
+        >>> Agreement()(LossInputs(torch.zeros(2, 5), torch.zeros(2, 5), mask=mask)).count
+        tensor(1)
+    """
+
+    is_per_token = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # a loss that is redefined must not be evaluated by the closed form of another
+        defined = vars(cls).keys()
+        if not defined.isdisjoint(LOSS_METHODS) and defined.isdisjoint(GRADIENT_METHODS):
+            cls.value_and_grad = TokenObjective.value_and_grad
+
+    def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
+        """Compute the loss of each row, ``(n, V), (n, V), (n,) -> (n,)``.
+
+        May return a pair of that and a dict of further ``(n,)`` values to sum for the log.
+        ``teacher`` or ``labels`` is None where the class does not need it. Rows are evaluated in
+        blocks, so none may depend on another.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define per_token_loss()")
+
+    def value_and_grad(
+        self, student: Tensor, teacher: Any, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """Compute the loss and its gradient, ``(n, V), (n, V), (n,) -> (n,), (n, V)``, or None.
+
+        An optimization: what autograd computes from `per_token_loss`, in fewer passes over the
+        logits, which come in float32 or wider. Where a value is not finite, autograd is used.
+        """
+        return None
+
+    def per_sample_loss(self, inputs: LossInputs) -> Tensor:
+        """Compute the mean loss of each sample without a gradient, ``(B,)``; 0 without valid ones.
+
+        For callbacks and samplers that weight samples; it costs one more evaluation.
+        """
+        self.check(inputs)
+        with torch.no_grad():
+            values = token_values(
+                self.per_token_loss,
+                inputs.student,
+                inputs.teacher if "teacher" in self.needs else None,
+                inputs.labels,
+                inputs.mask,
+                chunked=inputs.chunked,
+            )
+        samples, width = inputs.student.shape[0], inputs.student.shape[1:-1].numel()
+        sample = inputs.valid_positions().to(values.device) // width
+        sums = values.new_zeros(samples).index_add_(0, sample, values)
+        counts = values.new_zeros(samples).index_add_(0, sample, torch.ones_like(values))
+        return sums / counts.clamp(min=1)
+
+    def check(self, inputs: LossInputs) -> None:
+        """Check that everything needed is present, and that both sides have one vocabulary."""
+        super().check(inputs)
+        if "teacher" in self.needs and inputs.teacher is not None:
+            check_vocabularies(inputs.student.shape[-1], inputs.teacher.shape[-1])
+
+    def forward(self, inputs: LossInputs) -> Loss:
+        """Sum `per_token_loss` over the valid positions."""
+        self.check(inputs)
+        return token_sum(
+            self.per_token_loss,
+            inputs.student,
+            inputs.teacher if "teacher" in self.needs else None,
+            inputs.labels,
+            inputs.mask,
+            value_and_grad=self.value_and_grad,
+            parameters=tuple(p for p in self.parameters() if p.requires_grad),
+            chunked=inputs.chunked,
+        )
+
+
+class Divergence(TokenObjective):
+    r"""A divergence between the softmaxes of logits divided by a temperature.
+
+    The gradient of a divergence of softmaxes at temperature :math:`T` shrinks like
+    :math:`1/T^2`; multiplying by :math:`T^2` keeps its size relative to other terms (Hinton,
+    Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2).
+
+    Args:
+        temperature: divides both logits, above 0. Callbacks may change it.
+        temperature_squared: multiply by ``temperature ** 2``.
+
+    Raises:
+        ValueError: temperature is not above 0 and finite.
+
+    Example:
+        >>> import torch
+        >>> class SquaredDistance(Divergence):
+        ...     def divergence(self, student, teacher, labels):
+        ...         return (student.softmax(-1) - teacher.softmax(-1)).square().sum(-1)
+        >>> SquaredDistance()(LossInputs(torch.zeros(4, 7), torch.zeros(4, 7))).total
+        tensor(0.)
+    """
+
+    def __init__(self, *, temperature: float = 1.0, temperature_squared: bool = True) -> None:
+        super().__init__()
+        check_positive("temperature", temperature)
+        self.temperature = float(temperature)
+        self.temperature_squared = bool(temperature_squared)
+
+    def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+        """Compute the divergence of each row at ``self.temperature``, without the factor T^2."""
+        raise NotImplementedError(f"{type(self).__name__} does not define divergence()")
+
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """Compute `divergence` at temperature 1 and its gradient, or return None."""
+        return None
+
+    def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
+        """Compute the divergence of each row, times T^2 with ``temperature_squared``."""
+        values = self.divergence(student, teacher, labels)
+        return values * self.temperature**2 if self.temperature_squared else values
+
+    def value_and_grad(
+        self, student: Tensor, teacher: Any, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """Apply the temperature to `divergence_and_grad`."""
+        at, square = self.temperature, self.temperature_squared
+        if at == 1:
+            return self.divergence_and_grad(student, teacher, labels)
+        result = self.divergence_and_grad(student / at, teacher / at, labels)
+        if result is None:
+            return None
+        values, grad = result
+        return (values * at**2, grad.mul_(at)) if square else (values, grad.div_(at))

@@ -1,0 +1,36 @@
+"""Where logits come from: a tensor, hidden states and a head, a cache, several teachers."""
+
+from __future__ import annotations
+
+from kdlight.sources.aligned import Aligned, Alignment
+from kdlight.sources.base import Dense, Index, Logits, LogitsSource, as_source, call_network
+from kdlight.sources.detached import Detached, detached
+from kdlight.sources.paired import Pair, pair_with_next
+from kdlight.sources.projected import Projected
+from kdlight.sources.stacked import Mixture, Stacked, Unqueried, stack
+from kdlight.sources.top_k import TopK
+from kdlight.sources.transformed import Moved, masked_columns, tempered
+
+__all__ = [
+    "Aligned",
+    "Alignment",
+    "Dense",
+    "Detached",
+    "Index",
+    "Logits",
+    "LogitsSource",
+    "Mixture",
+    "Moved",
+    "Pair",
+    "Projected",
+    "Stacked",
+    "TopK",
+    "Unqueried",
+    "as_source",
+    "call_network",
+    "detached",
+    "masked_columns",
+    "pair_with_next",
+    "stack",
+    "tempered",
+]

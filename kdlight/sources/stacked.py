@@ -1,0 +1,198 @@
+"""Sources made of several: different rows from different sources, or a mixture of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from kdlight.losses.log_space import log_probs
+from kdlight.sources.base import Index, LogitsSource
+
+
+@dataclass(frozen=True)
+class Stacked(LogitsSource):
+    """Logits whose positions come from different sources.
+
+    Attributes:
+        sources: the sources.
+        owner: which of them has the logits of a position, ``(...)``.
+        place: the index of the position among the flattened ones of that source, ``(...)``.
+    """
+
+    sources: tuple[LogitsSource, ...]
+    owner: Tensor
+    place: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape ``(..., V)``."""
+        return torch.Size([*self.owner.shape, self.sources[0].shape[-1]])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The widest dtype of the sources."""
+        return _widest(self.sources)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of ``owner``."""
+        return self.owner.device
+
+    def select(self, index: Index) -> Stacked:
+        """Return rows ``index`` of the flattened positions."""
+        index = slice(None) if index is None else index
+        return replace(self, owner=self.owner.flatten()[index], place=self.place.flatten()[index])
+
+    def logits(self) -> Tensor:
+        """Compute the logits of every source and put them in their places."""
+        return self._assemble(None).view(self.shape)
+
+    def given_student(self, student: Tensor) -> Tensor:
+        """Compute the logits, given the student's, ``(n, V) -> (n, V)``."""
+        return self._assemble(student)
+
+    def _assemble(self, student: Tensor | None) -> Tensor:
+        flat = self.select(None)
+        places, blocks = [], []
+        for number, source in enumerate(self.sources):
+            rows = (flat.owner == number).nonzero().flatten()
+            is_last = number + 1 == len(self.sources)
+            if len(rows) or (is_last and not blocks):  # without any row the result is (0, V)
+                part = source.select(flat.place[rows])
+                blocks.append(
+                    part.logits()
+                    if student is None
+                    else part.given_student(student.index_select(0, rows))
+                )
+                places.append(rows)
+        # each block in its own precision, all of them in the widest
+        return torch.cat(blocks).index_select(0, torch.cat(places).argsort())
+
+
+@dataclass(frozen=True)
+class Mixture(LogitsSource):
+    """The weighted average of several distributions, as log-probabilities.
+
+    Attributes:
+        sources: the sources, over one vocabulary and the same positions.
+        weights: the weight of each, in sum 1.
+        names: the name of each.
+    """
+
+    sources: tuple[LogitsSource, ...]
+    weights: tuple[float, ...]
+    names: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape ``(..., V)``."""
+        return self.sources[0].shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The widest dtype of the sources."""
+        return _widest(self.sources)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first source."""
+        return self.sources[0].device
+
+    @property
+    def parts(self) -> Mapping[str, LogitsSource]:
+        """The sources by name."""
+        return dict(zip(self.names, self.sources, strict=False))
+
+    def select(self, index: Index) -> Mixture:
+        """Return rows ``index`` of the flattened positions."""
+        return replace(self, sources=tuple(source.select(index) for source in self.sources))
+
+    def logits(self) -> Tensor:
+        """Compute the log of the average, ``(..., V)``."""
+        return self._average(lambda source: source.logits())
+
+    def given_student(self, student: Tensor) -> Tensor:
+        """Compute the log of the average, given the student's logits, ``(n, V) -> (n, V)``."""
+        return self._average(lambda source: source.given_student(student))
+
+    def _average(self, compute: Callable[[LogitsSource], Tensor]) -> Tensor:
+        weighted = []
+        for source, weight in zip(self.sources, self.weights, strict=True):
+            log_p = log_probs(compute(source))
+            log_weight = torch.tensor(weight, dtype=log_p.dtype).log().to(log_p.device)
+            weighted.append(log_p + log_weight)
+        return reduce(torch.logaddexp, weighted)
+
+
+@dataclass(frozen=True)
+class Unqueried(LogitsSource):
+    """Positions at which the teacher was not queried: their logits are the student's own.
+
+    Every divergence from them is 0 and has a gradient of 0.
+    """
+
+    positions: torch.Size
+    vocabulary: int
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape ``(..., V)``."""
+        return torch.Size([*self.positions, self.vocabulary])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The narrowest float, so that other sources decide: there are no tensors here."""
+        return torch.float16
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU: there are no tensors here."""
+        return torch.device("cpu")
+
+    def select(self, index: Index) -> Unqueried:
+        """Return as many rows as ``index`` selects."""
+        if isinstance(index, Tensor):
+            return replace(self, positions=torch.Size([len(index)]))
+        rows = torch.empty(self.positions, device="meta").flatten()
+        return replace(self, positions=rows[slice(None) if index is None else index].shape)
+
+    def logits(self) -> Tensor:
+        """Raise a ValueError: there are no logits without a student."""
+        raise ValueError(
+            "the teacher was not queried at these positions, so they have no logits without the"
+            " student's; call given_student(student_logits)"
+        )
+
+    def given_student(self, student: Tensor) -> Tensor:
+        """Return the student's own logits, detached."""
+        return student.detach()
+
+
+def stack(
+    sources: list[LogitsSource], rows: list[Tensor], positions: torch.Size, device: torch.device
+) -> Stacked:
+    """Combine sources that each have some rows of a batch.
+
+    Args:
+        sources: sources of ``(B_i, ..., V)``.
+        rows: the rows of the batch that each of them has, ``(B_i,)``.
+        positions: shape of the positions of the whole batch, ``(B, ...)``.
+        device: device of the indices, that of the student's logits.
+    """
+    width = positions[1:].numel()
+    owner, place = (torch.zeros(positions[0], dtype=torch.long) for _ in range(2))
+    for number, own_rows in enumerate(rows):
+        owner[own_rows], place[own_rows] = number, torch.arange(len(own_rows))
+    owner = owner[:, None].expand(-1, width)
+    place = place[:, None] * width + torch.arange(width)
+    return Stacked(
+        tuple(sources), owner.reshape(positions).to(device), place.reshape(positions).to(device)
+    )
+
+
+def _widest(sources: tuple[LogitsSource, ...]) -> torch.dtype:
+    return reduce(torch.promote_types, (source.dtype for source in sources))

@@ -1,0 +1,41 @@
+"""The main job on the real teacher, three steps of it: every piece of what it promises is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdlight.cli import main
+
+CONFIG = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_three_steps_of_the_main_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kdlight"])
+    monkeypatch.chdir(tmp_path)
+    args = ["--trainer.max_steps=3", "--trainer.limit_val_batches=1", "--data.eval_batch_size=1"]
+    main(["fit", "--config", CONFIG, *args])
+    (run,) = (tmp_path / "lightning_logs").iterdir()
+    assert {"config.yaml", "metrics.csv", "report.md", "report.png", "student"} <= {
+        path.name for path in run.iterdir()
+    }
+    printed = capsys.readouterr().out
+    for word in ("student before", "student after", "teacher", "top-1 agreement", "ECE"):
+        assert word in printed
+    assert printed.count("  before") == printed.count("  after") == 2
+    assert "AdaptiveTAID" in (run / "config.yaml").read_text()
+
+    with pytest.raises(FileExistsError, match=r"already holds a model.*overwrite=True"):
+        main(
+            ["fit", "--config", CONFIG, *args]
+            + [
+                "--trainer.callbacks=[{class_path: ExportStudent, init_args: {directory: "
+                + str(run / "student")
+                + "}}]"
+            ]
+        )

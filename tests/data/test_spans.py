@@ -1,0 +1,193 @@
+"""Spans: from text to ids at positions, and from ids to the span objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kdlight import Chunking, Projected
+from kdlight.data import TextDataModule
+from kdlight.data.span_finders import find
+from kdlight.data.spans import SpanIds, owners_of, text_and_offsets
+from kdlight.losses import span_kl
+from kdlight.objectives import DACKL, CrossEntropy, LossInputs, SpanKL, Weighted
+from kdlight.reduce import Loss
+from tests.support import tiny_lm, toy
+
+TEXT = "The old cat sat, and left."
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return tiny_lm.tokenizer()  # a token a character
+
+
+def ids(tokenizer: Any, text: str = TEXT) -> Tensor:
+    return torch.tensor(tokenizer(text)["input_ids"])
+
+
+def test_a_position_has_the_span_of_the_token_it_predicts(tokenizer: Any) -> None:
+    found = SpanIds(tokenizer, "punctuation")(ids(tokenizer)).tolist()
+    words = [i for i, sign in enumerate(TEXT) if sign.isalpha()]
+    expected = [0 if i < 15 else 1 if i in words else -1 for i in range(len(TEXT))]
+    expected = [-1 if not TEXT[i].isalpha() else e for i, e in enumerate(expected)]
+    assert found == [*expected[1:], -1]
+
+
+def test_each_word_is_a_span_and_one_of_one_token_is_none(tokenizer: Any) -> None:
+    found = SpanIds(tokenizer, "words")(ids(tokenizer, "a bc def"))
+    assert found.tolist() == [-1, 1, 1, -1, 2, 2, 2, -1]
+
+
+def test_ngrams_count_tokens(tokenizer: Any) -> None:
+    assert SpanIds(tokenizer, "ngrams:3")(torch.arange(7)).tolist() == [0, 0, 1, 1, 1, -1, -1]
+
+
+def test_a_function_finds_its_own_and_must_find_what_is_there(tokenizer: Any) -> None:
+    first_five: Callable[[str], list[tuple[int, int]]] = lambda text: [(0, 5)]  # noqa: E731
+    assert SpanIds(tokenizer, first_five)(ids(tokenizer)).tolist()[:6] == [0, 0, -1, 0, -1, -1]
+    for wrong in ([(0, 900)], [(4, 9), (2, 5)], [(0, 5), (3, 8)], [(3, 3)]):
+        with pytest.raises(ValueError, match="does not fit: spans must lie in the text of 26"):
+            SpanIds(tokenizer, lambda text, wrong=wrong: wrong)(ids(tokenizer))
+
+
+def test_special_tokens_are_in_no_span_and_part_their_neighbours(tokenizer: Any) -> None:
+    row = torch.cat([ids(tokenizer, "ab"), torch.tensor([0]), ids(tokenizer, "cd")])
+    found = SpanIds(tokenizer, lambda text: [(0, len(text))])(row)
+    assert found.tolist() == [0, -1, 0, 0, -1]
+
+
+def test_tokens_that_the_text_would_not_give_still_stand_somewhere(tokenizer: Any) -> None:
+    class Slow:
+        is_fast = False
+        decode = staticmethod(tokenizer.decode)
+
+    row = ids(tokenizer).tolist()
+    assert text_and_offsets(row, Slow()) == text_and_offsets(row, tokenizer)
+
+
+def test_white_space_at_the_edges_of_a_token_does_not_count() -> None:
+    assert owners_of("a  b", [(0, 1), (1, 4), (1, 3)], [(0, 1), (3, 4)]) == [0, 1, -1]
+
+
+@pytest.mark.parametrize("name", ["ngrams:1", "ngrams", "words:2", "grammar", ""])
+def test_unknown_ways_are_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(ValueError, match="spans must be 'punctuation', 'words'"):
+        find(name)
+    with pytest.raises(ValueError, match="name or a function"):
+        find(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["spacy:no_such_pipeline", "nltk"])
+def test_what_is_not_installed_says_what_to_install(name: str) -> None:
+    with pytest.raises(ValueError, match=f"pip install {name.split(':')[0]}"):
+        find(name)
+    assert find("auto")("Some text, in parts") == [(0, 9), (11, 19)]
+
+
+def test_the_data_module_finds_them_in_its_blocks(tmp_path: Path, tokenizer: Any) -> None:
+    (tmp_path / "a.txt").write_text("some words, and others. " * 20)
+    (tmp_path / "b.txt").write_text("more of the same, so to say. " * 20)
+    data = TextDataModule(
+        tokenizer, str(tmp_path / "*.txt"), block_size=16, batch_size=2, spans="punctuation"
+    )
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert batch["span_ids"].shape == batch["input_ids"].shape
+    assert data.span_ids is not None
+    for row, found in zip(batch["input_ids"], batch["span_ids"], strict=True):
+        assert torch.equal(data.span_ids(row), found)
+    assert (batch["span_ids"] >= 0).any()
+    plain = TextDataModule(tokenizer, str(tmp_path / "*.txt"), block_size=16)
+    assert "span_ids" not in next(iter(plain.train_dataloader()))
+
+
+class TestObjective:
+    IDS = torch.tensor([[0, 0, 0, -1, 1], [2, 2, 3, 3, 3]])
+    MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 1]], dtype=torch.bool)
+
+    def step(self, student: Any, teacher: Tensor, **more: Any) -> LossInputs:
+        return LossInputs(student, teacher, mask=self.MASK, span_ids=self.IDS, **more)
+
+    @pytest.mark.parametrize("distance", ["kl", "mse"])
+    def test_it_is_the_mean_of_the_loss(self, distance: Any, student: Tensor, teacher: Any) -> None:
+        found = SpanKL(distance=distance)(self.step(student, teacher))
+        assert found.count == 3
+        expected = span_kl(student, teacher, self.IDS, distance=distance, mask=self.MASK)
+        torch.testing.assert_close(found.mean(), expected)
+
+    @pytest.mark.parametrize("distance", ["kl", "mse"])
+    @pytest.mark.parametrize("chunking", [Chunking(2, 1), Chunking(10, 10)])
+    def test_hidden_states_in_chunks_give_what_logits_give(
+        self, chunking: Chunking, distance: Any, teacher: Tensor
+    ) -> None:
+        hidden = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+        head = nn.Linear(3, 7).double()
+        objective = SpanKL(distance=distance, temperature=2.0)
+        dense = objective(self.step(head(hidden), teacher))
+        lazy = objective(self.step(Projected(hidden, head), teacher, chunked=chunking))
+        torch.testing.assert_close(lazy.total, dense.total)
+        leaves = [hidden, *head.parameters()]
+        ours, plain = (torch.autograd.grad(x.total, leaves) for x in (lazy, dense))
+        for one, other in zip(ours, plain, strict=True):
+            torch.testing.assert_close(one, other)
+
+    def test_gradcheck(self, student: Tensor, teacher: Tensor) -> None:
+        for distance in ("kl", "mse"):
+            objective = SpanKL(distance=distance)
+            assert torch.autograd.gradcheck(
+                lambda z, o=objective: o(self.step(z, teacher)).total, student
+            )
+
+    def test_no_pair_is_zero_with_a_graph(self, student: Tensor, teacher: Tensor) -> None:
+        lonely = torch.tensor([[0, 1, 2, 3, 4], [-1] * 5])
+        for found in (lonely, torch.full((2, 5), -1)):
+            loss = SpanKL()(LossInputs(student, teacher, span_ids=found))
+            assert loss.count == 0
+            (gradient,) = torch.autograd.grad(loss.mean(), student)
+            assert not gradient.any()
+
+    def test_spans_do_not_reach_into_the_next_sequence(self, student: Tensor, teacher: Any) -> None:
+        assert SpanKL()(LossInputs(student, teacher, span_ids=torch.zeros(2, 5).long())).count == 8
+
+    def test_zero_at_a_match(self, student: Tensor) -> None:
+        loss = SpanKL()(self.step(student, student.detach()))
+        assert loss.mean().abs() < 1e-12
+
+    def test_bad_input_is_refused_in_words(self, student: Tensor, teacher: Tensor) -> None:
+        with pytest.raises(ValueError, match="the step has no span_ids"):
+            SpanKL()(LossInputs(student, teacher))
+        with pytest.raises(ValueError, match=r"span_ids \(2, 4\) do not fit the sequences"):
+            SpanKL()(LossInputs(student, teacher, span_ids=self.IDS[:, 1:]))
+        with pytest.raises(TypeError, match="span_ids must be integers"):
+            SpanKL()(LossInputs(student, teacher, span_ids=self.IDS.double()))
+        with pytest.raises(ValueError, match="distance must be one of"):
+            SpanKL(distance="l2")  # type: ignore[arg-type]
+
+    def test_it_is_a_term_among_others(self, student: Tensor, teacher: Tensor) -> None:
+        labels = torch.zeros(2, 5, dtype=torch.long)
+        whole = Weighted({"dac": DACKL(), "span": SpanKL(), "sft": CrossEntropy()})
+        step = LossInputs(student, teacher, labels, span_ids=self.IDS)
+        found: Loss = whole(step)
+        alone = SpanKL()(step).mean().detach()
+        torch.testing.assert_close(found.parts["span"] / found.count, alone)
+
+
+def test_a_fit_on_spans(tmp_path: Path) -> None:
+    module = toy.module(Weighted({"dac": DACKL(), "span": SpanKL()}), network="llama")
+
+    def with_spans(rows: Any) -> dict[str, Tensor]:
+        batch = toy.pad(rows)
+        every = torch.stack([SpanIds(None, "ngrams:3")(row) for row in batch["input_ids"]])
+        return {**batch, "span_ids": every}
+
+    data = toy.loader(4)
+    loader = torch.utils.data.DataLoader(data.dataset, 4, collate_fn=with_spans)
+    trainer = toy.trainer(tmp_path, max_steps=2)
+    trainer.fit(module, loader)
+    assert trainer.callback_metrics["train/span"] > 0

@@ -1,0 +1,139 @@
+"""Sampling a teacher and scoring what it said: interrupted, verified, and from the command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kdlight.data import read_traces
+from kdlight.data.traces import Trace
+from kdlight.data.traces.generate import Sampling, answer, generate_traces
+from kdlight.data.traces.journal import Journal
+from tests.support import tiny_lm
+
+ROOT = Path(__file__).parents[3]
+PROMPTS = [Trace(f"{i} + 1 =", "", answer=i + 1) for i in range(7)]
+SAMPLING = Sampling(samples=3, max_new_tokens=6, temperature=1.0, seed=5)
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return tiny_lm.model().eval()
+
+
+def make(network: Any, path: Path, prompts: list[Trace] = PROMPTS, **options: Any) -> Path:
+    return generate_traces(
+        network,
+        tiny_lm.tokenizer(),
+        prompts,
+        path,
+        **{"sampling": SAMPLING, "chat": False, "batch_size": 4, "teacher": "tiny", **options},
+    )
+
+
+def test_every_prompt_is_answered_as_often_as_asked(network: Any, tmp_path: Path) -> None:
+    traces = read_traces(str(make(network, tmp_path / "t.jsonl")))
+    assert [trace.prompt for trace in traces] == [p.prompt for p in PROMPTS for _ in range(3)]
+    assert {trace.teacher for trace in traces} == {"tiny"}
+    assert [trace.answer for trace in traces[::3]] == [p.answer for p in PROMPTS]
+    assert len({trace.response for trace in traces[:3]}) > 1
+    for trace in traces:
+        assert trace.finished == (trace.n_tokens == len(trace.response) + 1)
+        assert trace.n_tokens is not None
+        assert trace.n_tokens <= 6
+
+
+def test_padding_changes_no_answer(network: Any) -> None:
+    prompts = [Trace("a", ""), Trace("a much longer prompt", "")]
+    greedy = Sampling(max_new_tokens=8, temperature=0.0).options()
+    together = answer(network, tiny_lm.tokenizer(), prompts, chat=False, **greedy)
+    alone = [answer(network, tiny_lm.tokenizer(), [p], chat=False, **greedy)[0] for p in prompts]
+    assert together == alone
+
+
+def test_the_seed_decides_and_nothing_else_is_touched(network: Any, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = make(network, tmp_path / "a.jsonl").read_bytes()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    assert make(network, tmp_path / "b.jsonl").read_bytes() == first
+    other = make(network, tmp_path / "c.jsonl", sampling=Sampling(3, 6, 1.0, seed=6))
+    assert other.read_bytes() != first
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, 700, -1, -7])
+def test_what_is_left_of_an_interrupted_run_is_gone_on_with(
+    cut: int, network: Any, tmp_path: Path
+) -> None:
+    whole = make(network, tmp_path / "t.jsonl")
+    expected = whole.read_bytes()
+    whole.write_bytes(expected[:cut])
+    assert make(network, whole).read_bytes() == expected
+    assert make(network, whole).read_bytes() == expected  # nothing is left to do
+
+
+def test_another_run_does_not_go_on_in_the_same_file(network: Any, tmp_path: Path) -> None:
+    path = make(network, tmp_path / "t.jsonl")
+    with pytest.raises(ValueError, match=r"begun with other settings \(seed: 5 there, 6 now\)"):
+        make(network, path, sampling=Sampling(3, 6, 1.0, seed=6))
+    with pytest.raises(ValueError, match="prompts: "):
+        make(network, path, prompts=[*PROMPTS[1:], PROMPTS[0]])
+    (tmp_path / "mine.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match="was not begun here"):
+        make(network, tmp_path / "mine.jsonl")
+
+
+def test_a_journal_keeps_whole_batches(tmp_path: Path) -> None:
+    path, options = tmp_path / "j", {"batch_size": 2, "total": 5, "settings": {}}
+    journal = Journal(path, **options)  # type: ignore[arg-type]
+    for lines in (["a", "b"], ["c", "d"], ["e"]):
+        journal.append(lines)
+    assert Journal(path, **options).done == 5  # type: ignore[arg-type]
+    path.write_bytes(b"a\nb\nc\nd")
+    assert Journal(path, **options).done == 2  # type: ignore[arg-type]
+    assert path.read_bytes() == b"a\nb\n"
+
+
+@pytest.mark.slow
+def test_a_killed_command_loses_and_repeats_nothing(network: Any, tmp_path: Path) -> None:
+    source = tiny_lm.save(tmp_path / "model")
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("\n".join(p.to_json() for p in PROMPTS))
+
+    path = tmp_path / "killed.jsonl"
+    arguments = {
+        "source": source,
+        "prompts": prompts,
+        "output": path,
+        "sampling.samples": 40,
+        "sampling.max_new_tokens": 60,
+        "sampling.temperature": 1.0,
+        "batch_size": 4,
+    }
+    given = [f"--{name}={value}" for name, value in arguments.items()]
+    command = [sys.executable, "-m", "kdlight.cli", "traces", "generate", *given]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (path.exists() and path.stat().st_size > 2000):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = path.read_bytes().count(b"\n")
+    assert 0 < done < 280
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    sampling = Sampling(samples=40, max_new_tokens=60, temperature=1.0)
+    whole = make(network, tmp_path / "whole.jsonl", sampling=sampling, teacher=source)
+    assert path.read_bytes() == whole.read_bytes()
+    assert path.read_bytes().count(b"\n") == 280

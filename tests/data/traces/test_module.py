@@ -1,0 +1,167 @@
+"""From rows of common formats to batches: who is who, where a response begins, what is dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kdlight.data import TracesDataModule, batch_labels
+from kdlight.data.traces import Trace, write_traces
+from kdlight.data.traces.chat import tokenize
+from tests.support import tiny_lm
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("finished", [None, False])
+def test_the_boundary_is_exact_and_the_end_is_learned(chat: bool, finished: bool | None) -> None:
+    tokenizer = tiny_lm.tokenizer(chat=chat)
+    trace = Trace("ab", "cd", finished=finished)
+    prompt, completion = tokenize(trace, tokenizer, chat=chat)
+    before = "<|user|>ab<end>\n<|assistant|>" if chat else "ab"
+    assert tokenizer.decode(prompt) == before
+    assert tokenizer.decode(completion) == ("cd" if finished is False else "cd<end>")
+    assert completion.count(tokenizer.eos_token_id) == (finished is None)
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused() -> None:
+    tokenizer = tiny_lm.tokenizer(chat=True)
+    tokenizer.chat_template = (
+        "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    with pytest.raises(ValueError, match="does not put the response behind the prompt"):
+        tokenize(Trace("ab", "cd"), tokenizer, chat=True)
+
+
+def data(folder: Path, traces: list[Trace], **options: Any) -> TracesDataModule:
+    path = folder / "traces.jsonl"
+    write_traces(path, traces)
+    return TracesDataModule(
+        tiny_lm.tokenizer(), str(path), **{"validation_fraction": 0.0, **options}
+    )
+
+
+def only(traces: list[Trace], folder: Path, **options: Any) -> list[dict[str, torch.Tensor]]:
+    rows = data(folder, traces, **options).train_rows
+    return [rows[index] for index in range(len(rows))]
+
+
+def text(ids: Any) -> str:
+    return tiny_lm.tokenizer().decode([int(i) for i in ids if i != -100])
+
+
+MANY = [
+    Trace("one", "yes", score=1.0),
+    Trace("one", "yep", score=1.0),
+    Trace("one", "nope", score=0.0),
+    Trace("one", "never", score=0.5),
+    Trace("two", "right", score=1.0),
+    Trace("three", "wrong", score=0.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "per_prompt", "expected"),
+    [
+        ("positives", 1, [["yes"], ["right"]]),
+        ("positives", None, [["yes"], ["yep"], ["right"]]),
+        ("pairs", 1, [["yes", "nope"]]),
+        ("pairs", None, [["yes", "nope"], ["yep", "never"]]),
+        ("unpaired", 1, [["yes"], ["nope"], ["right"], ["wrong"]]),
+        ("unpaired", None, [["yes"], ["yep"], ["nope"], ["never"], ["right"], ["wrong"]]),
+    ],
+)
+def test_kinds_of_samples(kind: Any, per_prompt: Any, expected: Any, tmp_path: Path) -> None:
+    samples = only(MANY, tmp_path, kind=kind, per_prompt=per_prompt)
+    found = [[text(row).removesuffix("<end>") for row in sample["labels"]] for sample in samples]
+    assert found == expected
+    wrong = {trace.response for trace in MANY if trace.score != 1}
+    for sample, responses in zip(samples, found, strict=True):
+        assert ("rejected" in sample) == (kind != "positives")
+        if "rejected" in sample:
+            assert sample["rejected"].tolist() == [each in wrong for each in responses]
+
+
+def test_a_batch_scores_responses_alone(tmp_path: Path) -> None:
+    module = data(tmp_path, MANY, kind="unpaired", batch_size=6)
+    (batch,) = module.train_dataloader()
+    assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
+    labels = batch_labels(batch)
+    for ids, mask, aligned in zip(batch["input_ids"], batch["attention_mask"], labels, strict=True):
+        whole = text(ids[mask.bool()])
+        scored = text(aligned)
+        assert whole.endswith(scored)
+        assert scored.endswith("<end>")
+        # the first token of the response is scored at the last one of the prompt
+        first = (aligned != -100).nonzero()[0, 0]
+        assert text(ids[: first + 1]) + scored == whole
+
+
+def test_limits_cut_right_ones_and_drop_wrong_ones(tmp_path: Path) -> None:
+    traces = [
+        Trace("1", "abcdef", score=1.0),
+        Trace("2", "abcdef", score=0.0),
+        Trace("3", "abc", score=0.0),
+        Trace("a long prompt", "a", score=1.0),
+    ]
+    module = data(tmp_path, traces, kind="unpaired", max_length=6)
+    rows = [text(module.train_rows[i]["labels"][0]) for i in range(len(module.train_rows))]
+    assert rows == ["abcde", "abc<end>"]
+    assert {k: v for k, v in module.summary.items() if k.startswith("training")} == {
+        "training: kept": 1,
+        "training: kept, cut at the end": 1,
+        "training: prompt too long": 1,
+        "training: rejected and would be cut": 1,
+        "training: unpaired": 2,
+    }
+    assert sum(v for k, v in module.summary.items() if "training" in k) - 2 == len(traces)
+    short = only(traces, tmp_path, kind="unpaired", max_completion=4, max_prompt=2)
+    assert [text(sample["labels"][0]) for sample in short] == ["abc<end>"]
+
+
+def test_what_a_wrong_response_shares_can_be_left_unscored(tmp_path: Path) -> None:
+    pair = [Trace("q", "so 4", score=1.0), Trace("q", "so 51", score=0.0)]
+    options = {"mask_shared_prefix": True, "mask_end": True}
+    (sample,) = only(pair, tmp_path, kind="pairs", **options)
+    assert [text(row) for row in sample["labels"]] == ["so 4<end>", "51"]
+
+
+def test_prompts_are_never_divided_and_order_does_not_matter(tmp_path: Path) -> None:
+    traces = [Trace(f"p{i % 20}", f"r{i}", score=1.0) for i in range(60)]
+    options = {"validation_fraction": 0.25, "per_prompt": None}
+    first = data(tmp_path, traces, **options)
+    sides = [
+        {sample[0].prompt_id for sample in part.samples}
+        for part in (first.train_rows, first.validation_rows)
+    ]
+    assert len(sides[1]) == 5
+    assert not sides[0] & sides[1]
+    second = data(tmp_path, traces[::-1], **options)
+    assert {sample[0].prompt_id for sample in second.validation_rows.samples} == sides[1]
+
+
+def test_a_selection_comes_before_the_split(tmp_path: Path) -> None:
+    module = data(tmp_path, MANY, select=lambda traces: traces[:1])
+    assert len(module.train_rows) == 1
+    assert module.summary["selected"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "both"}, "kind must be"),
+        ({"validation_fraction": 1.0}, r"validation_fraction must be in \[0, 1\)"),
+        ({"per_prompt": 0}, "per_prompt must be at least 1"),
+        ({"max_length": 1}, "max_length must be at least 2"),
+    ],
+)
+def test_bad_arguments_are_named(options: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        data(tmp_path, MANY, **options)
+
+
+def test_no_pairs_is_an_error_that_counts(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no pairs for training: of 1 traces 0 are wrong"):
+        data(tmp_path, MANY[:1], kind="pairs").setup()

@@ -1,0 +1,142 @@
+"""Every command that a text, a config or a docstring shows is one that is understood.
+
+A command is read by the parser that would run it: a renamed option, a config that is gone and a
+target that make does not know fail here. What stands for something else is written in capitals.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from jsonargparse import ArgumentParser
+
+from kdlight.cli import COMMANDS, main
+from tests.support import tiny_lm
+from tests.support.shown_commands import CONFIG, ROOT, arguments, shown
+
+# What a mention of a command leaves out.
+GIVEN = {
+    "fit": {"--config": CONFIG},
+    "validate": {"--config": CONFIG},
+    "doctor": {"--config": CONFIG},
+    "cache": {"--config": CONFIG, "--output": "FOLDER"},
+    "export": {"--ckpt_path": "FILE", "--output": "FOLDER"},
+    "traces generate": {"--source": "TEACHER", "--prompts": "FILE", "--output": "FILE"},
+    "traces verify": {"--files": "[FILE]", "--output": "FOLDER"},
+}
+
+
+class Understood(Exception):
+    """The arguments were read; what comes next would do what they say."""
+
+
+def completed(words: list[str]) -> list[str]:
+    """A command of kdlight with what it cannot do without."""
+    name = " ".join(words[: 2 if words[0] == "traces" else 1])
+    given = [
+        (option, value) for option, value in GIVEN.get(name, {}).items() if option not in words
+    ]
+    return [*words, *(word for pair in given for word in pair)]
+
+
+def understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the parser of a kdlight command takes these words."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise Understood
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["kdlight"])
+    monkeypatch.setattr(ArgumentParser, "instantiate_classes", stop)
+    reads_configs = words[0] in ("fit", "validate", "test", "predict", "doctor", "cache")
+    try:
+        main([*words, "--print_config"] if reads_configs else words)
+    except Understood:
+        return True
+    except SystemExit as end:
+        return not end.code
+    return words[0] in COMMANDS  # it has answered
+
+
+# An ellipsis, and a bar between alternatives, make a pattern of a command.
+ALL = sorted({command for command in shown() if not re.search(r"^$|\.\.\.|\w\|\w", command)})
+COMMAND_LINES = [command for command in ALL if arguments(command)[0] == "kdlight"]
+TARGETS = [command for command in ALL if arguments(command)[0] == "make"]
+SCRIPTS = [command for command in ALL if re.match(r"python (-m )?(tests|kdlight)\b", command)]
+
+
+def test_all_kinds_of_commands_are_found() -> None:
+    assert len(COMMAND_LINES) > 20
+    assert len(TARGETS) > 10
+    assert SCRIPTS
+    assert {arguments(each)[1] for each in COMMAND_LINES} >= {"fit", "doctor", "export", "cache"}
+
+
+@pytest.mark.parametrize("command", COMMAND_LINES)
+def test_a_command_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert understood(completed(arguments(command)[1:]), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "kdlight fit --config configs/digits.yaml --model.temperatur 2",
+        "kdlight fit --config configs/nothing.yaml",
+        "kdlight fit --config configs/taid.yaml --trainer.callbacks+=Nothing",
+        "kdlight doctor --config configs/digits.yaml --nothing 2",
+        "kdlight cache --config configs/forward_kl.yaml --outputs cache",
+        "kdlight export --checkpoint CHECKPOINT --output FOLDER",
+        "kdlight traces generate --source A --prompts B --output C --sampling.number 4",
+        "kdlight nothing",
+    ],
+)
+def test_one_that_is_not_is_seen(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not understood(arguments(command)[1:], monkeypatch)
+
+
+@pytest.mark.parametrize("command", TARGETS)
+def test_make_knows_the_target(command: str) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for word in arguments(command)[1:]:
+        name, is_variable, _ = word.partition("=")
+        known = rf"^{name} \?=" if is_variable else rf"^{name}:"
+        assert re.search(known, makefile, flags=re.MULTILINE), word
+
+
+@pytest.mark.parametrize("command", SCRIPTS)
+def test_what_python_runs_is_there(command: str) -> None:
+    words = arguments(command)
+    module = ROOT / words[2].replace(".", "/") if words[1] == "-m" else ROOT / words[1]
+    assert (
+        module.is_file() or (module / "__main__.py").exists() or module.with_suffix(".py").exists()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:AdaptiveTAID stays idle")  # the config's, without its TAID
+@pytest.mark.parametrize("option", ["JensenShannon", "+=ExactResume"])
+def test_a_command_of_the_readme_runs(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a tiny language model, with its own options as they stand there."""
+    command = min((line for line in COMMAND_LINES if option in line), key=len)
+    words = [str(ROOT / w) if w.startswith("configs/") else w for w in arguments(command)[1:]]
+    source, text = tiny_lm.save(tmp_path / "teacher"), tmp_path / "text.jsonl"
+    text.write_text("\n".join(f'{{"text": "{i} says {"so " * 40}"}}' for i in range(20)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["kdlight"])
+    small = {
+        "model.teacher.source": source,
+        "model.student.layers": 1,
+        "data.files": text,
+        "data.block_size": 32,
+        "data.batch_size": 2,
+        "trainer.max_steps": 2,
+        "trainer.limit_val_batches": 1,
+        "trainer.val_check_interval": 2,
+        "trainer.logger": "false",
+        "trainer.enable_progress_bar": "false",
+    }
+    main([*words, *(f"--{name}={value}" for name, value in small.items())])

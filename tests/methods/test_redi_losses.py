@@ -1,0 +1,154 @@
+"""Losses of right and wrong sequences: vectors of the authors' and the peers' code, and laws."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.nn.functional import pad
+
+from kdlight import losses
+from kdlight.data import next_token_labels
+from kdlight.objectives import DPO, REDI, LossInputs, SimPO
+
+FILES = sorted((Path(__file__).parents[1] / "conformance" / "redi").glob("*.safetensors"))
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with safe_open(path, "pt") as file:
+        keys = file.keys()
+        return json.loads(file.metadata()["meta"]), {key: file.get_tensor(key) for key in keys}
+
+
+def objective(meta: dict[str, Any]) -> Any:
+    numbers = meta["hparams"]
+    if meta["objective"] == "redi":
+        return REDI(alpha=numbers["alpha"], chosen_weight=numbers["chosen_coef"])
+    if meta["objective"] == "dpo":
+        return DPO(beta=numbers["beta"])
+    return SimPO(beta=numbers["beta"], gamma=numbers["gamma"])
+
+
+def by_functions(meta: dict[str, Any], tensors: dict[str, Tensor]) -> Tensor:
+    """The loss of a vector, from `sequence_log_probs` and the loss of a pair."""
+    sides = [(tensors[f"{s}_logits"], tensors[f"{s}_labels"]) for s in ("chosen", "rejected")]
+    sums, lengths = zip(
+        *(losses.sequence_log_probs(x, next_token_labels(y)) for x, y in sides), strict=True
+    )
+    numbers = meta["hparams"]
+    if meta["objective"] == "dpo":
+        reference = [
+            losses.sequence_log_probs(
+                tensors[f"ref_{s}_logits"], next_token_labels(tensors[f"{s}_labels"])
+            )[0]
+            for s in ("chosen", "rejected")
+        ]
+        return losses.dpo(*sums, *reference, beta=numbers["beta"]).mean()
+    means = [u / n for u, n in zip(sums, lengths, strict=True)]
+    if meta["objective"] == "simpo":
+        return losses.simpo(*means, beta=numbers["beta"], gamma=numbers["gamma"]).mean()
+    weights = {"alpha": numbers["alpha"], "chosen_weight": numbers["chosen_coef"]}
+    return losses.redi(*means, **weights).mean()
+
+
+def by_objective(meta: dict[str, Any], tensors: dict[str, Tensor]) -> Tensor:
+    """The loss of a vector, by the objective on both halves as one padded batch."""
+    longest = max(tensors[f"{s}_logits"].shape[1] for s in ("chosen", "rejected"))
+
+    def joined(name: str) -> Tensor:
+        halves = [tensors[name.format(side)] for side in ("chosen", "rejected")]
+        fill = -100 if "labels" in name else 0.0
+        missing = [longest - half.shape[1] for half in halves]
+        return torch.cat(
+            [
+                pad(half, (0, 0) * (half.dim() - 2) + (0, more), value=fill)
+                for half, more in zip(halves, missing, strict=True)
+            ]
+        )
+
+    labels = next_token_labels(joined("{}_labels"))
+    rejected = torch.arange(len(labels)) >= len(tensors["chosen_labels"])
+    teacher = joined("ref_{}_logits") if meta["objective"] == "dpo" else None
+    step = LossInputs(joined("{}_logits"), teacher, labels, labels != -100, rejected=rejected)
+    return objective(meta)(step).mean()
+
+
+@pytest.mark.parametrize("evaluate", [by_functions, by_objective])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_loss_and_gradient_are_the_references(path: Any, evaluate: Any) -> None:
+    meta, tensors = read(path)
+    leaves = [tensors[f"{side}_logits"].requires_grad_() for side in ("chosen", "rejected")]
+    loss = evaluate(meta, tensors)
+    exact = leaves[0].dtype == torch.float64
+    close: dict[str, Any] = {"rtol": 1e-6 if exact else 2e-4, "atol": 1e-9 if exact else 1e-6}
+    assert loss.dtype == leaves[0].dtype
+    torch.testing.assert_close(loss, tensors["expected_loss"], **close)
+    slopes = torch.autograd.grad(loss, leaves, materialize_grads=True)
+    for slope, side in zip(slopes, ("chosen", "rejected"), strict=True):
+        torch.testing.assert_close(slope, tensors[f"expected_grad_{side}_logits"], **close)
+
+
+def test_a_sequence_without_labels_is_no_sequence() -> None:
+    logits = torch.full((2, 3, 5), math.nan)
+    logits[0, 1] = 0.0
+    logits.requires_grad_()
+    labels = torch.tensor([[-100, 4, -100], [-100, -100, -100]])
+    sums, lengths = losses.sequence_log_probs(logits, labels)
+    torch.testing.assert_close(sums, torch.tensor([-math.log(5), 0.0]))
+    assert lengths.tolist() == [1, 0]
+    slope = torch.autograd.grad(sums.sum(), logits)[0]
+    assert slope.isfinite().all()
+    assert slope[0, 1].any()
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.3, 1 - 1e-6])
+def test_the_push_of_redi_grows_and_that_of_unlikelihood_dies(p: float) -> None:
+    logits = torch.tensor([[math.log(p), math.log1p(-p)]], dtype=torch.float64).requires_grad_()
+    label = torch.tensor([0])
+    redi = torch.autograd.grad(-losses.cross_entropy(logits, label).sum(), logits)[0]
+    other = torch.autograd.grad(losses.unlikelihood(logits, label).sum(), logits)[0]
+    assert redi[0, 0].item() == pytest.approx(1 - p)
+    assert other[0, 0].item() == pytest.approx(p)
+
+
+def test_unlikelihood_is_finite_where_the_label_is_certain() -> None:
+    logits = torch.tensor([[1e4, 0.0, 1.0], [0.0, -torch.inf, -torch.inf]]).requires_grad_()
+    values = losses.unlikelihood(logits, torch.tensor([0, 0]))
+    assert values[0].item() == pytest.approx(1e4 - math.log1p(math.e))
+    assert values[1] == torch.inf
+    assert torch.autograd.grad(values.sum(), logits)[0].isfinite().all()
+
+
+def test_unlikelihood_is_that_of_the_other_tokens() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 5, dtype=torch.float64, generator=generator).requires_grad_()
+    labels = torch.tensor([0, 4, 2, -100, 1, 3])
+    values = losses.unlikelihood(logits, labels)
+    kept = labels != -100
+    p = logits.softmax(-1)[kept].gather(-1, labels[kept, None])[:, 0]
+    torch.testing.assert_close(values[kept], -(1 - p).log())
+    assert values[3] == 0
+    assert torch.autograd.gradcheck(lambda z: losses.unlikelihood(z, labels), logits)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: losses.redi(m, m, alpha=1.5), "alpha must be in"),
+        (lambda m: losses.redi(m, m, chosen_weight=-1.0), "chosen_weight must be in"),
+        (lambda m: losses.redi(m, m[:1]), "one log-probability a pair"),
+        (lambda m: losses.dpo(m, m, m[:1], m), "reference_chosen must hold"),
+        (lambda m: losses.dpo(m, m, m, m, beta=0.0), "beta must be above 0"),
+        (lambda m: losses.simpo(m, m, gamma=-1.0), "gamma must be in"),
+        (lambda m: losses.sequence_log_probs(m, m), r"shape \(B, T, V\)"),
+    ],
+)
+def test_bad_input_is_named(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(torch.zeros(2))

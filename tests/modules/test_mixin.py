@@ -1,0 +1,298 @@
+"""A LightningModule that is not ours learns from a teacher, and stays what it was otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
+
+from kdlight import DistillationMixin, DistillationModule, FrozenTeacher, SingleInput
+from kdlight.callbacks import HyperparameterScheduler
+from kdlight.objectives import (
+    CrossEntropy,
+    ForwardKL,
+    LearnableTemperature,
+    Objective,
+    Weighted,
+)
+from kdlight.schedules import Linear
+from tests.support import toy
+
+WIDTH, CLASSES = 4, 3
+
+
+class Classifier(LightningModule):
+    """A module as somebody else wrote it."""
+
+    def __init__(self, hidden: int = 5) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = net(hidden, seed=1)
+        self.accuracy = MulticlassAccuracy(CLASSES)
+        self.hooks: list[str] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        x, y = batch
+        loss = cross_entropy(self(x), y)
+        self.log("train/loss", loss)
+        return {"loss": loss, "size": len(x)}
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.accuracy(self(x), y)
+        self.log("val_accuracy", self.accuracy)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+    def on_train_epoch_start(self) -> None:
+        self.hooks.append("epoch")
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self.hooks.append("step")
+        self.gradient = self.flat()
+
+    def on_before_zero_grad(self, optimizer: Any) -> None:
+        if self.hooks[-1] == "step":  # what they saw is what the optimizer used
+            torch.testing.assert_close(self.gradient, self.flat(), rtol=0, atol=0)
+            self.hooks[-1] = "used"
+
+    def flat(self) -> Tensor:
+        return torch.cat([p.grad.flatten() for p in self.parameters() if p.grad is not None])
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        assert outputs.get("size", len(batch[0])) == len(batch[0])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["theirs"] = 1
+
+
+class Distilled(DistillationMixin, Classifier):
+    def student_logits(self, batch: Any) -> Tensor:
+        return self(batch[0])
+
+    def teacher_logits(self, batch: Any) -> Any:
+        assert self.teacher is not None
+        return self.teacher(batch[0])
+
+
+def net(hidden: int, *, seed: int) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(WIDTH, hidden), nn.Tanh(), nn.Linear(hidden, CLASSES))
+
+
+def mixture() -> Objective:
+    return Weighted({"kd": ForwardKL(temperature=2.0), "ce": CrossEntropy()}, weights={"ce": 0.5})
+
+
+def distilled(objective: Objective | None = None, **options: Any) -> Distilled:
+    kd = ForwardKL(temperature=2.0) if objective is None else objective
+    return Distilled().distill(kd, net(9, seed=2), **options)
+
+
+def loader(size: int = 4) -> DataLoader:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(22, WIDTH, generator=generator)
+    return DataLoader(TensorDataset(x, torch.randint(CLASSES, (22,), generator=generator)), size)
+
+
+def fit(folder: Path, module: LightningModule, size: int = 4, **options: Any) -> Any:
+    path = options.pop("ckpt_path", None)
+    run = toy.trainer(folder, num_sanity_val_steps=0, **options)
+    run.fit(module, loader(size), loader(), ckpt_path=path)
+    return run
+
+
+def far(first: nn.Module, second: nn.Module) -> float:
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+# ---- the contract is that of a DistillationModule
+
+
+def test_it_learns_what_a_distillation_module_learns_to_the_bit(tmp_path: Path) -> None:
+    mixed = distilled(mixture(), task_weight=0.0)
+    module = DistillationModule(
+        student=SingleInput(net(5, seed=1)),
+        teacher=SingleInput(net(9, seed=2)),
+        objective=mixture(),
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9),
+    )
+    for each in (mixed, module):
+        fit(tmp_path, each, accumulate_grad_batches=3, max_epochs=2)
+    assert far(mixed.net, module.student) == 0
+    assert far(mixed.net, Classifier().net) > 1e-2
+
+
+def test_the_module_s_own_loss_weighs_as_a_term_of_a_mixture(tmp_path: Path) -> None:
+    """Their training step is a cross-entropy; with 2 before it, and a half before all."""
+    own = distilled(task_weight=0.5)
+    term = distilled(mixture(), task_weight=0.0)
+    for each in (own, term):
+        fit(tmp_path, each, accumulate_grad_batches=2)
+    assert far(own, term) < 1e-6
+
+
+@pytest.mark.parametrize("task_weight", [0.0, 1.0])
+def test_the_split_changes_nothing(task_weight: float, tmp_path: Path) -> None:
+    whole = distilled(task_weight=task_weight).double()
+    parts = distilled(task_weight=task_weight).double()
+    for each, size, accumulate in ((whole, 8, 1), (parts, 2, 4)):
+        each.teacher.model.double()  # type: ignore[union-attr]
+        data = DataLoader([(x.double(), y) for x, y in loader(size)], None)  # type: ignore[arg-type]
+        options = {"num_sanity_val_steps": 0, "accumulate_grad_batches": accumulate}
+        toy.trainer(tmp_path, max_epochs=2, **options).fit(each, data)
+    assert far(whole, parts) < 1e-10
+
+
+def test_without_accumulation_the_task_alone_is_what_it_was(tmp_path: Path) -> None:
+    """An objective that says nothing leaves their fit as it is, momentum and all."""
+    nothing = Weighted({"kd": ForwardKL()}, weights={"kd": 0.0})
+    mine, theirs = distilled(nothing), Classifier()
+    for each in (mine, theirs):
+        fit(tmp_path, each)
+    assert far(mine, theirs) < 1e-7
+
+
+# ---- what is theirs stays
+
+
+def test_what_they_log_and_measure_and_hook_is_there(tmp_path: Path) -> None:
+    module = distilled()
+    run = fit(tmp_path, module, accumulate_grad_batches=2)
+    logged = run.callback_metrics
+    assert {"val_accuracy", "train/loss", "distillation/loss", "distillation/task"} <= set(logged)
+    assert not [name for name in logged if name.startswith("val/")]
+    assert logged["distillation/task"] != logged["distillation/loss"]
+    assert module.hooks == ["epoch", "used", "used", "step"]
+
+
+def test_the_teacher_is_nowhere_and_their_class_loads_the_checkpoint(tmp_path: Path) -> None:
+    module = distilled()
+    run = fit(tmp_path, module)
+    path = tmp_path / "last.ckpt"
+    run.save_checkpoint(path)
+    assert module.state_dict().keys() == Classifier().state_dict().keys()
+    assert not [name for name, _ in module.named_modules() if "teacher" in name]
+    assert sum(len(g["params"]) for g in run.optimizers[0].param_groups) == 4
+    saved = torch.load(path, weights_only=True)
+    assert saved["theirs"] == 1
+    assert saved["gradient_normalizers"]["student"]["seen"] == 22
+    for kind in (Classifier, Distilled):  # the latter without a teacher, to be used
+        again = kind.load_from_checkpoint(path)
+        assert far(again, module) == 0
+        toy.trainer(tmp_path).validate(again, loader(), verbose=False)
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    whole, half, rest = distilled(), distilled(), distilled()
+    run = fit(tmp_path, whole, max_epochs=4)
+    fit(tmp_path, half, max_epochs=2).save_checkpoint(tmp_path / "half.ckpt")
+    again = fit(tmp_path, rest, max_epochs=4, ckpt_path=tmp_path / "half.ckpt")
+    assert far(whole, rest) == 0
+    seen = "distillation/tokens_seen"
+    assert run.callback_metrics[seen] == again.callback_metrics[seen] == 4 * 22
+
+
+def test_a_ramp_moves_its_objective(tmp_path: Path) -> None:
+    module = distilled()
+    fit(tmp_path, module, callbacks=[HyperparameterScheduler("temperature", Linear(4.0, 1.0))])
+    assert module.objective.temperature == 1.0
+
+
+def test_objectives_that_learn_do_so_in_their_optimizer(tmp_path: Path) -> None:
+    module = distilled(LearnableTemperature())
+    before = module.objective.g.item()  # type: ignore[union-attr]
+    fit(tmp_path, module)
+    assert module.objective.g.item() != before  # type: ignore[union-attr]
+
+
+# ---- what does not fit says so, once
+
+
+class Hidden(Classifier):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.net.parameters(), lr=0.1)
+
+
+class Manual(Classifier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+
+class Silent(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        return None
+
+
+def mixed(base: type[Classifier]) -> Any:
+    return type("Mixed", (Distilled, base), {})()
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (Distilled, ValueError, r"call distill\(objective, teacher\) before the fit"),
+        (lambda: Distilled().distill(ForwardKL()), ValueError, "needs a teacher"),
+        (
+            lambda: mixed(Hidden).distill(LearnableTemperature(), net(3, seed=0)),
+            ValueError,
+            r"learns g, which no optimizer has; add self\.objective\.parameters\(\)",
+        ),
+        (
+            lambda: mixed(Manual).distill(ForwardKL(), net(3, seed=0)),
+            ValueError,
+            "automatic_optimization is False",
+        ),
+        (
+            lambda: mixed(Silent).distill(ForwardKL(), net(3, seed=0)),
+            TypeError,
+            r"returned None.*task_weight=0",
+        ),
+        (
+            lambda: type("Bare", (DistillationMixin, Classifier), {})().distill(
+                ForwardKL(), SingleInput(net(3, seed=0))
+            ),
+            NotImplementedError,
+            r"define student_logits\(self, batch\)",
+        ),
+    ],
+)
+def test_a_fit_that_cannot_work_says_why(
+    make: Any, kind: type[Exception], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(kind, match=message):
+        fit(tmp_path, make())
+
+
+def test_the_mixin_stands_first() -> None:
+    with pytest.raises(TypeError, match=r"write class Wrong\(DistillationMixin, Classifier\)"):
+        type("Wrong", (Classifier, DistillationMixin), {})
+
+
+def test_names_that_mean_something_else_are_refused() -> None:
+    stepping = type("Stepping", (Classifier,), {"step": lambda self, batch: None})
+    with pytest.raises(TypeError, match="Stepping has step of its own"):
+        type("Wrong", (DistillationMixin, stepping), {})
+    module = Distilled()
+    module.teacher = FrozenTeacher(net(3, seed=0))
+    with pytest.raises(ValueError, match="Distilled has teacher of its own"):
+        module.distill(ForwardKL())
+
+
+def test_a_negative_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match="task_weight must be 0 or above, got -1"):
+        distilled(task_weight=-1.0)

@@ -1,0 +1,252 @@
+"""Networks that learn together: one optimizer does what one for each would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kdlight import FrozenTeacher, Learner, OnlineDistillationModule, Projected, SingleInput
+from kdlight.callbacks import AdaptiveTAID, HyperparameterScheduler, Report
+from kdlight.objectives import BDKD, TAID, CrossEntropy, ForwardKL, LossInputs, Weighted
+from kdlight.reduce import Chunking
+from kdlight.schedules import Linear
+from kdlight.sources import Dense
+from kdlight.sources.detached import Detached, detached
+from tests.support import online_fit, toy
+from tests.support.online_fit import ADAM, fit, module, objective_of
+
+NAMES = ("student", "teacher", "third")
+
+
+def far(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    assert first.keys() == second.keys()
+    return max(((first[k] - second[k]).abs().max() / first[k].abs().max()).item() for k in first)
+
+
+def by_hand(
+    networks: int = 2, *, clips: dict[str, float] | None = None, updates: str = "simultaneous"
+) -> dict[str, Tensor]:
+    """The same training in a plain loop, with an optimizer for each network."""
+    this, data = module(networks=networks), toy.Ragged(24)
+    names = NAMES[:networks]
+    parts = {name: nn.ModuleList(this.learners()[name]) for name in names}
+    optimizers = {
+        name: torch.optim.AdamW(
+            [
+                {"params": [*part[0].parameters()], **({"lr": 0.05} if name == "teacher" else {})},
+                *([{"params": own}] if (own := [*part[1].parameters()]) else []),
+            ],
+            **ADAM,
+        )
+        for name, part in parts.items()
+    }
+    for number, batch in enumerate(
+        toy.pad([data[i] for i in r]) for r in (range(8), range(8, 16), range(16, 24))
+    ):
+        logits = {name: getattr(this, name)(batch).logits() for name in names}
+        labels = this.labels(batch)
+        assert labels is not None
+        for name in names:
+            optimizers[name].zero_grad()
+            others = [logits[other].detach() for other in names if other != name]
+            losses = [
+                parts[name][1](LossInputs(logits[name], other, labels, labels != -100)).mean()
+                for other in others
+            ]
+            torch.stack(losses).mean().backward()
+            if clips:
+                nn.utils.clip_grad_norm_(parts[name].parameters(), clips[name])
+        for i, name in enumerate(names):
+            if updates == "simultaneous" or number % networks == i:
+                optimizers[name].step()
+    return online_fit.weights(this)
+
+
+@pytest.mark.parametrize("networks", [2, 3])
+def test_one_optimizer_does_what_one_for_each_would_do(networks: int) -> None:
+    assert far(fit({"networks": networks})["weights"], by_hand(networks)) < 1e-9
+
+
+def test_each_network_is_clipped_by_itself() -> None:
+    clips = {"student": 0.02, "teacher": 0.05}
+    expected = by_hand(clips=clips)
+    assert far(fit({"clips": clips})["weights"], expected) < 1e-6
+    same = fit({"clip": 0.05})["weights"]
+    assert far(same, by_hand(clips={"student": 0.05, "teacher": 0.05})) < 1e-6
+    assert far(same, expected) > 1e-4
+    assert far(same, by_hand()) > 1e-4
+
+
+def test_networks_may_take_turns() -> None:
+    turns = fit({"updates": "alternating"})["weights"]
+    assert far(turns, by_hand(updates="alternating")) < 1e-9
+    assert far(turns, by_hand()) > 1e-3
+
+
+@pytest.mark.parametrize("updates", ["simultaneous", "alternating"])
+def test_micro_batches_change_nothing(updates: str) -> None:
+    whole = fit({"updates": updates, "clip": 0.05})
+    parts = fit({"updates": updates, "clip": 0.05, "batch_size": 2, "accumulate": 4})
+    assert far(whole["weights"], parts["weights"]) < 1e-9
+    for key in ("train/loss", "train/ce", "train/teacher/loss", "train/teacher/kd"):
+        assert parts["logged"][key] == pytest.approx(whole["logged"][key])
+
+
+def test_chunks_change_nothing() -> None:
+    chunked = fit({"networks": 3, "chunked": Chunking(tokens=10, block=3)})
+    assert far(fit({"networks": 3})["weights"], chunked["weights"]) < 1e-9
+
+
+def test_what_a_network_learns_from_takes_no_gradient() -> None:
+    this = module()
+    batch = toy.pad([toy.Ragged()[i] for i in range(3)])
+    for name, (loss, _) in this.losses(batch).items():
+        own = {id(p) for p in this.trainable_parameters(name)}
+        this.zero_grad()
+        loss.total.backward()
+        for parameter in this.parameters():
+            assert (parameter.grad is not None) == (id(parameter) in own)
+
+
+def test_a_source_is_detached_as_what_it_is() -> None:
+    head = nn.Linear(4, 5)
+    hidden = torch.randn(2, 3, 4, requires_grad=True)
+    lazy = Projected(hidden, head, transform=torch.tanh)
+    hooked = nn.Linear(4, 5)
+    hooked.register_forward_hook(lambda *call: call[-1] + 1)
+    for source, kind in (
+        (Dense(head(hidden)), Dense),
+        (lazy, Projected),
+        (Projected(hidden, hooked), Detached),
+        (Projected(hidden, nn.Sequential(head)), Detached),
+    ):
+        constant = detached(source)
+        assert type(constant) is kind
+        rows = torch.tensor([1, 4])
+        for each, expected in ((constant, source), (constant.select(rows), source.select(rows))):
+            assert torch.equal(each.logits(), expected.logits())
+            assert not each.logits().requires_grad
+    assert detached(lazy).head.weight.data_ptr() == head.weight.data_ptr()  # type: ignore[attr-defined]
+
+
+def test_all_networks_are_measured(tmp_path: Path) -> None:
+    this = module(networks=3)
+    run = toy.trainer(tmp_path)
+    data = toy.RaggedModule(8)
+    validated = run.validate(this, data, verbose=False)[0]
+    for name, prefix in (("teacher", "val/teacher_"), ("third", None)):
+        found = {k: v for k, v in validated.items() if k.startswith(f"val/{name}/")}
+        assert {"loss", "accuracy", "ece", "brier", "nll"} <= {k.split("/")[-1] for k in found}
+        if prefix:  # measured beside the student, and by itself
+            for key in ("accuracy", "ece", "nll"):
+                assert found[f"val/{name}/{key}"] == pytest.approx(validated[prefix + key])
+    assert not any("teacher_" in key.split("/")[-1] for key in validated if key.count("/") == 2)
+    assert run.test(this, data, verbose=False)[0]["test/third/accuracy"] >= 0
+
+
+def test_all_networks_are_in_the_checkpoint_and_none_among_the_hyper_parameters(
+    tmp_path: Path,
+) -> None:
+    run = toy.trainer(tmp_path)
+    this = module(networks=3)
+    run.fit(this, toy.RaggedModule(8, count=16))
+    run.save_checkpoint(tmp_path / "run.ckpt")
+    saved = torch.load(tmp_path / "run.ckpt", weights_only=True)
+    assert {key.split(".")[0] for key in saved["state_dict"]} == {*NAMES, "peer_objectives"}
+    assert not set(saved["hyper_parameters"]) & {"learners", "optimizer"}
+    assert len(saved["optimizer_states"]) == 1
+    assert set(saved["gradient_normalizers"]) == {"student", "teacher", "third"}
+    again = module(networks=3)
+    toy.trainer(tmp_path).validate(
+        again, toy.RaggedModule(8), ckpt_path=str(tmp_path / "run.ckpt"), verbose=False
+    )
+    assert far(online_fit.weights(again), online_fit.weights(this)) == 0
+
+
+def test_callbacks_that_know_the_student_find_it(tmp_path: Path) -> None:
+    student = Weighted({"ce": CrossEntropy(), "taid": TAID()})
+    this = OnlineDistillationModule(
+        {
+            "student": Learner(toy.ToyLM(seed=1), student),
+            "teacher": Learner(toy.ToyLM(12, seed=2), objective_of("teacher")),
+        }
+    )
+    report = Report()
+    callbacks = [
+        AdaptiveTAID(alpha=0.5),
+        HyperparameterScheduler("weights.ce", Linear(1.0, 0.0)),
+        report,
+    ]
+    run = toy.trainer(tmp_path, callbacks=callbacks)
+    run.fit(this, toy.RaggedModule(8))
+    assert student.weights["ce"] < 0.5
+    taid = student.terms["taid"]
+    assert isinstance(taid, TAID)
+    assert taid.t > 0.5
+    assert report.after is not None
+    assert report.after.teacher["parameters"] == sum(p.numel() for p in this.teacher.parameters())  # type: ignore[union-attr]
+
+
+def test_a_co_trained_teacher_may_learn_from_the_data_alone() -> None:
+    this = module()
+    this.peer_objectives["teacher"] = CrossEntropy()
+    batch = toy.pad([toy.Ragged()[i] for i in range(3)])
+    assert set(this.losses(batch)["teacher"][0].parts) == set()
+
+
+def pair(**names: Any) -> dict[str, Learner]:
+    return {
+        name: Learner(SingleInput(nn.Linear(4, 3)) if net is None else net, CrossEntropy())
+        for name, net in names.items()
+    }
+
+
+SHARED = SingleInput(nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OnlineDistillationModule(pair(student=None)), "at least two .* got .'student'."),
+        (lambda: OnlineDistillationModule(pair(a=None, b=None)), "must have a 'student'"),
+        (lambda: OnlineDistillationModule(pair(student=None, trainer=None)), "called 'trainer'"),
+        (lambda: OnlineDistillationModule(pair(student=None, metrics=None)), "called 'metrics'"),
+        (lambda: OnlineDistillationModule(pair(student=None, **{"a.b": None})), "called 'a.b'"),
+        (
+            lambda: OnlineDistillationModule(pair(student=SHARED, teacher=SHARED)),
+            "'student' and 'teacher' share parameters",
+        ),
+        (
+            lambda: OnlineDistillationModule(pair(student=None, teacher=None), updates="random"),  # type: ignore[arg-type]
+            "'simultaneous' or 'alternating', got 'random'",
+        ),
+        (lambda: Learner(SHARED, CrossEntropy(), clip=0.0), "clip must be above 0 .* got 0.0"),
+        (lambda: Learner(SHARED, CrossEntropy(), group={"params": []}), "leave them out"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_frozen_teacher_cannot_learn() -> None:
+    frozen: Any = FrozenTeacher(toy.ToyLM())
+    with pytest.raises(TypeError, match="network must be a torch.nn.Module .* got FrozenTeacher"):
+        Learner(frozen, ForwardKL())
+
+
+def test_different_vocabularies_are_refused_before_training(tmp_path: Path) -> None:
+    this = module()
+    this.teacher.vocab_size = 12  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="vocabularies differ"):
+        toy.trainer(tmp_path).fit(this, toy.RaggedModule(8))
+
+
+def test_bdkd_knows_its_default_temperature() -> None:
+    learners = pair(student=None, teacher=None)
+    learners["student"].objective = BDKD(temperature=3.0)
+    assert OnlineDistillationModule(learners).metrics.temperature == 3.0

@@ -1,0 +1,102 @@
+"""Networks that learn together on several ranks, and across an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+
+from kdlight import Learner, OnlineDistillationModule
+from kdlight.callbacks import ExactResume
+from tests.modules.test_online import far
+from tests.support import online_fit, toy
+from tests.support.online_fit import Options, Result, fit, fit_on_ranks, objective_of
+from tests.support.resume_fit import NoisyData
+
+WORK: dict[str, Options] = {
+    "three": {"networks": 3, "clips": {"student": 0.02, "teacher": 0.05}},
+    "turns": {"updates": "alternating"},
+    "plain": {"network": "plain"},
+}
+STRATEGIES = ("ddp", "fsdp2")
+CASES = [(work, strategy) for work in WORK for strategy in STRATEGIES]
+
+
+@pytest.fixture(scope="module")
+def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]]:
+    """Two processes for all of it: starting them is what takes long."""
+    folder = tmp_path_factory.mktemp("ranks")
+    split = {"batch_size": 2, "accumulate": 2, "scaled": str(folder)}
+    cases = {
+        f"{work} {strategy}": {**WORK[work], **split, "strategy": strategy}
+        for work, strategy in CASES
+    }
+    return fit_on_ranks(cases, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("work", "strategy"), CASES)
+def test_ranks_learn_and_measure_what_one_process_does(
+    work: str, strategy: str, on_ranks: list[dict[str, Result]], tmp_path: Path
+) -> None:
+    whole = fit({**WORK[work], "scaled": str(tmp_path)})
+    first, second = (rank[f"{work} {strategy}"] for rank in on_ranks)
+    assert far(first["weights"], second["weights"]) == 0
+    assert far(whole["weights"], first["weights"]) < (1e-6 if work == "three" else 1e-9)
+    of_the_split = ("train/tokens_per_second", "train/ignored_share")
+    measured = [key for key in whole["logged"] if key not in of_the_split]
+    expected = {"val/ece", "val/ace", "val/teacher/mce", "train/teacher/loss"}
+    assert expected | {"val/teacher_temperature_ece"} <= set(measured)
+    for key in measured:
+        assert first["logged"][key] == pytest.approx(whole["logged"][key], rel=1e-5), key
+
+
+class SaveAt(Callback):
+    """A checkpoint within a window of accumulated gradients, and one within a validation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.fit_loop.total_batch_idx == 4:
+            trainer.save_checkpoint(self.folder / "window.ckpt")
+
+    def on_validation_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == 3:
+            trainer.save_checkpoint(self.folder / "validation.ckpt")
+
+
+@pytest.mark.parametrize("updates", ["simultaneous", "alternating"])
+def test_an_interrupted_run_goes_on_to_the_same_bits(updates: Any, tmp_path: Path) -> None:
+    def run(*callbacks: Callback, resume: Path | None = None, seed: int = 0) -> Any:
+        seed_everything(seed, verbose=False)
+        module = OnlineDistillationModule(
+            {
+                name: Learner(toy.ToyLM(dim, seed=dim, dropout=0.2), objective_of(name))
+                for name, dim in (("student", 6), ("teacher", 9), ("third", 7))
+            },
+            optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.05),
+            lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5),
+            updates=updates,
+        )
+        trainer = Trainer(
+            default_root_dir=tmp_path,
+            accelerator="cpu",
+            max_epochs=2,
+            accumulate_grad_batches=2,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[ExactResume(), *callbacks],
+        )
+        trainer.fit(module, NoisyData(10), ckpt_path=resume and str(resume))
+        return online_fit.weights(module)
+
+    whole = run(SaveAt(tmp_path))
+    for name in ("window.ckpt", "validation.ckpt"):
+        resumed = run(resume=tmp_path / name, seed=1)
+        assert all(torch.equal(resumed[key], whole[key]) for key in whole), name

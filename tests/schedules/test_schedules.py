@@ -1,0 +1,313 @@
+"""Schedules: TAID's law beside its authors' trajectories, and laws of one number."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from math import exp, inf, isfinite, nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from kdlight.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    Join,
+    Law,
+    Linear,
+    Piecewise,
+    TAIDState,
+    Warmup,
+    check_taid,
+    taid_step,
+)
+
+TRAJECTORIES = sorted(
+    (Path(__file__).parents[1] / "conformance" / "taid_trajectory").glob("*.safetensors")
+)
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    with safe_open(path, "numpy") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return tensors, json.loads(file.metadata()["meta"])
+
+
+def run(
+    losses: list[float], steps: list[int], total: float, state: TAIDState, **law: Any
+) -> list[TAIDState]:
+    states = []
+    for loss, step in zip(losses, steps, strict=True):
+        state = taid_step(state, loss, step / total, **law)
+        states.append(state)
+    return states
+
+
+def law_of(meta: dict[str, Any]) -> dict[str, Any]:
+    law = dict(meta["hparams"])
+    law["adaptive"] = not law.pop("disable_adaptive")
+    law.pop("resume", None)
+    return law
+
+
+# ---- TAID: conformance
+
+
+@pytest.mark.parametrize("path", TRAJECTORIES, ids=lambda path: path.stem)
+def test_taid_follows_the_authors_trajectory(path: Path) -> None:
+    tensors, meta = read(path)
+    law = law_of(meta)
+    losses = tensors.get("losses", tensors.get("expected_loss"))
+    assert losses is not None
+    states = run(
+        losses.tolist(),
+        tensors["global_steps"].tolist(),
+        meta["num_train_steps"],
+        TAIDState(t=law["t_start"]),
+        **law,
+    )
+    expected = zip(
+        tensors["expected_t"],
+        tensors["expected_momentum"],
+        tensors["expected_prev_loss"],
+        strict=True,
+    )
+    for state, (t, momentum, previous) in zip(states, expected, strict=True):
+        assert state == pytest.approx((t, momentum, previous), rel=1e-9, abs=1e-12)
+
+
+def test_all_trajectories_are_there() -> None:
+    assert len(TRAJECTORIES) == 7
+
+
+def test_the_first_resumed_step_is_compared_with_the_last_one_before() -> None:
+    # the authors' code loses its state when a run resumes without it (o6): there t waits for two
+    # steps and falls back; kdlight's state travels with the checkpoint, so an interrupted run is
+    # the whole one
+    losses, steps = [3.0 - 0.1 * i for i in range(10)], list(range(10))
+    whole = run(losses, steps, 10, TAIDState())
+    first = run(losses[:5], steps[:5], 10, TAIDState())
+    resumed = run(losses[5:], steps[5:], 10, TAIDState(*first[-1]))
+    assert first + resumed == whole
+    fresh = run(losses[5:], steps[5:], 10, TAIDState())
+    assert fresh[0].t < whole[5].t
+
+
+def test_a_loss_of_zero_does_not_silence_the_adaptation() -> None:
+    # the authors divide by prev + 1e-15: after a loss of 0 the momentum is about -1e13, and the
+    # adaptive part dead for thousands of steps
+    state = run([1.0, 0.0, 1.0, 0.9], [0, 1, 2, 3], inf, TAIDState(t=0.4), alpha=0.5)[-1]
+    assert abs(state.momentum) < 0.2
+    assert state.t > 0.7
+
+
+def test_a_loss_that_jumps_from_nearly_zero_counts_as_a_tenfold_rise() -> None:
+    state = run([1e-12, 2.0], [0, 1], inf, TAIDState(t=0.0), t_start=0.0)[-1]
+    assert state.momentum == pytest.approx(-0.1)
+
+
+def test_a_loss_that_rounding_made_negative_does_not_count_as_a_miracle() -> None:
+    state = run([-1e-9, 2.0], [0, 1], inf, TAIDState(t=0.0), t_start=0.0)[-1]
+    assert state.momentum == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("loss", [nan, inf, -inf])
+def test_a_loss_that_is_no_number_changes_nothing(loss: float) -> None:
+    # the authors' momentum becomes NaN or -inf for ever, and with NaN t falls back to the floor
+    state = run([2.0, 1.0], [0, 1], 10, TAIDState(t=0.4), alpha=0.5)[-1]
+    assert taid_step(state, loss, 0.5) == state
+    assert taid_step(TAIDState(), loss, 0.5) == TAIDState()
+
+
+def test_the_linear_floor_stops_at_its_end() -> None:
+    # the authors' disable_adaptive runs past t_end, and below t_start where the number of steps is
+    # given as -1
+    for progress, t in ((1.5, 0.9), (-1.0, 0.4)):
+        state = TAIDState(t=0.4, previous_loss=1.0)
+        assert taid_step(state, 1.0, progress, t_end=0.9, adaptive=False).t == t
+
+
+# ---- TAID: properties
+
+numbers = st.floats(allow_nan=True, allow_infinity=True, width=64)
+laws = st.fixed_dictionaries(
+    {
+        "t_start": st.floats(0, 0.99),
+        "alpha": st.floats(0, 1),
+        "beta": st.floats(0, 0.999),
+        "adaptive": st.booleans(),
+    }
+).flatmap(
+    lambda law: st.floats(law["t_start"], 1, exclude_min=True).map(
+        lambda end: {**law, "t_end": end}
+    )
+)
+
+
+@given(laws, st.lists(st.tuples(numbers, st.floats(-2, 3)), max_size=30))
+def test_t_never_falls_and_stays_between_its_ends(
+    law: dict[str, Any], run_of: list[tuple[float, float]]
+) -> None:
+    check_taid(**{key: value for key, value in law.items() if key != "adaptive"})
+    state = TAIDState(t=law["t_start"])
+    for loss, progress in run_of:
+        after = taid_step(state, loss, progress, **law)
+        assert law["t_start"] <= state.t <= after.t <= law["t_end"]
+        assert isfinite(after.momentum)
+        assert after == state or isfinite(after.previous_loss)
+        state = after
+
+
+@given(laws, st.lists(st.floats(0, 1e6), min_size=2, max_size=20))
+def test_t_is_never_below_the_linear_floor(law: dict[str, Any], losses: list[float]) -> None:
+    state = TAIDState(t=law["t_start"])
+    for step, loss in enumerate(losses):
+        state = taid_step(state, loss, step / len(losses), **law)
+        floor = law["t_start"] + (law["t_end"] - law["t_start"]) * step / len(losses)
+        if step > 0:  # the first loss is only remembered
+            assert state.t >= min(floor, law["t_end"]) - 1e-12
+        if not law["adaptive"] and step > 0:
+            assert state.t == pytest.approx(floor)
+
+
+@given(st.floats(1e-3, 1e3), st.lists(st.floats(0.1, 10), min_size=1, max_size=20))
+def test_the_unit_of_the_loss_does_not_matter(scale: float, losses: list[float]) -> None:
+    steps = list(range(len(losses)))
+    plain = run(losses, steps, 50, TAIDState(), alpha=0.3)
+    scaled = run([scale * loss for loss in losses], steps, 50, TAIDState(), alpha=0.3)
+    assert [s.t for s in scaled] == pytest.approx([s.t for s in plain])
+
+
+def test_a_falling_loss_moves_t_faster() -> None:
+    falling = run([2.0, 1.0], [0, 1], inf, TAIDState(), alpha=0.5, beta=0.0)[-1].t
+    rising = run([1.0, 2.0], [0, 1], inf, TAIDState(), alpha=0.5, beta=0.0)[-1].t
+    assert falling == pytest.approx(0.4 + 0.5 / (1 + exp(-0.5)) * 0.6)
+    assert rising == pytest.approx(0.4 + 0.5 / (1 + exp(1.0)) * 0.6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"t_start": 1.0}, r"t_start must be in \[0, 1\), got 1.0"),
+        ({"t_end": 0.4}, r"t_end must be in \(t_start, 1\] = \(0.4, 1\], got 0.4"),
+        ({"alpha": 1.5}, r"alpha must be in \[0, 1\], got 1.5"),
+        ({"beta": 1.0}, r"beta must be in \[0, 1\), got 1.0"),
+        ({"beta": nan}, "beta must be in"),
+    ],
+)
+def test_numbers_that_make_no_schedule_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_taid(**{"t_start": 0.4, "t_end": 1.0, "alpha": 5e-4, "beta": 0.99, **wrong})
+
+
+# ---- laws of one number
+
+TRANSITIONS = (Linear, Cosine, Exponential)
+
+
+@pytest.mark.parametrize("kind", TRANSITIONS)
+@given(start=st.floats(0.1, 50), end=st.floats(0.1, 50), total=st.integers(1, 40))
+def test_a_transition_goes_from_start_to_end(
+    kind: type[Linear], start: float, end: float, total: int
+) -> None:
+    law = kind(start, end)
+    path = [law(step, total) for step in range(total + 1)]
+    assert (path[0], path[-1]) == pytest.approx((start, end), rel=1e-15)
+    assert law(total + 7, total) == path[-1]
+    rising = sorted(path, reverse=end < start)
+    assert path == pytest.approx(rising, rel=1e-12)
+    assert kind(start, end, steps=total)(3, inf) == law(3, total)
+
+
+@pytest.mark.parametrize(
+    ("law", "halfway", "quarter"),
+    [
+        (Linear(2.0, 8.0), 5.0, 3.5),
+        (Cosine(2.0, 8.0), 5.0, 2.0 + 6 * (1 - 0.5**0.5) / 2),
+        (Exponential(2.0, 8.0), 4.0, 2.0**1.5),
+        (Exponential(-2.0, -8.0), -4.0, -(2.0**1.5)),
+    ],
+)
+def test_a_transition_has_its_shape(law: Law, halfway: float, quarter: float) -> None:
+    assert law(50, 100) == pytest.approx(halfway)
+    assert law(25, 100) == pytest.approx(quarter)
+
+
+def test_the_strength_of_ctkd_grows_as_its_authors_have_it() -> None:
+    # their factor on the gradient, from epoch 1 on: (cos(pi e / L) + 1) / 2 * (max - min) + min
+    # with max = 0 and min = -1; in kdlight the sign is the objective's
+    from math import cos, pi
+
+    for epoch in range(12):
+        theirs = (cos(pi * min(epoch, 10) / 10) + 1) / 2 - 1
+        assert -Cosine(0.0, 1.0, steps=10)(epoch) == pytest.approx(theirs)
+
+
+def test_a_transition_over_an_unknown_number_of_steps_says_what_to_do() -> None:
+    for unknown in (inf, -1, 0):
+        with pytest.raises(ValueError, match=r"Linear has steps=None.*set trainer.max_steps"):
+            Linear(0.0, 1.0)(3, unknown)
+
+
+def test_stages_change_at_their_boundaries() -> None:
+    law = Piecewise([4.0, 2.0, 1.0], [10, 15])
+    assert [law(step) for step in (0, 9, 10, 14, 15, 99)] == [4.0, 4.0, 2.0, 2.0, 1.0, 1.0]
+
+
+def test_a_join_runs_each_law_over_its_own_stretch() -> None:
+    law = Join([Constant(5.0), Linear(4.0, 0.0), Cosine(1.0, 3.0)], [10, 20])
+    assert [law(step, 40) for step in (0, 9, 10, 15, 20, 30, 40)] == pytest.approx(
+        [5.0, 5.0, 4.0, 2.0, 1.0, 2.0, 3.0]
+    )
+    assert Join([Constant(5.0), Linear(4.0, 0.0)], [10])(10, 10) == 4.0  # the run ends there
+
+
+def test_a_warmup_leads_to_where_the_law_starts() -> None:
+    law = Warmup(Linear(8.0, 0.0), steps=4, start=2.0)
+    assert [law(step, 12) for step in (0, 2, 4, 8, 12)] == [2.0, 5.0, 8.0, 4.0, 0.0]
+    assert Warmup(Linear(8.0, 0.0), steps=4)(2, 3) == 4.0  # the run is shorter than the warm-up
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        Constant(1.0),
+        Linear(1.0, 2.0),
+        Piecewise([1.0, 2.0], [3]),
+        Warmup(Join([Exponential(1.0, 2.0), Constant(2.0)], [5]), steps=2),
+    ],
+)
+def test_a_law_is_a_value(law: Law) -> None:
+    again = pickle.loads(pickle.dumps(law))
+    assert again == law
+    assert repr(again) == repr(law)
+    with pytest.raises(AttributeError):
+        law.start = 3.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Constant(nan), "value must be a finite number, got nan"),
+        (lambda: Linear(inf, 1.0), "start must be a finite number, got inf"),
+        (lambda: Cosine(0.0, nan), "end must be a finite number, got nan"),
+        (lambda: Linear(0.0, 1.0, steps=0), "steps must be at least 1, got 0"),
+        (lambda: Exponential(0.0, 1.0), "same side of 0, got 0.0 and 1.0"),
+        (lambda: Exponential(-1.0, 1.0), "same side of 0, got -1.0 and 1.0"),
+        (lambda: Piecewise([1.0], [3]), "values must be one more than boundaries, got 1 and 1"),
+        (lambda: Piecewise([1.0, nan], [3]), r"values\[1\] must be a finite number, got nan"),
+        (lambda: Piecewise([1.0, 2.0], [0]), r"boundaries must rise, from above 0, got \[0\]"),
+        (lambda: Join([Constant(1.0)] * 3, [4, 4]), r"boundaries must rise.*got \[4, 4\]"),
+        (lambda: Join([], [4]), "laws must be one more than boundaries, got 0 and 1"),
+        (lambda: Warmup(Constant(1.0), steps=0), "steps must be at least 1, got 0"),
+        (lambda: Warmup(Constant(1.0), steps=2, start=nan), "start must be a finite number"),
+    ],
+)
+def test_numbers_that_make_no_law_are_refused(build: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -1,0 +1,101 @@
+"""A quick fit with the real Trainer, and a callback that writes down what it sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from kdlight import DistillationModule, SingleInput
+from kdlight.modules import StepResult
+from kdlight.objectives import Objective
+
+WIDTH, CLASSES, BATCH, BATCHES = 4, 3, 2, 8
+
+
+def module(objective: Objective) -> DistillationModule:
+    """The same student, teacher and optimizer each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return DistillationModule(
+            student=SingleInput(nn.Linear(WIDTH, CLASSES)),
+            teacher=SingleInput(nn.Linear(WIDTH, CLASSES)),
+            objective=objective,
+            optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9),
+        )
+
+
+def loader(ignored: range = range(0)) -> DataLoader:
+    """Eight batches of two; the labels of batches ``ignored`` do not count."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(BATCHES * BATCH, WIDTH, generator=generator)
+    y = torch.randint(CLASSES, (BATCHES * BATCH,), generator=generator)
+    y[ignored.start * BATCH : ignored.stop * BATCH] = -100
+    return DataLoader(TensorDataset(x, y), BATCH)
+
+
+class Endless(IterableDataset):
+    """Data without a length."""
+
+    def __iter__(self) -> Any:
+        while True:
+            for x, y in loader():
+                yield from zip(x, y, strict=True)
+
+
+class Watch(Callback):
+    """Writes down, for each optimizer step, a number as it was used and what came of the step."""
+
+    def __init__(self, number: Any) -> None:
+        self.number = number
+        self.used: list[Any] = []
+        self.batches: list[Any] = []
+        self.evaluated: list[Any] = []
+        self.steps: list[StepResult] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.trainer = trainer
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.batches.append(self.number(pl_module.objective))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if pl_module.last_step is not None:
+            assert isinstance(pl_module.last_step, StepResult)
+            self.steps.append(pl_module.last_step)
+            self.used.append(self.batches[-1])
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any
+    ) -> None:
+        self.evaluated.append(self.number(pl_module.objective))
+
+
+def trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
+    """A quiet Trainer on the CPU; two epochs of eight batches if nothing else is said."""
+    defaults = {"max_epochs": 2, "num_sanity_val_steps": 0}
+    return Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(each, ModelCheckpoint) for each in callbacks),
+        callbacks=list(callbacks),
+        **{**defaults, **options},
+    )
+
+
+def saving(folder: Path) -> ModelCheckpoint:
+    """A checkpoint after every epoch, ``epoch=0.ckpt`` and so on."""
+    return ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
