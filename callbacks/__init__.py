@@ -1,30 +1,32 @@
-"""Everything that happens over time: schedules, reports, exports. Import from kdlight.callbacks."""
+"""Callbacks: schedules, generated text, resuming, reports and exports."""
 
 from __future__ import annotations
 
 from kdlight.callbacks.adaptive_taid import AdaptiveTAID
-from kdlight.callbacks.distillation_report import Report
+from kdlight.callbacks.distillation_report import DistillationReport
 from kdlight.callbacks.exact_resume import ExactResume
-from kdlight.callbacks.export import ExportStudent
+from kdlight.callbacks.export_student import ExportStudent
 from kdlight.callbacks.generation_samples import GenerationSamples
 from kdlight.callbacks.hyperparameter_scheduler import HyperparameterScheduler
 from kdlight.callbacks.on_policy import OnPolicy
+from kdlight.callbacks.prediction_writer import PredictionWriter
 from kdlight.callbacks.preemption import Preemption
 from kdlight.callbacks.redi_guard import REDIGuard
 from kdlight.callbacks.sequence_correction import SequenceCorrection
-from kdlight.callbacks.teacher_first import TrainTeacherFirst
 from kdlight.callbacks.temperature_scaling import TemperatureScaling
+from kdlight.callbacks.train_teacher_first import TrainTeacherFirst
 
 __all__ = [
     "AdaptiveTAID",
-    "GenerationSamples",
+    "DistillationReport",
     "ExactResume",
     "ExportStudent",
+    "GenerationSamples",
+    "HyperparameterScheduler",
     "OnPolicy",
+    "PredictionWriter",
     "Preemption",
     "REDIGuard",
-    "HyperparameterScheduler",
-    "Report",
     "SequenceCorrection",
     "TemperatureScaling",
     "TrainTeacherFirst",

@@ -1,4 +1,4 @@
-"""TAID's adaptive schedule: moves ``t`` once per optimizer step, by the loss of all ranks."""
+"""TAID's adaptive schedule of ``t``."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from kdlight.schedules import TAIDState, check_taid, taid_step
 
 
 class AdaptiveTAID(Callback):
-    """Moves the ``t`` of a `kdlight.objectives.TAID` from ``t_start`` to ``t_end``.
+    """Schedules the ``t`` of a `kdlight.objectives.TAID` from ``t_start`` to ``t_end``.
 
-    The law is `kdlight.schedules.taid_step`. It acts once per optimizer step whatever the
-    accumulation, on the loss of the whole step reduced over ranks, and only in training: neither
-    validation nor the sanity check moves ``t``. A step in which no position counted, or whose loss
-    is not finite, leaves it alone. Its state and hyper-parameters are saved with the checkpoint.
+    The schedule is `kdlight.schedules.taid_step`. It is updated once per optimizer step, with the
+    loss of the whole step reduced over micro-batches and ranks. Validation and the sanity check do
+    not change ``t``. Neither does a step without a valid position, or one whose loss is not finite.
+    State and hyper-parameters are saved with checkpoints.
 
     Args:
-        t_start: where t starts, in [0, 1).
-        t_end: where it ends, in (t_start, 1].
-        alpha: size of an adaptive step. In runs of fewer than ``2 / alpha`` steps the linear
-            floor always leads, and adaptation does nothing; the log says so.
-        beta: memory of the momentum.
-        adaptive: False follows the linear floor alone.
-        signal: the loss that the schedule listens to, the objective's own KL or the cross-entropy
+        t_start: first value of t, in [0, 1).
+        t_end: last value of t, in (t_start, 1].
+        alpha: size of an adaptive step. In a run of fewer than ``2 / alpha`` steps the linear lower
+            bound is always larger, and adaptation has no effect; this is logged.
+        beta: decay of the momentum.
+        adaptive: False follows the linear lower bound only.
+        signal: the loss that updates the schedule: the KL of the objective, or the cross-entropy
             with the target, as in the authors' code.
 
-    With an objective that holds no TAID it stays idle and says so, so that a config's objective
-    can be exchanged on the command line.
+    If the objective has no TAID, the callback warns and does nothing, so the objective of a config
+    can be replaced on the command line.
 
     Raises:
-        ValueError: a number outside its range; several TAIDs in the objective; a run whose number
+        ValueError: A number outside its range; an objective with several TAIDs; a run whose number
             of steps is unknown.
 
     Example:
@@ -67,20 +67,20 @@ class AdaptiveTAID(Callback):
         self._steps = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the objective before anything starts."""
+        """Find the TAID objective of the module."""
         self._name, self._objective = find_taid(pl_module)
         if self._objective is None:
-            rank_zero_warn("AdaptiveTAID stays idle: the objective holds no TAID, so no t to move")
+            rank_zero_warn("AdaptiveTAID has no effect: the objective has no TAID to schedule")
         else:
             self._objective.log_cross_entropy |= self.signal == "cross_entropy"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the objective where the schedule stands, also after a resume."""
+        """Set t of the objective, also after a resume."""
         if self._objective is not None:
             self._objective.t = self.state.t
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ask how long the run is."""
+        """Check that the number of optimizer steps is known."""
         if self._objective is None:
             return
         self._steps = trainer.estimated_stepping_batches
@@ -95,53 +95,59 @@ class AdaptiveTAID(Callback):
             rank_zero_info(
                 f"AdaptiveTAID: this run has {self._steps:.0f} optimizer steps, fewer than 2 /"
                 f" alpha = {2 / alpha if alpha else float('inf'):.0f}, so t follows the linear"
-                " floor; raise alpha to let the loss lead"
+                " lower bound; raise alpha for adaptation to have an effect"
             )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move t, if this batch ended an optimizer step."""
+        """Update t after an optimizer step."""
         assert isinstance(pl_module, DistillationBase)
         step = pl_module.last_step
-        if step is None or self._objective is None:  # still accumulating gradients, or idle
+        if step is None or self._objective is None:  # gradients are still being accumulated
             return
         if step.count > 0:
-            loss = self._listen(step.loss, step.parts)
+            loss = self._signal(step.loss, step.parts)
             progress = (trainer.global_step - 1) / self._steps
             self.state = taid_step(self.state, loss, progress, **self.law)
             self._objective.t = self.state.t
         pl_module.log("train/t", self.state.t, prog_bar=True)
 
-    def _listen(self, loss: float, parts: dict[str, float]) -> float:
+    def _signal(self, loss: float, parts: dict[str, float]) -> float:
         if self.signal == "cross_entropy":
             return parts["/".join(filter(None, (self._name, "cross_entropy")))]
         return parts[self._name] if self._name else loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The schedule's state, and the law it follows."""
+        """Return the state and the hyper-parameters of the schedule."""
         return {"state": self.state._asdict(), "law": self.law, "signal": self.signal}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the state back. The law stays the one this run was given."""
+        """Restore the state; the hyper-parameters remain those of this run."""
         self.state = TAIDState(**state_dict["state"])
         if state_dict["law"] != self.law:
             rank_zero_info(
-                f"AdaptiveTAID: the checkpoint was made under {state_dict['law']}; this run goes"
-                f" on from its t = {self.state.t:.4f} under {self.law}"
+                f"AdaptiveTAID: the checkpoint was made with {state_dict['law']}; this run"
+                f" continues from its t = {self.state.t:.4f} with {self.law}"
             )
 
 
 def find_taid(pl_module: LightningModule) -> tuple[str, TAID | None]:
-    """The one TAID of a module's objective, if any, and the name its value is logged under."""
+    """Return the name that the TAID of a module's objective is logged under, and the TAID or None.
+
+    Raises:
+        ValueError: The module has no objective, or its objective holds several TAIDs.
+    """
     objective = getattr(pl_module, "objective", None)
     if not isinstance(objective, Objective):
-        raise ValueError(f"{type(pl_module).__name__} has no objective for AdaptiveTAID to move")
+        raise ValueError(
+            f"AdaptiveTAID needs an objective, but {type(pl_module).__name__} has none"
+        )
     found = [(path, m) for path, m in objective.named_modules() if isinstance(m, TAID)]
     if len(found) > 1:
         raise ValueError(
-            f"AdaptiveTAID moves the t of one TAID objective, but {type(objective).__name__} holds"
-            f" {len(found)}; leave one of them"
+            f"AdaptiveTAID schedules the t of one TAID objective, but {type(objective).__name__}"
+            f" holds {len(found)}; remove all but one"
         )
     if not found:
         return "", None

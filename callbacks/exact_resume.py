@@ -1,4 +1,4 @@
-"""An interrupted run goes on to the same bits."""
+"""Resume an interrupted run to the same bits."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
+from kdlight.callbacks.resume.atomic_checkpoints import make_checkpoints_atomic
 from kdlight.callbacks.resume.progress import between_steps, loader_states, progress
 from kdlight.callbacks.resume.random_state import random_state, set_random_state
-from kdlight.callbacks.resume.whole_checkpoints import keep_checkpoints_whole
 
 State = dict[str, Any]
 
 
 class ExactResume(Callback):
-    """Makes a run that is resumed from any of its checkpoints equal to one never interrupted.
+    """Makes a run that is resumed from any of its checkpoints equal to an uninterrupted run.
 
-    It adds to a checkpoint what Lightning leaves out, and sees to it that the checkpoint is whole:
+    It adds to a checkpoint what Lightning does not save, and writes it atomically:
 
-    - **random numbers** of torch, the device, numpy and Python, of every rank;
-    - **the position in the data** of every rank: the training loader must be one that has a
-      ``state_dict``, as `kdlight.data.loaders.ResumableLoader` and those of `kdlight.data` have;
-    - **the last whole optimizer step.** Gradients that are still being accumulated are in no
-      checkpoint; one that is written in the middle of a window, or of a validation, leads back to
-      the end of the step before it, which is gone through again;
-    - **a validation that was due** when the checkpoint was written is run first;
-    - **half a checkpoint is none**: it is written under another name (``NAME.part``) and renamed
-      when it is whole, and one that was cut short is refused by name.
+    - **Random generators** of torch, the device, NumPy and Python, of every rank.
+    - **The position in the data** of every rank. The training loader must have a ``state_dict``,
+      as `kdlight.data.loaders.ResumableLoader` and those of `kdlight.data` do.
+    - **The last completed optimizer step.** A checkpoint holds no gradients that are still being
+      accumulated. One that is written during accumulation or validation resumes from the end of the
+      step before it, which is repeated.
+    - **A validation that was due** when the checkpoint was written is run first.
+    - **Atomic checkpoints.** A checkpoint is written under another name (``NAME.part``) and renamed
+      when it is complete. An incomplete one is refused with its name.
 
-    Not covered: what was to follow the very last step of ``max_steps`` (Lightning holds such a run
-    for done), random numbers drawn in the worker processes of a loader (let an item be a function
-    of its index and the epoch), running statistics such as those of batch normalisation when a
-    checkpoint is written within a window, and kernels that are not deterministic
+    Not covered: what follows the very last step of ``max_steps`` (Lightning considers such a run
+    complete); random numbers drawn in the worker processes of a loader (let an item be a function
+    of its index and the epoch); running statistics such as those of batch normalization if a
+    checkpoint is written during accumulation; and kernels that are not deterministic
     (``Trainer(deterministic=True)``).
 
     Raises:
-        ValueError: at the start, a training loader without a ``state_dict``; on a resume, a
-            checkpoint that is not whole.
+        ValueError: At the start, a training loader without a ``state_dict``; on a resume, an
+            incomplete checkpoint.
 
     Example:
         >>> from lightning.pytorch.callbacks import ModelCheckpoint
@@ -51,99 +51,99 @@ class ExactResume(Callback):
     """
 
     def __init__(self) -> None:
-        self._point: State | None = None  # where a run can go on from, if not from here
-        self._random: State | None = None
+        self._point: State | None = None  # the last state between two steps
+        self._random: State | None = None  # of a checkpoint, until it is restored
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """From now on, checkpoints are written and read whole."""
-        keep_checkpoints_whole(trainer.strategy)
+        """Make checkpoints atomic."""
+        make_checkpoints_atomic(trainer.strategy)
         self._point = self._random = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on from the random numbers of the checkpoint, as late as a callback can."""
+        """Restore the random generators, as late as a callback can."""
         fit = trainer.fit_loop
         for loader in fit._combined_loader.flattened if fit._combined_loader else []:
             if not (hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")):
                 raise ValueError(
-                    f"ExactResume needs a training loader that knows how far it has come, and"
+                    f"ExactResume needs a training loader that saves its position, but"
                     f" {type(loader).__name__} has no state_dict; use"
                     " kdlight.data.loaders.ResumableLoader, which takes the same arguments, or"
-                    " leave ExactResume out"
+                    " remove ExactResume"
                 )
         if fit._combined_loader_states_to_load and fit.restarting:
-            # the number of steps was asked for, and the loaders made, before they could be restored
+            # the loaders were created for the number of steps, before they could be restored
             fit._load_combined_loader_states()
             iter(cast(Iterable, fit._data_fetcher))
         if self._random is None:
-            self._point = self._here(trainer, pl_module)
+            self._point = self._state(trainer, pl_module)
             return
         self._restore(pl_module)
-        # Lightning may make a validation loader on its way to the first batch, which draws a number
+        # Lightning may create a validation loader before the first batch, which draws a number
         fetcher = fit._data_fetcher
         assert fetcher is not None
         assert fetcher.iterator is not None
         fetcher.iterator = self._restored(pl_module, fetcher.iterator)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A validation before the first batch goes on from the random numbers by itself."""
+        """Do not restore the random generators again after a validation before the first batch."""
         self._random = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the end of every optimizer step."""
-        self._remember(trainer, pl_module)
+        """Record the state after an optimizer step."""
+        self._record(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the end of a validation."""
+        """Record the state after a validation."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self._remember(trainer, pl_module)
+            self._record(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the end of an epoch."""
-        self._remember(trainer, pl_module)
+        """Record the state after an epoch."""
+        self._record(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: State
     ) -> None:
-        """Add where every rank stands; called on all of them."""
+        """Add the state of every rank; Lightning calls this on all of them."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        self._remember(trainer, pl_module)
+        self._record(trainer, pl_module)
         assert self._point is not None
         loops = self._point["loops"]
-        if loops is None:  # not one step is done: the resumed run starts anew
+        if loops is None:  # no step is completed: the resumed run starts from the beginning
             del checkpoint["loops"]
         else:
             checkpoint["loops"]["fit_loop"] = deepcopy(loops)
-        mine = {"random": self._point["random"], "loaders": loader_states(loops)}
-        ranks: list[Any] = [mine]
+        own = {"random": self._point["random"], "loaders": loader_states(loops)}
+        ranks: list[Any] = [own]
         if trainer.world_size > 1:
             ranks = [None] * trainer.world_size
-            dist.all_gather_object(ranks, mine)
+            dist.all_gather_object(ranks, own)
         checkpoint["callbacks"][self.state_key] = {"ranks": ranks}
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: State
     ) -> None:
-        """Take back what this rank had."""
+        """Load the state of this rank."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         ranks = checkpoint["callbacks"].get(self.state_key, {"ranks": []})["ranks"]
         if len(ranks) != trainer.world_size:
-            what = f"by {len(ranks)} processes" if ranks else "without ExactResume"
+            origin = f"by {len(ranks)} processes" if ranks else "without ExactResume"
             rank_zero_warn(
-                f"the checkpoint was made {what}, and this run has {trainer.world_size}: it goes on"
-                " with other random numbers and, within an epoch, other data than an uninterrupted"
-                " run"
+                f"the checkpoint was made {origin}, and this run has {trainer.world_size}: it"
+                " continues with other random numbers and, within an epoch, other data than an"
+                " uninterrupted run"
             )
             return
-        mine = ranks[trainer.global_rank]
+        own = ranks[trainer.global_rank]
         loops = checkpoint.get("loops", {}).get("fit_loop")
-        if loops is not None and mine["loaders"]:
-            loops["state_dict"]["combined_loader"] = mine["loaders"]
-        self._random = mine["random"]
-        self._point = {"loops": deepcopy(loops), "random": mine["random"]}
+        if loops is not None and own["loaders"]:
+            loops["state_dict"]["combined_loader"] = own["loaders"]
+        self._random = own["random"]
+        self._point = {"loops": deepcopy(loops), "random": own["random"]}
 
     def _restore(self, pl_module: LightningModule) -> None:
         if self._random is not None:
@@ -154,9 +154,9 @@ class ExactResume(Callback):
         self._random = None
         yield from batches
 
-    def _remember(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _record(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if between_steps(trainer):
-            self._point = self._here(trainer, pl_module)
+            self._point = self._state(trainer, pl_module)
 
-    def _here(self, trainer: Trainer, pl_module: LightningModule) -> State:
+    def _state(self, trainer: Trainer, pl_module: LightningModule) -> State:
         return {"loops": progress(trainer), "random": random_state(pl_module.device)}

@@ -1,4 +1,4 @@
-"""The same prompts continued by the student before and after training, and by the teacher."""
+"""Print continuations of prompts by the student before and after training, and by the teacher."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from kdlight.callbacks.report.evaluation import eval_mode
+from kdlight.callbacks.generation.checks import check_generates, check_tokenizer, datamodule_of
+from kdlight.callbacks.inference.context import eval_mode
 from kdlight.teachers import Teacher
 
 SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
+"""Strategies that shard the student, so that one rank alone cannot run it."""
+
 PROMPTS = ("The assignment statement", "An exception is raised when")
 
 
 class GenerationSamples(Callback):
-    """Continues prompts greedily before and after training and prints the texts side by side.
+    """Continues prompts greedily before and after training and prints the texts below each other.
 
-    One rank does it, so it stays silent where a strategy divides the student among the ranks.
+    Only the first rank generates. Under a strategy that shards the student the callback warns and
+    does nothing.
 
     Args:
         prompts: texts to continue.
         max_new_tokens: length of a continuation in tokens.
 
     Raises:
-        ValueError: the student or the teacher cannot generate, or there is no tokenizer.
+        ValueError: The student or the teacher cannot generate, or the data module has no tokenizer.
 
     Example:
         >>> GenerationSamples(["Once upon a time"], max_new_tokens=8).prompts
@@ -42,38 +46,29 @@ class GenerationSamples(Callback):
         self.before: list[str] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find out before the work whether there is something that generates."""
-        teacher = _teacher_network(pl_module)
-        for name, model in (("student", getattr(pl_module, "student", None)), ("teacher", teacher)):
-            if not hasattr(model, "generate"):
-                raise ValueError(
-                    f"GenerationSamples needs a {name} that generates text, and"
-                    f" {type(model).__name__} does not; leave the callback out"
-                )
-        if not hasattr(trainer.datamodule, "tokenizer"):  # type: ignore[attr-defined]
-            raise ValueError(
-                "GenerationSamples takes the tokenizer from the datamodule, which has none; use a"
-                " kdlight.data.TextDataModule or one with a `tokenizer`, or leave the callback out"
-            )
+        """Check that student and teacher can generate, and that there is a tokenizer."""
+        check_generates("GenerationSamples", "student", getattr(pl_module, "student", None))
+        check_generates("GenerationSamples", "teacher", _teacher_network(pl_module))
+        check_tokenizer("GenerationSamples", trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the untrained student speak."""
+        """Continue the prompts with the untrained student."""
         if isinstance(trainer.strategy, SHARDING):
             rank_zero_warn(
-                "GenerationSamples stays silent: one rank alone cannot run a sharded student"
+                "GenerationSamples has no effect: one rank alone cannot run a sharded student"
             )
         elif self.before is None and trainer.is_global_zero:
             self.before = self._continue(trainer, pl_module, pl_module.student)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the trained student and the teacher speak, and print."""
+        """Continue the prompts with the trained student and with the teacher, and print."""
         if trainer.is_global_zero and not isinstance(trainer.strategy, SHARDING):
             after = self._continue(trainer, pl_module, pl_module.student)
             teacher = self._continue(trainer, pl_module, _teacher_network(pl_module))
             self._print(self.before or [], after, teacher)
 
     def _continue(self, trainer: Trainer, module: LightningModule, model: Any) -> list[str]:
-        tokenizer = trainer.datamodule.tokenizer  # type: ignore[attr-defined]
+        tokenizer = datamodule_of(trainer).tokenizer
         texts = []
         with torch.no_grad(), eval_mode(model):
             for prompt in self.prompts:
@@ -87,15 +82,15 @@ class GenerationSamples(Callback):
         for i, prompt in enumerate(self.prompts):
             print(f"\n> {prompt} ...")
             for name, texts in (("before", before), ("after", after), ("teacher", teacher)):
-                text = texts[i].strip() or "(nothing to be seen)"
+                text = texts[i].strip() or "(no visible text)"
                 print(fill(text, 96, initial_indent=f"  {name:8}", subsequent_indent=" " * 10))
 
     def state_dict(self) -> dict[str, Any]:
-        """What the untrained student said."""
+        """Return the texts of the untrained student."""
         return {"before": self.before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep it over a resume."""
+        """Restore the texts of the untrained student."""
         self.before = state_dict["before"]
 
 

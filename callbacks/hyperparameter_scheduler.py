@@ -1,4 +1,4 @@
-"""Moves a number of the objective along a law."""
+"""Schedule a hyper-parameter of the objective."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from kdlight.callbacks.adaptive_taid import AdaptiveTAID, find_taid
 from kdlight.modules import DistillationBase
 from kdlight.objectives import Objective
 from kdlight.objectives.hyperparameters import scalar_hyperparameters
-from kdlight.schedules import Law
+from kdlight.schedules import Schedule
 
 
 class HyperparameterScheduler(Callback):
-    """Moves one number of the objective, such as a temperature or a weight, along a law.
+    """Sets a hyper-parameter of the objective, such as a temperature or a weight, by a schedule.
 
-    The number is set before the first step and after every optimizer step (or before every epoch),
-    only in training, to ``law(steps done, steps of the run)``. Several ramps may move several
-    numbers. Each is logged as ``train/<target>``, with the value that the next step will use, and
-    saved with the checkpoint.
+    The value is ``schedule(completed steps, steps of the run)``. It is set before the first step
+    and after every optimizer step (or before every epoch), in training only. Several callbacks may
+    schedule several hyper-parameters. The value that the next step uses is logged as
+    ``train/<target>``. The progress is saved with checkpoints.
 
     Args:
-        target: the number's path under the objective: ``temperature``, ``weights.cross_entropy``
-            of a `kdlight.Weighted`, ``terms.taid.t`` of the objective within.
-        law: one of `kdlight.schedules`, such as ``Linear(4.0, 1.0)``.
-        interval: what the law counts, ``"step"`` (optimizer steps) or ``"epoch"``.
+        target: path of the hyper-parameter under the objective: ``temperature``,
+            ``weights.cross_entropy`` of a `kdlight.Weighted`, ``terms.taid.t`` of a term of it.
+        schedule: one of `kdlight.schedules`, such as ``Linear(4.0, 1.0)``.
+        interval: what the schedule counts, ``"step"`` (optimizer steps) or ``"epoch"``.
 
     Raises:
-        ValueError: the objective holds no such number; AdaptiveTAID moves it too; the law needs to
-            know the number of steps, and the run has none.
-        RuntimeError: another HyperparameterScheduler has the same target (by Lightning, when the Trainer is made).
+        ValueError: The objective has no such hyper-parameter; AdaptiveTAID schedules it, too; the
+            schedule needs the number of steps, and that of the run is unknown.
+        TypeError: ``schedule`` is not a schedule.
+        RuntimeError: Another HyperparameterScheduler has the same target (raised by Lightning when
+            the Trainer is created).
 
     Example:
         >>> from kdlight.schedules import Cosine
@@ -40,81 +42,86 @@ class HyperparameterScheduler(Callback):
         "HyperparameterScheduler{'target': 'temperature'}"
     """
 
-    def __init__(self, target: str, law: Law, interval: Literal["step", "epoch"] = "step") -> None:
+    def __init__(
+        self, target: str, schedule: Schedule, interval: Literal["step", "epoch"] = "step"
+    ) -> None:
         if interval not in ("step", "epoch"):
             raise ValueError(f"interval must be 'step' or 'epoch', got {interval!r}")
-        if not isinstance(law, Law):
-            raise TypeError(f"law must be one of kdlight.schedules, got {type(law).__name__}")
-        self.target, self.law, self.interval = target, law, interval
+        if not isinstance(schedule, Schedule):
+            raise TypeError(
+                f"schedule must be one of kdlight.schedules, got {type(schedule).__name__}"
+            )
+        self.target, self.schedule, self.interval = target, schedule, interval
         self.done = 0
 
     @property
     def state_key(self) -> str:
-        """One state for each number that moves."""
+        """The key of the state in checkpoints, one for each target."""
         return self._generate_state_key(target=self.target)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the number before anything starts, and see that nobody else moves it."""
+        """Find the hyper-parameter, and check that no AdaptiveTAID schedules it."""
         objective = getattr(pl_module, "objective", None)
         if not isinstance(pl_module, DistillationBase) or not isinstance(objective, Objective):
             raise ValueError(
-                "HyperparameterScheduler moves a number of the objective of a DistillationModule or DistillationMixin,"
-                f" got {type(pl_module).__name__}"
+                "HyperparameterScheduler needs a DistillationModule, an OnlineDistillationModule or"
+                f" a module with DistillationMixin, got {type(pl_module).__name__}"
             )
-        numbers = scalar_hyperparameters(objective)
-        if self.target not in numbers:
+        scalars = scalar_hyperparameters(objective)
+        if self.target not in scalars:
             raise ValueError(
-                f"the objective holds no number {self.target!r} to move; there are:"
-                f" {', '.join(numbers) or 'none'}"
+                f"the objective has no hyper-parameter {self.target!r}; target must be one of:"
+                f" {', '.join(scalars) or 'none'}"
             )
-        self._number = numbers[self.target]
+        self._scalar = scalars[self.target]
         if any(isinstance(other, AdaptiveTAID) for other in trainer.callbacks):  # type: ignore[attr-defined]
             taid = find_taid(pl_module)[1]
-            if taid is not None and self._number.holder is vars(taid) and self._number.key == "t":
+            if taid is not None and self._scalar.holder is vars(taid) and self._scalar.key == "t":
                 raise ValueError(
-                    f"HyperparameterScheduler and AdaptiveTAID both move {self.target!r}; leave one of them"
+                    f"HyperparameterScheduler and AdaptiveTAID both schedule {self.target!r};"
+                    " remove one of them"
                 )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the number, for whatever looks at it before training."""
-        self._move(trainer)
+        """Set the value before the sanity check."""
+        self._update(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the number, also after a resume; FSDP2 restores callbacks after `on_fit_start`."""
-        self._move(trainer)
+        """Set the value after a resume; FSDP2 restores callbacks after `on_fit_start`."""
+        self._update(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the number of a new epoch."""
+        """Set the value of a new epoch."""
         if self.interval == "epoch":
             self.done = trainer.current_epoch
-            self._move(trainer)
+            self._update(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the number, if this batch ended an optimizer step."""
+        """Set the value after an optimizer step, and log it."""
         assert isinstance(pl_module, DistillationBase)
-        if pl_module.last_step is None:  # still accumulating gradients
+        if pl_module.last_step is None:  # gradients are still being accumulated
             return
         if self.interval == "step":
             self.done = trainer.global_step
-            self._move(trainer)
-        pl_module.log(f"train/{self.target}", self._number.get())
+            self._update(trainer)
+        pl_module.log(f"train/{self.target}", self._scalar.get())
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the law has come."""
-        return {"done": self.done, "law": repr(self.law)}
+        """Return the progress of the schedule."""
+        return {"done": self.done, "schedule": repr(self.schedule)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there. The law stays the one this run was given."""
+        """Restore the progress; the schedule remains that of this run."""
         self.done = state_dict["done"]
-        if state_dict["law"] != repr(self.law):
+        if state_dict["schedule"] != repr(self.schedule):
             rank_zero_info(
-                f"HyperparameterScheduler: the checkpoint moved {self.target} along {state_dict['law']}; this run goes"
-                f" on along {self.law!r}"
+                f"HyperparameterScheduler: the checkpoint scheduled {self.target} by"
+                f" {state_dict['schedule']}; this run continues by {self.schedule!r}"
             )
 
-    def _move(self, trainer: Trainer) -> None:
+    def _update(self, trainer: Trainer) -> None:
         in_steps = self.interval == "step"
         total = trainer.estimated_stepping_batches if in_steps else trainer.max_epochs
-        self._number.set(self.law(self.done, inf if total is None or total < 0 else total))
+        self._scalar.set(self.schedule(self.done, inf if total is None or total < 0 else total))

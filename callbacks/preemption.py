@@ -1,4 +1,4 @@
-"""A run that is told to go saves itself and goes."""
+"""Save a checkpoint and exit on SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EXIT_CODE = 128 + signal.SIGTERM
 class Preemption(Callback):
     """On SIGTERM, saves ``preempted.ckpt`` after the current optimizer step and exits with 143.
 
-    Schedulers and clouds send SIGTERM some time before they take a machine away; 143, as of a
-    program that the signal ended, tells them that the run is not done. One rank that gets the
-    signal is enough: the ranks agree after every optimizer step. A signal during a validation waits
-    until the next step is done. Resume with ``--ckpt_path .../preempted.ckpt``, exactly together
-    with `kdlight.callbacks.ExactResume`.
+    Schedulers and clouds send SIGTERM some time before they take a machine away. The exit code 143
+    is that of a program terminated by the signal, and shows them that the run is not complete. It
+    is enough that one rank receives the signal, as the ranks communicate after every optimizer
+    step. A signal during a validation takes effect after the next step. Resume with
+    ``--ckpt_path .../preempted.ckpt``; together with `kdlight.callbacks.ExactResume` this is exact.
 
-    Lightning's own answer is put aside meanwhile: it lets the ranks talk to each other from within
-    the signal handler, in the middle of whatever they are about to tell each other.
+    The signal handler of Lightning is replaced during the fit. It starts collective communication
+    within the handler, in the middle of another one.
 
     Args:
         directory: where to save; None for the log directory of the run.
@@ -38,32 +38,35 @@ class Preemption(Callback):
 
     def __init__(self, directory: str | None = None) -> None:
         self.directory = directory
-        self._told = self._saved = False
+        self._signalled = self._saved = False
         self._steps = 0
-        self._before: Any = None
+        self._previous_handler: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Come last, to save what the other callbacks have done after the step."""
+        """Move this callback to the end, so that it saves what the others do after a step."""
         others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
-        self._told = self._saved = False
+        """Install the signal handler."""
+        self._signalled = self._saved = False
         self._steps = trainer.global_step
         if threading.current_thread() is not threading.main_thread():
-            rank_zero_warn("Preemption hears no SIGTERM: the fit does not run in the main thread")
+            rank_zero_warn(
+                "Preemption has no effect: the fit does not run in the main thread, which alone can"
+                " handle SIGTERM"
+            )
             return
-        self._before = signal.signal(signal.SIGTERM, self._hear)
+        self._previous_handler = signal.signal(signal.SIGTERM, self._on_signal)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save, if a rank was told to go and this batch ended an optimizer step."""
-        if trainer.global_step == self._steps:  # still accumulating gradients
+        """Save after an optimizer step if any rank has received the signal."""
+        if trainer.global_step == self._steps:  # gradients are still being accumulated
             return
         self._steps = trainer.global_step
-        if not self._anyone_told(trainer):
+        if not self._any_rank_signalled(trainer):
             return
         root = self.directory or trainer.log_dir or trainer.default_root_dir
         path = Path(trainer.strategy.broadcast(root)) / "preempted.ckpt"
@@ -71,47 +74,47 @@ class Preemption(Callback):
         rank_zero_info(f"SIGTERM: saved {path}; resume with --ckpt_path {path}")
         self._saved = True
 
-    # ---- what comes next after a step, by when it is logged
+    # ---- the hooks that may follow a step, when its values are logged
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Go."""
-        self._leave(trainer)
+        """Exit if the checkpoint is saved."""
+        self._exit(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go."""
-        self._leave(trainer)
+        """Exit if the checkpoint is saved."""
+        self._exit(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go."""
-        self._leave(trainer)
+        """Exit if the checkpoint is saved."""
+        self._exit(trainer)
 
-    def _leave(self, trainer: Trainer) -> None:
+    def _exit(self, trainer: Trainer) -> None:
         if self._saved:
-            # a rank that Lightning started must not fail, or Lightning kills the others at once
+            # with another exit code of a rank that it launched, Lightning would kill the others
             raise SIGTERMException(EXIT_CODE if trainer.is_global_zero else 0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen no more."""
+        """Restore the previous signal handler."""
         self._restore()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Listen no more."""
+        """Restore the previous signal handler."""
         self._restore()
 
-    def _hear(self, number: int, frame: Any) -> None:
-        self._told = True
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self._signalled = True
 
-    def _anyone_told(self, trainer: Trainer) -> bool:
-        told = torch.tensor(int(self._told), device=trainer.strategy.root_device)
+    def _any_rank_signalled(self, trainer: Trainer) -> bool:
+        signalled = torch.tensor(int(self._signalled), device=trainer.strategy.root_device)
         if trainer.world_size > 1:
-            dist.all_reduce(told, op=dist.ReduceOp.MAX)
-        return bool(told)
+            dist.all_reduce(signalled, op=dist.ReduceOp.MAX)
+        return bool(signalled)
 
     def _restore(self) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-            self._before = None
+        if self._previous_handler is not None:
+            signal.signal(signal.SIGTERM, self._previous_handler)
+            self._previous_handler = None

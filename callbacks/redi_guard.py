@@ -1,18 +1,19 @@
-"""Watches the likelihood of right traces while a student moves away from wrong ones."""
+"""Monitor the likelihood of chosen sequences while a student is trained on rejected ones."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import nn
 
 from kdlight.callbacks.preference.drop_detector import EMADropDetector
+from kdlight.callbacks.preference.find_objective import find_preference_objective
 from kdlight.callbacks.preference.frozen_weights import check_weights_move
-from kdlight.callbacks.preference.monitors import find_preference_objective, warn_of_blind_monitors
-from kdlight.modules import StandaloneModule
+from kdlight.callbacks.preference.monitored_metrics import warn_of_misleading_monitors
+from kdlight.callbacks.preference.snapshots import WeightSnapshots
+from kdlight.modules import DistillationBase
 
 Action = Literal["warn", "lower_alpha", "roll_back", "stop"]
 LOWERING = ("lower_alpha", "roll_back")
@@ -20,38 +21,40 @@ PARTS = ("chosen_sum", "chosen_length", "rejected_sum", "rejected_length")
 
 
 class REDIGuard(Callback):
-    r"""Alarms when the mean log-probability of right traces falls, and acts on it if so chosen.
+    r"""Detects a drop in the mean log-probability of chosen sequences, and acts on it.
 
-    A loss that pushes wrong traces down has no lower bound, and nothing overflows on the way: a
-    collapse shows in the likelihood of right traces alone, while the loss and the margin improve.
-    After every optimizer step this logs ``train/chosen_log_prob`` and ``train/rejected_log_prob``
-    (over all tokens of a side), ``train/margin``, ``train/short_rejected`` (share of wrong traces
-    so short that their tokens outweigh those of right ones) and ``train/alpha``. The alarm is
+    A loss that lowers the likelihood of rejected sequences has no lower bound, and a collapse
+    causes no overflow. It shows only in the likelihood of the chosen sequences, while the loss and
+    the margin improve. After every optimizer step this callback logs ``train/chosen_log_prob`` and
+    ``train/rejected_log_prob`` (means over all tokens of these sequences), ``train/margin`` and
+    ``train/alpha``. The objective logs ``train/short_rejected`` (share of rejected sequences so
+    short that their tokens have more weight than those of chosen ones). The alarm is
 
     .. math:: \mathrm{EMA}(m_w) < m_w(0) - \mathrm{threshold}
 
     where :math:`m_w(0)` is the mean over the first ``baseline_steps``. It works with REDI,
-    Unlikelihood, DPO and SimPO; ``alpha`` is that of the first two.
+    Unlikelihood, DPO and SimPO; only the first two have an ``alpha``.
 
-    It warns when a ModelCheckpoint or an EarlyStopping listens to the loss or the margin, and
-    refuses to train weights that are too coarse for the learning rate, as those of
-    ``precision: bf16-true`` are for that of REDI.
+    It warns if a ModelCheckpoint or an EarlyStopping monitors the loss or the margin. It refuses
+    weights that are too coarse for the learning rate, as those of ``precision: bf16-true`` are for
+    that of REDI.
 
     Args:
-        threshold: the fall in nats a token. In the authors' figures a benign drift stays below
-            0.15, and every collapse passes 0.6.
-        action: ``"warn"`` once; ``"lower_alpha"`` continuously, to
-            :math:`\alpha\, \mathrm{clip}((m_w - (m_w(0) - d)) / d, 0, 1)` with d the threshold;
-            ``"roll_back"`` to the last copy of the weights that was within half the threshold, and
-            on with half the alpha and a fresh optimizer; ``"stop"`` the training.
-        baseline_steps: optimizer steps that make the baseline.
-        decay: memory of the moving average, in [0, 1).
-        snapshot_every: optimizer steps between the copies that ``"roll_back"`` keeps, on the CPU.
-            The first is made when training starts or is resumed; a checkpoint holds none.
+        threshold: the drop in nats per token. In the authors' figures a benign drift stays below
+            0.15, and every collapse exceeds 0.6.
+        action: ``"warn"`` warns once. ``"lower_alpha"`` sets alpha after every step, to
+            :math:`\alpha\, \mathrm{clip}((m_w - (m_w(0) - d)) / d, 0, 1)` with d the threshold.
+            ``"roll_back"`` restores the last copy of the weights that was within half the
+            threshold, halves alpha, and resets the optimizer. ``"stop"`` stops the training.
+        baseline_steps: number of optimizer steps of the baseline.
+        decay: decay of the moving average, in [0, 1).
+        snapshot_every: number of optimizer steps between the copies of ``"roll_back"``, which are
+            kept on the CPU. The first is made when training starts or is resumed; checkpoints hold
+            none.
 
     Raises:
-        ValueError: a number outside its range; an objective without right and wrong sequences, or
-            without an alpha to lower; weights that would not move.
+        ValueError: A number outside its range; an objective without chosen and rejected sequences,
+            or without an alpha to lower; weights that updates would not change.
 
     Example:
         >>> REDIGuard(threshold=0.3, action="stop").threshold
@@ -67,7 +70,7 @@ class REDIGuard(Callback):
         snapshot_every: int = 50,
     ) -> None:
         if not threshold > 0:
-            raise ValueError(f"threshold is a fall in nats, above 0, got {threshold}")
+            raise ValueError(f"threshold must be a drop in nats above 0, got {threshold}")
         if action not in ("warn", "lower_alpha", "roll_back", "stop"):
             raise ValueError(f"action must be warn, lower_alpha, roll_back or stop, got {action!r}")
         if snapshot_every < 1:
@@ -76,103 +79,106 @@ class REDIGuard(Callback):
         self.snapshot_every = snapshot_every
         self.drift = EMADropDetector(first=baseline_steps, decay=decay)
         self.alarms = 0
-        self._alpha: float | None = None  # what is lowered from
+        self._alpha: float | None = None  # the value that is lowered
         self._saved_alpha: float | None = None
-        self._snapshot: list[Tensor] = []
-        self._candidate: list[Tensor] | None = None
+        self._snapshots: WeightSnapshots | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the objective, and see that nobody is led by what a collapse improves."""
-        self._path, self._objective = find_preference_objective(pl_module)
+        """Find the objective, and check what ModelCheckpoint and EarlyStopping monitor."""
+        self._prefix, self._objective = find_preference_objective(pl_module)
+        if not isinstance(pl_module, DistillationBase):
+            raise ValueError(
+                "REDIGuard needs a DistillationModule, an OnlineDistillationModule or a module with"
+                f" DistillationMixin, got {type(pl_module).__name__}"
+            )
         if self.action in LOWERING and not hasattr(self._objective, "alpha"):
             raise ValueError(
-                f"action={self.action!r} lowers alpha, and {type(self._objective).__name__} has"
+                f"action={self.action!r} lowers alpha, but {type(self._objective).__name__} has"
                 " none; use 'stop' or 'warn'"
             )
-        warn_of_blind_monitors(trainer)
+        warn_of_misleading_monitors(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse weights that would not move; go on with the alpha of a resumed run."""
+        """Check that updates change the weights, and restore the alpha of a resumed run."""
         check_weights_move(trainer.optimizers)
         if self._alpha is None:
             self._alpha = getattr(self._objective, "alpha", None)
         if self._saved_alpha is not None and self.action in LOWERING:
-            self._put(self._saved_alpha)
+            self._set_alpha(self._saved_alpha)
         if self.action == "roll_back":
-            self._snapshot = _copy(pl_module)
+            self._snapshots = WeightSnapshots(_student(pl_module).parameters())
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look, once per optimizer step."""
-        assert isinstance(pl_module, StandaloneModule)
+        """Log the log-probabilities of an optimizer step, and act on a drop."""
+        assert isinstance(pl_module, DistillationBase)
         step = pl_module.last_step
-        if step is None:  # still accumulating gradients
+        if step is None:  # gradients are still being accumulated
             return
-        parts = {name: step.parts[f"{self._path}{name}"] for name in PARTS}
+        parts = {name: step.parts[f"{self._prefix}{name}"] for name in PARTS}
         means = {}
-        for side in ("chosen", "rejected"):
-            if parts[f"{side}_length"] > 0:
-                means[side] = parts[f"{side}_sum"] / parts[f"{side}_length"]
-                pl_module.log(f"train/{side}_log_prob", means[side])
+        for kind in ("chosen", "rejected"):
+            if parts[f"{kind}_length"] > 0:
+                means[kind] = parts[f"{kind}_sum"] / parts[f"{kind}_length"]
+                pl_module.log(f"train/{kind}_log_prob", means[kind])
         if len(means) == 2:
             pl_module.log("train/margin", means["chosen"] - means["rejected"])
         alpha = getattr(self._objective, "alpha", None)
         if alpha is not None:
             pl_module.log("train/alpha", alpha)
         if "chosen" in means:
-            self._look(means["chosen"], trainer, pl_module)
+            self._act(means["chosen"], trainer, pl_module)
 
-    def _look(self, value: float, trainer: Trainer, module: StandaloneModule) -> None:
-        fall = self.drift.add(value)
-        if fall is None:
+    def _act(self, log_prob: float, trainer: Trainer, module: LightningModule) -> None:
+        drop = self.drift.add(log_prob)
+        if drop is None:
             return
         if self.action == "lower_alpha":
-            self._put((self._alpha or 0.0) * min(max(1.0 - fall / self.threshold, 0.0), 1.0))
+            self._set_alpha((self._alpha or 0.0) * min(max(1.0 - drop / self.threshold, 0.0), 1.0))
         elif self.action == "roll_back":
-            self._keep(value, trainer, module)
-        if fall > self.threshold:
-            self._alarm(fall, trainer, module)
+            self._update_snapshots(log_prob, trainer, module)
+        if drop > self.threshold:
+            self._alarm(drop, trainer, module)
 
-    def _keep(self, value: float, trainer: Trainer, module: StandaloneModule) -> None:
-        """Copy the weights now and then; a copy counts once they have shown to be fine."""
+    def _update_snapshots(self, log_prob: float, trainer: Trainer, module: LightningModule) -> None:
+        """Copy the weights every few steps; the next step shows whether the copy is good."""
         assert self.drift.baseline is not None
-        if self._candidate is not None and self.drift.baseline - value < self.threshold / 2:
-            self._snapshot = self._candidate
-        due = trainer.global_step % self.snapshot_every == 0
-        self._candidate = _copy(module) if due else None
+        assert self._snapshots is not None
+        self._snapshots.confirm(self.drift.baseline - log_prob < self.threshold / 2)
+        if trainer.global_step % self.snapshot_every == 0:
+            self._snapshots.add(_student(module).parameters())
 
-    def _alarm(self, fall: float, trainer: Trainer, module: StandaloneModule) -> None:
+    def _alarm(self, drop: float, trainer: Trainer, module: LightningModule) -> None:
         self.alarms += 1
-        said = (
-            f"REDIGuard: the log-probability of right traces fell by {fall:.2f} nats a token, from"
-            f" {self.drift.baseline:.2f} to {self.drift.average:.2f}, at step {trainer.global_step}"
+        message = (
+            f"REDIGuard: the log-probability of chosen sequences dropped by {drop:.2f} nats per"
+            f" token, from {self.drift.baseline:.2f} to {self.drift.average:.2f}, at step"
+            f" {trainer.global_step}"
         )
         if self.action == "stop":
-            rank_zero_warn(f"{said}; training stops")
+            rank_zero_warn(f"{message}; training stops")
             trainer.should_stop = True
         elif self.action == "roll_back":
-            self._roll_back(said, trainer, module)
+            self._roll_back(trainer, module)
+            rank_zero_warn(f"{message}; weights are restored, and alpha is now {self._alpha:.3f}")
         elif self.alarms == 1:
-            rank_zero_warn(f"{said}; lower the learning rate or alpha")
+            rank_zero_warn(f"{message}; lower the learning rate or alpha")
 
-    @torch.no_grad()
-    def _roll_back(self, said: str, trainer: Trainer, module: StandaloneModule) -> None:
+    def _roll_back(self, trainer: Trainer, module: LightningModule) -> None:
+        assert self._snapshots is not None
         self._alpha = (self._alpha or 0.0) / 2
-        self._put(self._alpha)
-        self.drift.forget()
-        self._candidate = None
-        for parameter, saved in zip(module.student.parameters(), self._snapshot, strict=True):
-            parameter.copy_(saved.to(parameter.device))
+        self._set_alpha(self._alpha)
+        self.drift.reset_average()
+        self._snapshots.restore(_student(module).parameters())
         for optimizer in trainer.optimizers:
-            optimizer.state.clear()  # its momentum would go on downhill
-        rank_zero_warn(f"{said}; back to the last snapshot, alpha is now {self._alpha:.3f}")
+            optimizer.state.clear()  # its momentum leads to the weights that were left
 
-    def _put(self, alpha: float) -> None:
+    def _set_alpha(self, alpha: float) -> None:
         self._objective.alpha = alpha  # type: ignore[assignment]
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been seen."""
+        """Return the log-probabilities so far, the number of alarms and alpha."""
         return {
             "drift": self.drift.state_dict(),
             "alarms": self.alarms,
@@ -181,11 +187,13 @@ class REDIGuard(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the log-probabilities, the number of alarms and alpha."""
         self.drift.load_state_dict(state_dict["drift"])
         self.alarms, self._alpha = state_dict["alarms"], state_dict["alpha"]
         self._saved_alpha = state_dict["alpha_now"]
 
 
-def _copy(module: LightningModule) -> list[Tensor]:
-    return [parameter.detach().cpu().clone() for parameter in module.student.parameters()]  # type: ignore[union-attr, operator]
+def _student(module: LightningModule) -> nn.Module:
+    assert isinstance(module, DistillationBase)
+    network, _ = module.learners()["student"]
+    return network

@@ -19,23 +19,22 @@ from kdlight import callbacks
 ROOT = Path(__file__).parents[1]
 LINKED = ("callbacks", "configs")  # folders at the top that import as kdlight.NAME
 
-# Lowest first: a room may see itself and the rooms of the lines before its own.
+# Lowest first: a room may import itself and the rooms of the lines before its own.
 ORDER = (
+    ("lazy",),
     ("losses", "schedules"),
-    ("logits",),
-    ("topk",),
+    ("sources",),
     ("reduce",),
-    ("gather",),
+    ("distributed",),
     ("objectives",),
     ("testing",),
-    ("sharding",),
     ("teachers",),
     ("models",),
     ("checkpoints", "data", "metrics"),
-    ("vocabulary", "cache"),
+    ("vocabulary",),
+    ("cache",),
     ("modules",),
     ("doctor",),
-    ("model_card",),
     ("export",),
     ("callbacks",),
     ("configs",),
@@ -136,7 +135,7 @@ def test_imports_point_one_way(room: str, path: Path) -> None:
         ("losses", "def f():\n    import lightning.pytorch"),
         ("losses", "from torch.nn import Module"),
         ("losses", "from torch import nn\nclass A(nn.Module): ..."),
-        ("logits", "import kdlight.reduce"),
+        ("sources", "import kdlight.reduce"),
         ("modules", "from kdlight import DistillationModule"),
         ("callbacks", "from ..schedules import taid_step"),
         ("cli", "from callbacks import AdaptiveTAID"),
@@ -144,6 +143,63 @@ def test_imports_point_one_way(room: str, path: Path) -> None:
 )
 def test_a_wrong_import_is_seen(room: str, source: str) -> None:
     assert len(faults(room, source)) == 1
+
+
+def imported_files(name: str, path: Path, known: set[str]) -> set[str]:
+    """The files of the package that a file imports, wherever it does so, by dotted name."""
+    files = set()
+    for target in imported(ast.parse(path.read_text())):
+        owner = target.rpartition(".")[0]
+        module = target if target in known else owner
+        if module in known and module != name:
+            files.add(module)
+        elif f"{module}.__init__" in known:
+            files.add(f"{module}.__init__")
+    return files
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The files of a circle of imports, or nothing."""
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for target in sorted(graph.get(name, ())):
+            found = visit(target, [*path, name])
+            if found:
+                return found
+        done.add(name)
+        return []
+
+    for name in sorted(graph):
+        found = visit(name, [])
+        if found:
+            return found
+    return []
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    """Imports for type checkers and inside functions count, too.
+
+    A package's own `__init__` re-exports its files and is left out when they import each other.
+    """
+    files = dict(sources())
+    graph = {}
+    for name, path in files.items():
+        room = ".".join(name.split(".")[:-1])
+        if name in ("kdlight.__init__", "kdlight.lazy"):
+            continue
+        targets = imported_files(name, path, set(files))
+        graph[name] = {t for t in targets if t not in (f"{room}.__init__", "kdlight.__init__")}
+    assert circle(graph) == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
 
 
 def test_every_public_name_resolves() -> None:

@@ -1,1 +1,1 @@
-"""Text that a student generates in training, and its place in a batch."""
+"""Generate text with a student, and replace the sequences of a batch by it."""

@@ -1,4 +1,4 @@
-"""Rows of tokens: taken from a batch, gone on with by the student, put back into the batch."""
+"""Take the sequences out of a batch, and put others in their place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from kdlight.data.targets import IGNORE
+from kdlight.losses.labels import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Row:
 
     Attributes:
         ids: its tokens.
-        labels: unshifted, -100 where a token does not count.
-        prompt: tokens of the prompt; 0 where there is nothing to go on from, or no room to.
-        limit: tokens that it may have in all.
+        labels: its labels, not shifted, -100 where a token is not valid.
+        prompt: length of the prompt; 0 if the row has none, no response, or no room for one.
+        limit: maximal length of prompt and response together.
     """
 
     ids: Tensor
@@ -30,103 +30,77 @@ class Row:
     limit: int
 
     def respond(self, ids: Tensor) -> Row:
-        """The same prompt with another response, all of which counts."""
+        """Return a row with the tokens ``ids``, in which every token after the prompt is valid."""
         labels = ids.clone()
-        labels[: self.prompt] = IGNORE
+        labels[: self.prompt] = IGNORE_INDEX
         return Row(ids, labels, self.prompt, self.limit)
 
 
 def take_rows(
     batch: Mapping[str, Tensor], *, prompt_tokens: int, max_new_tokens: int | None
 ) -> list[Row]:
-    """The sequences of a batch, and where their responses begin.
+    """Return the sequences of a batch, each divided into a prompt and a response.
 
-    The prompt is what stands before the first label that counts. Text that counts from its first
-    token on has no prompt, and its first ``prompt_tokens`` are taken for one. A row grows no longer
-    than the batch is wide.
+    The prompt is what precedes the first valid label. Plain text, in which the first token is
+    valid already, has no such boundary; its first ``prompt_tokens`` tokens are the prompt. The
+    limit of a row is at most the width of the batch.
+
+    Args:
+        batch: ``input_ids`` (B, T), and ``labels`` and ``attention_mask`` if there are any.
+        prompt_tokens: length of the prompt of plain text.
+        max_new_tokens: maximal length of a response; None for what the width of the batch leaves.
     """
     ids, width = batch["input_ids"], batch["input_ids"].shape[1]
     labels = batch.get("labels")
-    there = batch.get("attention_mask")
+    attention_mask = batch.get("attention_mask")
     rows = []
     for i in range(len(ids)):
-        real = torch.ones(width, dtype=torch.bool) if there is None else there[i].bool().cpu()
-        own = ids[i].cpu()[real]
-        marks = own if labels is None else labels[i].cpu()[real]
-        counts = (marks != IGNORE).nonzero().squeeze(-1)
-        begin, end = (counts[0].item(), counts[-1].item() + 1) if len(counts) else (0, 0)
-        # the first label is no target: nothing stands before it
+        kept = torch.ones(width, dtype=torch.bool)
+        if attention_mask is not None:
+            kept = attention_mask[i].bool().cpu()
+        row_ids = ids[i].cpu()[kept]
+        row_labels = row_ids if labels is None else labels[i].cpu()[kept]
+        valid = (row_labels != IGNORE_INDEX).nonzero().squeeze(-1)
+        begin, end = (valid[0].item(), valid[-1].item() + 1) if len(valid) else (0, 0)
+        # the first token of a sequence is no target, as nothing precedes it
         prompt = int(begin) if begin > 0 else prompt_tokens
         limit = width if max_new_tokens is None else min(width, prompt + max_new_tokens)
-        answers = prompt < min(end, limit)
-        rows.append(Row(own, marks.clone(), prompt if answers else 0, limit))
+        has_response = prompt < min(end, limit)
+        rows.append(Row(row_ids, row_labels.clone(), prompt if has_response else 0, limit))
     return rows
 
 
 def put_rows(batch: MutableMapping[str, Any], rows: Sequence[Row], span_ids: Any = None) -> None:
-    """Make ``rows`` the sequences of the batch, padded at their ends.
+    """Replace the sequences of a batch by ``rows``, padded on the right.
+
+    Args:
+        batch: changed in place.
+        rows: one for each sequence.
+        span_ids: computes the span ids of a sequence of tokens, for a batch that has ``span_ids``.
 
     Raises:
-        ValueError: the batch has further entries that say something of the sequences it had.
+        ValueError: The batch has further entries that describe its old sequences.
     """
     device = batch["input_ids"].device
-    strange = sorted({"rejected", "teacher_mask"} & set(batch))
-    if strange:
+    outdated = sorted({"rejected", "teacher_mask"} & set(batch))
+    if outdated:
         raise ValueError(
-            f"the batch has {strange}, which say something of the sequences in it; they cannot be"
-            " replaced by text of the student's"
+            f"the batch has {outdated}, which describe the sequences in it; they cannot be replaced"
+            " by text that the student generates"
         )
     if "span_ids" in batch and span_ids is None:
         raise ValueError(
-            "the batch has span_ids, and nothing finds those of the student's text; give the data"
-            " module spans=..., as kdlight.data.TextDataModule has it"
+            "the batch has span_ids, which cannot be computed for the text that the student"
+            " generates; give the data module spans=..., as kdlight.data.TextDataModule has it"
         )
     batch.pop("position_ids", None)
     entries = {
         "input_ids": ([row.ids for row in rows], 0),
-        "labels": ([row.labels for row in rows], IGNORE),
+        "labels": ([row.labels for row in rows], IGNORE_INDEX),
         "attention_mask": ([torch.ones_like(row.ids) for row in rows], 0),
     }
     if "span_ids" in batch:
         entries["span_ids"] = ([span_ids(row.ids) for row in rows], -1)
-    for name, (values, fill) in entries.items():
-        padded = pad_sequence(values, batch_first=True, padding_value=fill)
+    for name, (values, padding) in entries.items():
+        padded = pad_sequence(values, batch_first=True, padding_value=padding)
         batch[name] = padded.to(device)
-
-
-def continue_text(
-    student: Any,
-    prefixes: Sequence[Tensor],
-    room: Sequence[int],
-    *,
-    end: Sequence[int],
-    device: torch.device,
-    **options: Any,
-) -> list[Tensor]:
-    """Continue each prefix by at most ``room`` tokens, all in one call, with the student's cache.
-
-    Prefixes of different lengths are filled up on their left. A continuation ends with the first
-    token that ends a text.
-    """
-    fill = end[0] if end else 0
-    longest = max(map(len, prefixes))
-    ids = torch.full((len(prefixes), longest), fill)
-    mask = torch.zeros_like(ids)
-    for i, prefix in enumerate(prefixes):
-        ids[i, longest - len(prefix) :] = prefix
-        mask[i, longest - len(prefix) :] = 1
-    out = student.generate(
-        ids.to(device),
-        attention_mask=mask.to(device),
-        max_new_tokens=max(room),
-        eos_token_id=list(end) or None,
-        pad_token_id=fill,
-        use_cache=True,
-        **options,
-    )
-    texts = []
-    for prefix, new, most in zip(prefixes, out[:, longest:].cpu(), room, strict=True):
-        ends = torch.isin(new, torch.tensor(end, dtype=new.dtype)).nonzero()
-        length = min(most, int(ends[0]) + 1 if len(ends) else len(new))
-        texts.append(torch.cat([prefix, new[:length]]))
-    return texts

@@ -1,1 +1,1 @@
-"""Watch the log-probabilities of chosen and rejected sequences."""
+"""Monitor the log-probabilities of chosen and rejected sequences."""

@@ -1,4 +1,4 @@
-"""Weights in half precision that a small learning rate cannot move."""
+"""Detect weights in half precision that a small learning rate cannot change."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 
 @torch.no_grad()
 def frozen_share(weights: Iterable[Tensor], lr: float) -> float:
-    """The share of weights that a step of the size ``lr`` rounds back to where they were.
+    """Return the share of weights that an update of size ``lr`` leaves unchanged by rounding.
 
-    A number of b mantissa bits has its neighbours about 2^-b of its size away; a step of less than
-    half of that is lost. Adam moves a weight by about the learning rate.
+    With b mantissa bits, neighbouring numbers differ by about 2^-b of their size. An update of less
+    than half of that is lost. The updates of Adam are about as large as the learning rate.
 
     Example:
         >>> weight = torch.full((8,), 0.02)
@@ -23,22 +23,26 @@ def frozen_share(weights: Iterable[Tensor], lr: float) -> float:
     """
     lost = total = 0
     for weight in weights:
-        moved = (weight + lr != weight) | (weight - lr != weight)
-        lost, total = lost + int((~moved).sum()), total + weight.numel()
+        changed = (weight + lr != weight) | (weight - lr != weight)
+        lost, total = lost + int((~changed).sum()), total + weight.numel()
     return lost / max(total, 1)
 
 
 def check_weights_move(optimizers: Iterable[Optimizer]) -> None:
-    """Raise a ValueError where most of the weights would stay where they are."""
+    """Raise an error if updates would leave most weights in half precision unchanged.
+
+    Raises:
+        ValueError: More than half of the half-precision weights of a parameter group would not
+            change.
+    """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             coarse = [p for p in group["params"] if p.dtype in (torch.bfloat16, torch.float16)]
-            rate = group.get("initial_lr", group["lr"])  # a warm-up begins lower
+            rate = group.get("initial_lr", group["lr"])  # a warm-up begins below it
             share = frozen_share(coarse, rate)
             if share > 0.5:
                 raise ValueError(
-                    f"a step of the learning rate {rate:g} would leave {share:.0%} of the"
-                    f" {coarse[0].dtype} weights where they are: it is lost in their rounding, and"
-                    " training would do next to nothing. Keep the weights in float32:"
-                    " trainer.precision bf16-mixed instead of bf16-true"
+                    f"updates of the learning rate {rate:g} would leave {share:.0%} of the"
+                    f" {coarse[0].dtype} weights unchanged by rounding; keep the weights in float32"
+                    " by trainer.precision bf16-mixed instead of bf16-true"
                 )

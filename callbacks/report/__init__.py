@@ -1,1 +1,1 @@
-"""Evaluate a student beside its teacher, and draw the figures."""
+"""Compare a student with its teacher on validation data, as a table and as pictures."""

@@ -1,4 +1,4 @@
-"""The picture of a run, drawn by matplotlib."""
+"""Draw the pictures of a report with Matplotlib."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ PANELS = {
 }
 
 
-def check_drawing() -> None:
-    """Raise a ModuleNotFoundError that says how to get matplotlib, if it is not there."""
+def check_matplotlib() -> None:
+    """Raise an error if Matplotlib is not installed.
+
+    Raises:
+        ModuleNotFoundError: Matplotlib is not installed.
+    """
     if find_spec("matplotlib") is None:
         raise ModuleNotFoundError(
-            "the picture of the report is drawn by matplotlib, which is not installed; run"
-            " `pip install kdlight[report]`, or leave the Report callback out"
+            "DistillationReport needs Matplotlib, which is not installed; run"
+            " `pip install kdlight[report]`, or remove the callback"
         )
 
 
 def draw_run(history: History, path: Path) -> None:
-    """Draw what a run noted, a panel a curve, and save it to ``path``."""
+    """Draw the curves of a run, one panel each, and save the picture to ``path``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -45,9 +49,9 @@ def draw_run(history: History, path: Path) -> None:
 
 
 def draw_reliability(curves: dict[str, Curve], path: Path) -> None:
-    """Draw accuracy over confidence, a panel a network, and save it to ``path``.
+    """Draw accuracy over confidence, one panel per network, and save the picture to ``path``.
 
-    A network whose confidences can be trusted lies on the diagonal; below it, it is too sure. The
+    The curve of a calibrated network is the diagonal. Below it the network is overconfident. The
     grey bars are the share of the predictions in each bin.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,1 +1,1 @@
-"""Save and restore the state that an exact resume needs."""
+"""Save and restore the state of a run that Lightning's checkpoints lack."""

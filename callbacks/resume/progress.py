@@ -1,4 +1,4 @@
-"""How far a fit has come, in the terms of Lightning's loops, which resume from them."""
+"""The state of Lightning's loops from which a fit can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 
 
 def between_steps(trainer: Trainer) -> bool:
-    """Whether nothing is half done: no batch, window of accumulated gradients or validation."""
+    """Return whether no batch, accumulation of gradients or validation is in progress."""
     training = trainer.fit_loop.epoch_loop
     batches: Any = training.batch_progress.current
     validation = training.val_loop.batch_progress
@@ -23,12 +23,12 @@ def between_steps(trainer: Trainer) -> bool:
 
 
 def progress(trainer: Trainer) -> dict[str, Any] | None:
-    """The state of the fit loop, to resume from; None before the first optimizer step.
+    """Return the state of the fit loop to resume from; None before the first optimizer step.
 
-    Only where `between_steps` holds. It differs from what Lightning saves by itself in this: a
-    validation that is due after the batch is run on a resume, an epoch that has ended does not end
-    again, and the position in the data is that of the batches that were trained on, even where the
-    next one is fetched already.
+    Call it only if `between_steps` is true. It differs from the state that Lightning saves as
+    follows. A validation that is due after the batch is run on a resume. The end of an epoch is not
+    repeated. The position in the data is that of the batches that were trained on, even if the next
+    batch is fetched already.
     """
     if trainer.global_step == 0:  # Lightning would count a batch that was never trained on
         return None
@@ -48,12 +48,12 @@ def progress(trainer: Trainer) -> dict[str, Any] | None:
 
 
 def loader_states(state: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The states of the training loaders within that of the fit loop."""
+    """Return the states of the training loaders in the state of the fit loop."""
     return [] if state is None else state["state_dict"].get("combined_loader", [])
 
 
 def _validate_first(state: dict[str, Any]) -> None:
-    """As if the validation after the last batch had begun: then Lightning goes back to it."""
+    """Make Lightning run the validation after the last batch, by counters as if it had begun."""
     for counts in (state["epoch_loop.batch_progress"][part] for part in ("total", "current")):
         counts["completed"] = counts["processed"]
     validation = state["epoch_loop.val_loop.batch_progress"]
@@ -62,9 +62,10 @@ def _validate_first(state: dict[str, Any]) -> None:
 
 
 def _end_epoch_once(state: dict[str, Any]) -> None:
-    """As if saved after the last batch of the epoch, if it is ending; its end is not repeated.
+    """At the end of an epoch, set the counters to those after its last batch.
 
-    Resumed from within the end of an epoch, a run with ``max_steps`` trains on one batch too many.
+    Resumed from within the end of an epoch, a run with ``max_steps`` would train on one batch too
+    many.
     """
     epoch, batches = state["epoch_progress"], state["epoch_loop.batch_progress"]
     counts = epoch["current"]

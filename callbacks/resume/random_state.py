@@ -1,4 +1,4 @@
-"""The global random numbers of one process, as plain data that any checkpoint can hold."""
+"""The states of the global random generators of a process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 
 def random_state(device: torch.device | None = None) -> dict[str, Any]:
-    """The state of torch, of ``device``, of numpy and of Python.
+    """Return the states of the generators of torch, ``device``, NumPy and Python.
 
-    Nothing but tensors, numbers, strings and tuples, so that ``torch.load(weights_only=True)``
-    reads it.
+    They consist of tensors, numbers, strings and tuples only, so that a checkpoint with them can
+    be read by ``torch.load(weights_only=True)``.
 
     Example:
         >>> state = random_state()
@@ -39,7 +39,7 @@ def random_state(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device | None = None) -> None:
-    """Go on from ``state``."""
+    """Restore the states returned by `random_state`."""
     torch.set_rng_state(state["torch"])
     random.setstate(state["python"])
     numpy = state["numpy"]

@@ -1,4 +1,4 @@
-"""Fingerprints: is it the same teacher, the same tokenizer, the same template?"""
+"""Fingerprints of a teacher, a tokenizer and a chat template, to detect that one has changed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 SAMPLES = 1024
-"""Entries of a weight that are looked at: training moves them all, and reading all takes long."""
+"""Number of entries of a weight that are hashed: training changes all, and hashing all is slow."""
 
 
 def fingerprint_weights(networks: list[nn.Module]) -> str:
-    """Of names, shapes, dtypes and evenly spaced entries of all weights."""
+    """Return a hash of names, shapes, dtypes and evenly spaced entries of all weights."""
     digest = blake2b(digest_size=16)
     for network in networks:
         for name, weight in network.state_dict().items():
@@ -22,23 +22,23 @@ def fingerprint_weights(networks: list[nn.Module]) -> str:
                 continue
             digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
             flat = weight.detach().flatten()
-            some = flat[:: max(len(flat) // SAMPLES, 1)].cpu().contiguous()
-            digest.update(some.view(torch.uint8).numpy().tobytes())
+            sampled = flat[:: max(len(flat) // SAMPLES, 1)].cpu().contiguous()
+            digest.update(sampled.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def fingerprint_tokenizer(tokenizer: Any) -> str | None:
-    """Of every token and its id; None for what is no Hugging Face tokenizer."""
+    """Return a hash of all tokens and their ids; None if it is not a Hugging Face tokenizer."""
     if not hasattr(tokenizer, "get_vocab"):
         return None
-    return _of(sorted(tokenizer.get_vocab().items()))
+    return _hash(sorted(tokenizer.get_vocab().items()))
 
 
 def fingerprint_template(tokenizer: Any) -> str | None:
-    """Of the chat template; None where there is none."""
+    """Return a hash of the chat template; None without one."""
     template = getattr(tokenizer, "chat_template", None)
-    return None if template is None else _of(template)
+    return None if template is None else _hash(template)
 
 
-def _of(value: Any) -> str:
+def _hash(value: Any) -> str:
     return blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()

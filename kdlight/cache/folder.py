@@ -1,4 +1,4 @@
-"""The folder of a cache: what may be written to, and when it is complete."""
+"""The folder of a cache: checked before it is written to, and marked as complete afterwards."""
 
 from __future__ import annotations
 
@@ -9,41 +9,45 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from kdlight.cache.manifest import NAME, Manifest, read_manifest
 from kdlight.cache.shards import PATTERN, UNFINISHED, Shard, is_intact
-from kdlight.cache.size import megabytes
+from kdlight.cache.size_estimate import megabytes
 
 
 def prepare_folder(folder: Path, manifest: Manifest) -> None:
-    """See that ``folder`` may be written to, and write the manifest of a cache that begins.
+    """Check that a cache can be written to ``folder``; write the manifest of a new cache.
+
+    Unfinished and damaged shards are removed.
 
     Raises:
-        ValueError: it holds a complete cache, one of something else, or other files.
+        ValueError: If the folder holds a complete cache, another cache, or other files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for rest in folder.glob(UNFINISHED):  # of a process that was killed while it wrote
-        rest.unlink()
+    for path in folder.glob(UNFINISHED):  # left by a process that was killed
+        path.unlink()
     if not (folder / NAME).is_file():
         if any(folder.iterdir()):
-            raise ValueError(f"output {str(folder)!r} is not empty, and holds no cache")
+            raise ValueError(
+                f"output {str(folder)!r} is not empty and holds no cache; choose another folder"
+            )
         manifest.write(folder)
         return
-    before = read_manifest(folder)
-    if before.complete:
+    existing = read_manifest(folder)
+    if existing.complete:
         raise ValueError(
-            f"output {str(folder)!r} holds a complete cache, which is not written over; remove it"
-            " or choose another folder"
+            f"output {str(folder)!r} holds a complete cache, which is not overwritten; remove it or"
+            " choose another folder"
         )
-    if different := before.differences(manifest):
+    if different := existing.differences(manifest):
         raise ValueError(
-            f"output {str(folder)!r} holds the beginning of another cache (it against this run):"
-            f" {'; '.join(different)}"
+            f"output {str(folder)!r} holds the beginning of another cache; the folder and this run"
+            f" differ in {'; '.join(different)}"
         )
     for path in folder.glob(PATTERN):
         if not is_intact(path):
-            path.unlink()  # a disk that failed, since a shard is named when it is whole
+            path.unlink()  # a shard gets its name when it is complete, so the disk is at fault
 
 
 def complete(folder: Path, manifest: Manifest) -> None:
-    """Take stock of the shards, and call the cache complete."""
+    """Write the numbers of sequences and positions to the manifest, and mark it as complete."""
     shards = [Shard(path, owner=manifest.owner) for path in sorted(folder.glob(PATTERN))]
     digest = blake2b(digest_size=16)
     keys = {bytes(key) for shard in shards for key in shard.keys}
@@ -60,5 +64,5 @@ def complete(folder: Path, manifest: Manifest) -> None:
     size, positions = sum(manifest.shards.values()), manifest.data["positions"]
     rank_zero_info(
         f"Cache complete: {len(keys)} sequences, {positions} positions, {megabytes(size)}"
-        f" ({size / max(positions, 1):.0f} bytes a position) in {folder}"
+        f" ({size / max(positions, 1):.0f} bytes per position) in {folder}"
     )

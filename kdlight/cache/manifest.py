@@ -1,4 +1,4 @@
-"""The manifest: what a cache was made of, and which shards it has."""
+"""The manifest of a cache: its teacher, data and settings, and its shards."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from kdlight.cache.shards import write_atomically
 
 FORMAT = 1
 NAME = "manifest.json"
-MADE_OF = ("teacher", "tokenizer", "vocabulary", "settings")
-"""What two runs must share to write one cache."""
+IDENTITY = ("teacher", "tokenizer", "vocabulary", "settings")
+"""Fields that must be equal for two runs to write to one cache."""
 
 
 @dataclass
 class Manifest:
-    """What ``manifest.json`` says.
+    """The content of ``manifest.json``.
 
     Attributes:
         teacher: ``name`` and fingerprint of the ``weights``.
         tokenizer: fingerprints of the ``vocabulary`` and the chat ``template``.
-        data: their ``name``; when complete, how many ``sequences`` and ``positions`` there are, and
-            a ``fingerprint`` of all of them.
-        vocabulary: number of columns V.
+        data: the ``name`` of the data; if complete, the numbers of ``sequences`` and ``positions``,
+            and a ``fingerprint`` of all sequences.
+        vocabulary: width V of the logits.
         settings: ``k``, ``top_p`` and ``bits``.
-        per_token: whether a row has many positions, ``(B, T)``, or is one, ``(B,)``.
-        complete: whether all data were seen.
-        shards: bytes of each, by file name.
+        per_token: whether a row of a batch has many positions, ``(B, T)``, or one, ``(B,)``.
+        complete: whether all data were written.
+        shards: number of bytes of each shard, by file name.
+        format: version of the format.
     """
 
     teacher: dict[str, Any]
@@ -44,28 +45,28 @@ class Manifest:
 
     @property
     def owner(self) -> str:
-        """What shards know it by: the same for whatever was made of the same."""
-        parts = json.dumps([getattr(self, name) for name in MADE_OF], sort_keys=True)
+        """Hash of the fields in `IDENTITY`, written to each shard."""
+        parts = json.dumps([getattr(self, name) for name in IDENTITY], sort_keys=True)
         return blake2b(parts.encode(), digest_size=8).hexdigest()
 
     def write(self, folder: Path) -> None:
-        """Write it into ``folder``, whole or not at all."""
+        """Write the manifest to ``folder``, atomically."""
         write_atomically(folder / NAME, json.dumps(asdict(self), indent=2).encode())
 
     def differences(self, other: Manifest) -> list[str]:
-        """In what two caches differ, in words: this one first."""
+        """Describe the fields in which two caches differ; the value of this one comes first."""
         return [
-            f"{name}: {getattr(self, name)} against {getattr(other, name)}"
-            for name in MADE_OF
+            f"{name}: {getattr(self, name)} and {getattr(other, name)}"
+            for name in IDENTITY
             if getattr(self, name) != getattr(other, name)
         ]
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the cache in ``folder``.
+    """Read the manifest of the cache in ``folder``.
 
     Raises:
-        ValueError: there is none, or one of a later format.
+        ValueError: If there is none, or it has another format.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -83,8 +84,8 @@ def read_manifest(folder: Path) -> Manifest:
     content = json.loads(path.read_text())
     if content.get("format") != FORMAT:
         raise ValueError(
-            f"the cache in {str(folder)!r} has format {content.get('format')}, this version of"
-            f" kdlight reads {FORMAT}"
+            f"the cache in {str(folder)!r} has format {content.get('format')}, but this version of"
+            f" kdlight reads format {FORMAT}; write the cache again"
         )
     known = {each.name for each in fields(Manifest)}
     return Manifest(**{name: value for name, value in content.items() if name in known})

@@ -1,8 +1,8 @@
-"""A complete cache, to be read by the content of sequences."""
+"""Reads the sequences of a complete cache by their content."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Sized
+from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,15 @@ from kdlight.cache.shards import Shard, is_intact
 
 
 class CacheReader:
-    """Sequences of a cache, found by their keys.
+    """Finds and reads sequences of a cache by their keys.
 
     Args:
-        folder: where the manifest is.
-        verify: compare the checksum of every shard, about a second a gigabyte; their sizes are
-            compared in any case.
+        folder: the folder of the cache.
+        verify: compare the checksum of every shard, about a second per gigabyte; the sizes are
+            always compared.
 
     Raises:
-        ValueError: no cache, one that is not complete, or shards that are missing or damaged.
+        ValueError: If there is no cache, it is not complete, or a shard is missing or damaged.
 
     Example:
         >>> CacheReader(Path("nowhere"))
@@ -34,11 +34,11 @@ class CacheReader:
         self.manifest = read_manifest(folder)
         if not self.manifest.complete:
             raise ValueError(
-                f"the cache in {str(folder)!r} is not complete: give the command that began it"
-                " once more, and it goes on where it was interrupted"
+                f"the cache in {str(folder)!r} is not complete: run the command that started it"
+                " again to resume it"
             )
         for name, size in self.manifest.shards.items():
-            _check(folder / name, size, verify=verify)
+            _check_shard(folder / name, size, verify=verify)
         owner = self.manifest.owner
         self.shards = [Shard(folder / name, owner=owner) for name in self.manifest.shards]
         keys = [shard.keys for shard in self.shards] or [np.zeros((0, 16), np.uint8)]
@@ -52,30 +52,33 @@ class CacheReader:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def find(self, keys: Sized[bytes]) -> list[int]:
-        """The number of the sequence of each key, -1 where there is none."""
+    def find(self, keys: SequenceOf[bytes]) -> list[int]:
+        """Return the number of the sequence of each key, -1 if it is not in the cache."""
         wanted = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
         starts = wanted[:, :8].copy().view(np.uint64).reshape(-1)
-        at = np.searchsorted(self._starts, starts)
-        found = []
-        for key, place in zip(wanted, at, strict=True):
-            number = int(self._order[place]) if place < len(self) else -1
-            found.append(number if number >= 0 and (self._keys[number] == key).all() else -1)
-        return found
+        indices = np.searchsorted(self._starts, starts)
+        numbers = []
+        for key, index in zip(wanted, indices, strict=True):
+            number = int(self._order[index]) if index < len(self) else -1
+            numbers.append(number if number >= 0 and (self._keys[number] == key).all() else -1)
+        return numbers
 
     def read(self, number: int) -> Sequence:
-        """The sequence of a number that `find` found."""
+        """Return the sequence with a number from `find`."""
         record = self.shards[self._shard[number]].record(int(self._row[number]))
         return decode(
             record, vocabulary=self.manifest.vocabulary, bits=self.manifest.settings["bits"]
         )
 
 
-def _check(path: Path, size: int, *, verify: bool) -> None:
+def _check_shard(path: Path, size: int, *, verify: bool) -> None:
     if not path.is_file():
-        raise ValueError(f"the cache in {str(path.parent)!r} lacks its shard {path.name}")
+        raise ValueError(
+            f"the cache in {str(path.parent)!r} has lost its shard {path.name}; write the cache"
+            " again"
+        )
     if path.stat().st_size != size or (verify and not is_intact(path)):
         raise ValueError(
-            f"the shard {path} is damaged: {path.stat().st_size} bytes of {size}, or other bytes"
-            ' than were written; remove it and manifest.json\'s "complete", and write it again'
+            f"the shard {path} is damaged: {path.stat().st_size} bytes of {size}, or a wrong"
+            ' checksum; remove it, set "complete" in manifest.json to false, and resume writing'
         )

@@ -1,4 +1,4 @@
-"""One sequence as it lies in a shard: which tokens were kept at which positions, and how likely."""
+"""One sequence in a shard: the stored tokens of each position and their log-probabilities."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdlight.cache.bits import Bytes, Ints, pack, pack_sorted, sorted_bits, unpack, unpack_sorted
+from kdlight.cache.bit_packing import (
+    Bytes,
+    Ints,
+    pack,
+    pack_sorted,
+    sorted_bits,
+    unpack,
+    unpack_sorted,
+)
 
 EXACT = 32
 BITS = (4, 5, 6, 7, 8, 10, 12, 16, EXACT)
-"""Bits of a log-probability: levels between the likeliest and the least, or a plain float32."""
+"""Numbers of bits of a log-probability: levels between the largest and the smallest, or float32."""
 
 
 class Sequence(NamedTuple):
-    """Kept tokens of all stored positions, one after another, by position and id.
+    """Stored tokens of all stored positions, sorted by position and id.
 
     Attributes:
         length: number of positions of the sequence, stored or not.
-        positions: where each kept token stands ``(n,)``, not decreasing.
-        ids: their ids ``(n,)``, increasing within a position.
-        log_probs: their log-probabilities ``(n,)``.
-        log_tails: log of the mass of all others, for each stored position ``(m,)``.
+        positions: position of each stored token ``(n,)``, not decreasing.
+        ids: token ids ``(n,)``, increasing within a position.
+        log_probs: log-probabilities ``(n,)``.
+        log_tails: log of the mass of all other tokens, for each stored position ``(m,)``.
     """
 
     length: int
@@ -34,7 +42,7 @@ class Sequence(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A `Sequence` in bytes."""
+    """A packed `Sequence`."""
 
     length: int
     entries: int
@@ -53,11 +61,11 @@ def encode(sequence: Sequence, *, vocabulary: int, bits: int) -> Record:
         return Record(length, len(ids), packed, values, log_tails.astype(np.float32)[:, None])
     starts = np.flatnonzero(np.diff(positions, prepend=-1))
     high, low = (f.reduceat(log_probs, starts) for f in (np.maximum, np.minimum))
-    # in the precision that will be read, so that the likeliest is not above its own scale
+    # rounded before use, so that no log-probability is above the stored maximum
     scales = np.stack([high, high - low, log_tails], -1).astype(np.float16)
-    each = np.repeat(scales[:, :2].astype(np.float32), np.diff(starts, append=len(ids)), axis=0)
-    depth = np.clip((each[:, 0] - log_probs) / np.maximum(each[:, 1], 1e-6), 0.0, 1.0)
-    # levels lie closer together where tokens are likely, and an error costs more
+    spread = np.repeat(scales[:, :2].astype(np.float32), np.diff(starts, append=len(ids)), axis=0)
+    depth = np.clip((spread[:, 0] - log_probs) / np.maximum(spread[:, 1], 1e-6), 0.0, 1.0)
+    # levels are denser for likely tokens, where an error changes a loss more
     codes = np.rint(np.sqrt(depth) * (2**bits - 1)).astype(np.int64)
     return Record(length, len(ids), packed, pack(codes, bits), scales)
 
@@ -77,7 +85,7 @@ def decode(record: Record, *, vocabulary: int, bits: int) -> Sequence:
 
 
 def bytes_per_position(k: int, *, vocabulary: int, bits: int) -> int:
-    """About how many bytes a position with ``k`` tokens takes.
+    """Return the approximate number of bytes of a position with ``k`` tokens.
 
     Example:
         >>> bytes_per_position(50, vocabulary=49152, bits=8)

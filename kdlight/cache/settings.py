@@ -1,4 +1,4 @@
-"""How much of a teacher's answer is kept."""
+"""Which of a teacher's logits are stored, and how precisely."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 
 from kdlight.cache.records import BITS
+from kdlight.losses.checks import check_at_least
 from kdlight.sources import LogitsSource, TopK
 
-ROWS = 256
-"""Positions whose logits are made at once."""
+POSITIONS_PER_CHUNK = 256
+"""Number of positions whose logits are computed at once."""
 
 
 class Settings(NamedTuple):
-    """How much of a teacher's answer is kept.
+    """Which of a teacher's logits are stored, and how precisely.
 
     Attributes:
-        k: at most how many tokens a position; None for all.
-        top_p: only as many of them as together have this mass; None for all k.
-        bits: of a log-probability, one of `kdlight.cache.records.BITS`; 32 is exact.
+        k: maximal number of tokens stored per position; None for all.
+        top_p: store only the most likely of them that together have this mass; None for all k.
+        bits: number of bits of a log-probability, one of `kdlight.cache.records.BITS`; 32 is exact.
 
     Example:
         >>> from kdlight.sources import Dense
@@ -34,28 +35,32 @@ class Settings(NamedTuple):
     bits: int = 8
 
     def check(self) -> None:
-        """Raise a ValueError that names what is out of its range."""
-        if self.k is not None and self.k < 1:
-            raise ValueError(f"k must be at least 1, or None for all tokens, got {self.k}")
+        """Raise a ValueError if a setting is out of its range."""
+        if self.k is not None:
+            check_at_least("k", self.k, 1)
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.bits not in BITS:
             raise ValueError(f"bits must be one of {BITS}, got {self.bits}")
 
     def reduce(self, source: LogitsSource, index: Tensor) -> TopK:
-        """What is kept of the positions ``index``, on the CPU, by id, with -inf for what is not."""
+        """Return the tokens to store at positions ``index``, on the CPU, sorted by id.
+
+        The log-probabilities of tokens beyond ``top_p`` are -inf.
+        """
         vocabulary = source.shape[-1]
         k = vocabulary if self.k is None else self.k
-        parts = [TopK.of(source.select(some).logits(), k) for some in index.split(ROWS)]
+        chunks = index.split(POSITIONS_PER_CHUNK)
+        parts = [TopK.of(source.select(chunk).logits(), k) for chunk in chunks]
         ids, log_p, tails = (
             torch.cat([getattr(part, name).cpu() for part in parts])
             for name in ("ids", "log_probs", "log_tail")
         )
         if self.top_p is not None:
-            before = log_p.exp().cumsum(-1) - log_p.exp()
-            dropped = log_p.masked_fill(before < self.top_p, -torch.inf).logsumexp(-1)
+            mass_before = log_p.exp().cumsum(-1) - log_p.exp()
+            dropped = log_p.masked_fill(mass_before < self.top_p, -torch.inf).logsumexp(-1)
             log_p, tails = (
-                log_p.masked_fill(before >= self.top_p, -torch.inf),
+                log_p.masked_fill(mass_before >= self.top_p, -torch.inf),
                 torch.logaddexp(tails, dropped),
             )
         order = ids.argsort(-1)

@@ -1,4 +1,4 @@
-"""Shards: safetensors files that are whole, under a name that vouches for them, or absent."""
+"""Shards: safetensors files, written atomically, with the checksum of their bytes in the name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,14 @@ UNFINISHED = "*.unfinished"
 def write_shard(
     folder: Path, keys: Sequence[bytes], records: Sequence[Record], *, owner: str
 ) -> Path:
-    """Write a shard, whole or not at all; its name holds the checksum of its bytes.
+    """Write a shard atomically; its name contains the checksum of its bytes.
 
     Args:
-        folder: where to.
-        keys: of the sequences.
-        records: the sequences.
-        owner: what the shard belongs to, see `kdlight.cache.manifest.Manifest.owner`.
+        folder: the folder of the cache.
+        keys: keys of the sequences.
+        records: the packed sequences.
+        owner: hash of the cache that the shard belongs to, see
+            `kdlight.cache.manifest.Manifest.owner`.
     """
     sizes = [[r.length, r.entries, len(r.ids), len(r.values), len(r.scales)] for r in records]
     tensors = {
@@ -41,55 +42,54 @@ def write_shard(
     }
     content = save(tensors, metadata={"owner": owner})
     path = folder / f"shard-{checksum(content)}.safetensors"
-    beside = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    write_atomically(path, content, beside=beside)
+    write_atomically(path, content)
     return path
 
 
-def write_atomically(path: Path, content: bytes, *, beside: Path | None = None) -> None:
-    """Write a file so that whoever looks sees all of it or what was there before."""
-    beside = beside or path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    with beside.open("wb") as file:
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader gets either all of it or the previous file."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    with unfinished.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(beside, path)
+    os.replace(unfinished, path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name, too, survives a power cut
+        os.fsync(folder)  # so that the new name survives a power failure
     finally:
         os.close(folder)
 
 
 def checksum(content: bytes) -> str:
-    """Of the bytes of a shard."""
+    """Return the checksum of the bytes of a shard."""
     return blake2b(content, digest_size=16).hexdigest()
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a shard's bytes are those that its name vouches for."""
+    """Return whether the checksum of a shard's bytes is the one in its name."""
     return path.stem.removeprefix("shard-") == checksum(path.read_bytes())
 
 
-class Found(NamedTuple):
-    """A record and its row."""
-
-    row: int
-    record: Record
-
-
 class Shard:
-    """A shard on disk, memory-mapped: a sequence is read where it lies, and nothing else.
+    """A memory-mapped shard on disk, of which only the requested sequences are read.
+
+    Args:
+        path: the file.
+        owner: hash of the cache, see `kdlight.cache.manifest.Manifest.owner`.
 
     Raises:
-        ValueError: it belongs to something else than ``owner``.
+        ValueError: If the shard belongs to another cache.
     """
 
     def __init__(self, path: Path, *, owner: str) -> None:
         self.path = path
-        found = (self._file.metadata() or {}).get("owner")
-        if found != owner:
-            raise ValueError(f"{path} belongs to cache {found}, but lies in cache {owner}")
+        written_owner = (self._file.metadata() or {}).get("owner")
+        if written_owner != owner:
+            raise ValueError(
+                f"{path} belongs to cache {written_owner}, but is in the folder of cache {owner};"
+                " remove it"
+            )
 
     @cached_property
     def _file(self) -> Any:
@@ -114,11 +114,11 @@ class Shard:
 
     @property
     def positions(self) -> int:
-        """How many positions are stored."""
+        """Number of stored positions."""
         return int(self._sizes[:, 4].sum())
 
     def record(self, row: int) -> Record:
-        """The sequence in a row."""
+        """Return the packed sequence in a row."""
         length, entries, *sizes = (int(size) for size in self._sizes[row])
         ends = [int(end) for end in self._ends[row]]
         ids, values, scales = (
@@ -128,4 +128,4 @@ class Shard:
         return Record(length, entries, ids, values, scales)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}  # another process maps it for itself
+        return {"path": self.path}  # another process maps the file itself

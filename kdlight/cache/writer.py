@@ -1,4 +1,4 @@
-"""From a teacher's answers to shards."""
+"""Writes a teacher's logits to shards."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlight.cache.keys import Row, rows_of
 from kdlight.cache.manifest import Manifest
 from kdlight.cache.records import Record, Sequence, encode
+from kdlight.cache.row_keys import KeyedRow, keyed_rows
 from kdlight.cache.settings import Settings
 from kdlight.cache.shards import PATTERN, Shard, write_shard
 from kdlight.sources import LogitsSource, TopK
 
 
 class CacheWriter:
-    """Writes what is new of a teacher's answers, shard by shard.
+    """Writes the logits of sequences that are not stored yet, shard by shard.
 
     Args:
-        folder: where the shards go.
-        manifest: what the cache is made of.
-        shard_positions: positions of a shard: about how many an interruption loses.
+        folder: the folder of the cache.
+        manifest: the manifest of the cache.
+        shard_positions: number of positions in a shard, about the number that an interruption
+            loses.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -48,40 +49,43 @@ class CacheWriter:
         self._records: list[Record] = []
         self._positions = 0
 
-    def new_rows(self, batch: Any) -> dict[int, Row]:
-        """Rows of ``batch``, by number, whose content is not stored yet; each content once."""
+    def new_rows(self, batch: Any) -> dict[int, KeyedRow]:
+        """Return the rows of ``batch`` that are not stored yet, by number, without duplicates."""
         first: dict[bytes, int] = {}
-        rows = rows_of(batch)
+        rows = keyed_rows(batch)
         for number, row in enumerate(rows):
             if row.key is not None and row.key not in self.known:
                 first.setdefault(row.key, number)
         return {number: rows[number] for number in first.values()}
 
-    def add(self, rows: dict[int, Row], source: LogitsSource, mask: Tensor | None) -> None:
-        """Store some rows of a batch, ``source`` being the answers to all of it.
+    def add(self, rows: dict[int, KeyedRow], source: LogitsSource, mask: Tensor | None) -> None:
+        """Store some rows of a batch.
 
         Args:
-            rows: which rows, as from `new_rows`.
-            source: logits ``(B, T, V)`` or ``(B, V)``.
-            mask: which positions are worth storing, ``(B, T)`` or ``(B,)``; None for all.
+            rows: the rows, from `new_rows`.
+            source: logits of the whole batch, ``(B, T, V)`` or ``(B, V)``.
+            mask: the positions to store, ``(B, T)`` or ``(B,)``; None for all.
         """
-        positions = source.shape[:-1]
-        width = positions[1] if len(positions) > 1 else 1
-        worth = torch.ones(positions, dtype=torch.bool) if mask is None else mask.cpu()
-        worth = worth.reshape(-1, width)
-        places = {n: worth[n, row.start : row.stop].nonzero().flatten() for n, row in rows.items()}
-        index = [place + n * width + rows[n].start for n, place in places.items()]
+        shape = source.shape[:-1]
+        width = shape[1] if len(shape) > 1 else 1
+        stored = torch.ones(shape, dtype=torch.bool) if mask is None else mask.cpu()
+        stored = stored.reshape(-1, width)
+        positions = {
+            number: stored[number, row.start : row.stop].nonzero().flatten()
+            for number, row in rows.items()
+        }
+        index = [each + n * width + rows[n].start for n, each in positions.items()]
         if not sum(map(len, index)):
             return
-        kept = self.settings.reduce(source, torch.cat(index).to(_device(source, mask)))
+        kept = self.settings.reduce(source, torch.cat(index).to(source.device))
         begin = 0
-        for number, place in places.items():
-            if len(place):
-                row, part = rows[number], kept.select(slice(begin, begin + len(place)))
-                self._store(row, _sequence(row, place, part))
-            begin += len(place)
+        for number, each in positions.items():
+            if len(each):
+                part = kept.select(slice(begin, begin + len(each)))
+                self._store(rows[number], _sequence(rows[number], each, part))
+            begin += len(each)
 
-    def _store(self, row: Row, sequence: Sequence) -> None:
+    def _store(self, row: KeyedRow, sequence: Sequence) -> None:
         assert row.key is not None
         record = encode(sequence, vocabulary=self.manifest.vocabulary, bits=self.settings.bits)
         self._keys.append(row.key)
@@ -92,25 +96,19 @@ class CacheWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has come together as a shard."""
+        """Write the rows that are not on disk yet as a shard."""
         if self._keys:
             write_shard(self.folder, self._keys, self._records, owner=self.manifest.owner)
         self._keys, self._records, self._positions = [], [], 0
 
 
-def _sequence(row: Row, place: Tensor, kept: TopK) -> Sequence:
-    there = kept.log_probs > -torch.inf
+def _sequence(row: KeyedRow, positions: Tensor, kept: TopK) -> Sequence:
+    is_kept = kept.log_probs > -torch.inf
     assert kept.log_tail is not None
     return Sequence(
         length=row.stop - row.start,
-        positions=place[:, None].expand_as(there)[there].numpy(),
-        ids=kept.ids[there].numpy(),
-        log_probs=kept.log_probs[there].float().numpy(),
+        positions=positions[:, None].expand_as(is_kept)[is_kept].numpy(),
+        ids=kept.ids[is_kept].numpy(),
+        log_probs=kept.log_probs[is_kept].float().numpy(),
         log_tails=kept.log_tail.float().numpy(),
     )
-
-
-def _device(source: LogitsSource, mask: Tensor | None) -> torch.device:
-    if mask is not None:
-        return mask.device
-    return source.select(torch.arange(0)).logits().device

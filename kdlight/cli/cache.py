@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
-from kdlight.cache.run import write_cache
+from kdlight.cache.cache_pass import write_cache
 from kdlight.cache.settings import Settings
 from kdlight.cli.lightning_cli import DistillationCLI
 from kdlight.modules.checkpoint_metadata import describe_config

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ActionConfigFile, set_parsing_settings  # pyright: ignore[reportPrivateImportUsage]
+from jsonargparse.typing import Path_fr
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 # imported so that classes can be named without their path: `--model.objective ForwardKL`
 from kdlight import callbacks, models, objectives  # noqa: F401
+from kdlight.cli.config_files import read_config, to_text
 from kdlight.cli.conflicts import HELP, OnConflict, check_takes, settle
 from kdlight.cli.errors import explain
 from kdlight.data import DigitsDataModule, TextDataModule, TracesDataModule  # noqa: F401
@@ -22,7 +25,18 @@ REFUSALS = (ValueError, TypeError, OSError, ImportError, MisconfigurationExcepti
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser with one clear error instead of a page of usage."""
+    """Lightning's parser for configs that include others, with errors of one line."""
+
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Parse a config file with the files that it includes; see `kdlight.cli.config_files`."""
+        if not Path(path).is_file():  # such as a URL
+            return super().parse_path(path, *args, **kwargs)
+        try:
+            content = to_text(read_config(path))
+        except ValueError as error:
+            self.error(str(error), error)
+        with Path_fr(str(path)).relative_path_context():  # for other paths in the config
+            return self.parse_string(content, os.path.basename(path), *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong and exit with 2; ``JSONARGPARSE_DEBUG=1`` shows everything."""

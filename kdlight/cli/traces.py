@@ -10,17 +10,18 @@ from jsonargparse import ArgumentParser
 
 from kdlight.data.traces import read_traces, write_traces
 from kdlight.data.traces.chat import uses_chat
-from kdlight.data.traces.generate import Sampling, generate_traces
+from kdlight.data.traces.generate import generate_traces
 from kdlight.data.traces.prompts import read_prompts
 from kdlight.data.traces.verify import find_verifier, verify_traces
-from kdlight.models import load_model, load_tokenizer
+from kdlight.models import Sampling, load_model, load_tokenizer
 
 
 def generate(
     source: str,
     prompts: str,
     output: str,
-    sampling: Sampling = Sampling(),  # noqa: B008
+    samples: int = 4,
+    sampling: Sampling = Sampling(temperature=0.7, max_new_tokens=512),  # noqa: B008
     batch_size: int = 8,
     chat: bool | None = None,
     size: int = 100,
@@ -35,7 +36,8 @@ def generate(
         source: the teacher, spelled like the source of a CausalLM.
         prompts: JSON lines, hf:NAME, or reasoning_gym:TASK.
         output: file of JSON lines to write.
-        sampling: how to draw.
+        samples: number of answers to each prompt.
+        sampling: how the teacher generates.
         batch_size: answers drawn at once.
         chat: put prompts into the tokenizer's chat template; by default if it has one.
         size: how many prompts reasoning-gym makes.
@@ -56,11 +58,12 @@ def generate(
         tasks,
         output,
         sampling=sampling,
+        samples=samples,
         chat=uses_chat(tokenizer, chat),
         batch_size=batch_size,
         teacher=source,
     )
-    print(f"{len(tasks)} prompts, {len(tasks) * sampling.samples} traces: {path}")
+    print(f"{len(tasks)} prompts, {len(tasks) * samples} traces: {path}")
 
 
 def verify(

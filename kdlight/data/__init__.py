@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from kdlight.data.text import TextDataModule as TextDataModule
     from kdlight.data.traces.module import TracesDataModule as TracesDataModule
     from kdlight.data.traces.readers import read_traces as read_traces
-    from kdlight.data.traces.record import Trace as Trace
+    from kdlight.data.traces.trace import Trace as Trace
     from kdlight.data.two_tokenizers import TwoTokenizers as TwoTokenizers
-    from kdlight.data.two_tokenizers_text import TwoTokenizersDataModule as TwoTokenizersDataModule
+    from kdlight.data.two_tokenizers_module import (
+        TwoTokenizersDataModule as TwoTokenizersDataModule,
+    )
 else:
     __getattr__, __dir__, __all__ = lazy_exports(__name__)

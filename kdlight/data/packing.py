@@ -1,4 +1,4 @@
-"""From documents to blocks of tokens: encode, split by document, concatenate, cut."""
+"""Documents encoded, concatenated and cut into blocks of tokens."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kdlight.data.targets import IGNORE
+from kdlight.losses.labels import IGNORE_INDEX
 
-AT_A_TIME = 64
+DOCUMENTS_PER_CALL = 64
+"""Number of documents in one call of the tokenizer."""
 
 
 def encode(documents: Sequence[str], tokenizer: Any, *, limit: int | None = None) -> list[Tensor]:
-    """Tokens of every document, each ending with the end-of-text token.
+    """Return the token ids of each document, followed by the end-of-text token.
 
     Args:
         documents: texts.
-        tokenizer: a Hugging Face tokenizer. A text begins as it begins texts (some put a token in
-            front).
-        limit: stop after the document with which this number of tokens is reached.
+        tokenizer: a Hugging Face tokenizer. Special tokens that it adds at the start of a text are
+            kept.
+        limit: stop after the document that reaches this total number of tokens.
 
     Raises:
-        ValueError: the tokenizer has no end-of-text token.
+        ValueError: If the tokenizer has no end-of-text token.
     """
     end = tokenizer.eos_token_id
     if end is None:
         raise ValueError("the tokenizer has no end-of-text token (eos_token) to end documents with")
     encoded: list[Tensor] = []
     total = 0
-    for start in range(0, len(documents), AT_A_TIME):
-        some = list(documents[start : start + AT_A_TIME])
-        for ids in tokenizer(some, verbose=False)["input_ids"]:
+    for start in range(0, len(documents), DOCUMENTS_PER_CALL):
+        texts = list(documents[start : start + DOCUMENTS_PER_CALL])
+        for ids in tokenizer(texts, verbose=False)["input_ids"]:
             if not ids or ids[-1] != end:
                 ids = [*ids, end]
             encoded.append(torch.tensor(ids, dtype=torch.int32))
@@ -44,36 +45,17 @@ def encode(documents: Sequence[str], tokenizer: Any, *, limit: int | None = None
     return encoded
 
 
-def split_documents(
-    documents: Sequence[Tensor], *, fraction: float
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The first documents until they hold ``fraction`` of all tokens, and the others.
-
-    Example:
-        >>> first, others = split_documents([torch.zeros(n) for n in (2, 3, 5, 10)], fraction=0.2)
-        >>> len(first), len(others)
-        (2, 2)
-    """
-    wanted = fraction * sum(map(len, documents))
-    held = 0
-    for index, document in enumerate(documents):
-        if held >= wanted:
-            return list(documents[:index]), list(documents[index:])
-        held += len(document)
-    return list(documents), []
-
-
 class Blocks(Dataset):
-    """Documents end to end, cut into blocks of ``block_size`` tokens.
+    """Documents concatenated and cut into blocks of ``block_size`` tokens.
 
-    A sample is a dict of ``input_ids`` and ``labels``, both ``(block_size,)``, unshifted as Hugging
-    Face has them. The last block is filled up, with labels -100 where it is, so that no token is
+    A sample is a dict of ``input_ids`` and ``labels``, both ``(block_size,)``. Labels are not
+    shifted, as in Hugging Face. The last block is padded, with labels -100, so that no token is
     lost. A block may hold the end of one document and the beginning of the next.
 
     Args:
         documents: token ids of each document.
-        block_size: tokens of a block.
-        padding: token id to fill up the last block with.
+        block_size: number of tokens in a block.
+        padding: token id that pads the last block.
 
     Example:
         >>> documents = [torch.tensor([1, 2, 0]), torch.tensor([3, 0])]
@@ -85,8 +67,8 @@ class Blocks(Dataset):
     def __init__(self, documents: Sequence[Tensor], *, block_size: int, padding: int) -> None:
         tokens = torch.cat([torch.empty(0, dtype=torch.int32), *documents])
         self.tokens = len(tokens)
-        size = ceil(self.tokens / block_size) * block_size
-        self.input_ids = torch.full((size,), padding, dtype=torch.int32)
+        padded_size = ceil(self.tokens / block_size) * block_size
+        self.input_ids = torch.full((padded_size,), padding, dtype=torch.int32)
         self.input_ids[: self.tokens] = tokens
         self.input_ids = self.input_ids.view(-1, block_size)
 
@@ -98,5 +80,5 @@ class Blocks(Dataset):
             raise IndexError(index)
         input_ids = self.input_ids[index].long()
         labels = input_ids.clone()
-        labels[max(self.tokens - index * len(labels), 0) :] = IGNORE
+        labels[max(self.tokens - index * len(labels), 0) :] = IGNORE_INDEX
         return {"input_ids": input_ids, "labels": labels}

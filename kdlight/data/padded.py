@@ -1,4 +1,4 @@
-"""As many evaluation samples for every rank, none of which counts twice."""
+"""Evaluation data padded to a multiple of the number of ranks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from kdlight.data.targets import IGNORE
+from kdlight.losses.labels import IGNORE_INDEX
 
 
 class PaddedToWorldSize(Dataset):
-    """A dataset, and after it samples that do not count, so that ranks get as many each.
+    """A dataset followed by ignored samples, so that all ranks get the same number of samples.
 
-    Lightning divides the samples of an evaluation among ranks, and where they do not divide evenly
-    it repeats some, which would count twice. What stands here instead is the first sample with
-    labels -100: all ranks have as many batches, and every sample counts once.
+    Lightning divides the samples of an evaluation among ranks. If they do not divide evenly, it
+    repeats some, which would be counted twice. Here the padding is the first sample with labels
+    -100: all ranks have the same number of batches, and every sample is counted once.
 
     Args:
-        dataset: samples as dicts with ``labels`` or pairs ``(x, labels)``.
+        dataset: samples that are dicts with ``labels`` or pairs ``(x, labels)``.
         ranks: number of ranks.
 
     Example:
@@ -43,6 +43,6 @@ class PaddedToWorldSize(Dataset):
             return self.dataset[index]
         sample = self.dataset[0]
         if isinstance(sample, Mapping):
-            return {**sample, "labels": torch.full_like(sample["labels"], IGNORE)}
+            return {**sample, "labels": torch.full_like(sample["labels"], IGNORE_INDEX)}
         x, labels = sample
-        return x, torch.full_like(labels, IGNORE)
+        return x, torch.full_like(labels, IGNORE_INDEX)

@@ -1,4 +1,4 @@
-"""Ways to find the phrases of a text, as spans of characters."""
+"""Functions that find the phrases of a text, as spans of characters."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ GRAMMAR = r"""
 
 @dataclass(frozen=True)
 class NGrams:
-    """No look at the text: so many tokens make a span."""
+    """Spans of ``size`` tokens, whatever the text."""
 
     size: int
 
     def __call__(self, text: str) -> Spans:
-        """Tokens are counted where they are known."""
-        raise TypeError("n-grams are runs of tokens, which a text does not show")
+        """Raise a TypeError: n-grams are spans of tokens, which a text does not determine."""
+        raise TypeError("n-grams are spans of tokens and cannot be found in a text")
 
 
-def find(spans: str | Finder) -> Finder:
-    """A way to find spans by its name.
+def find_spans(spans: str | Finder) -> Finder:
+    """Return the function that finds spans, by its name.
 
     ==================  =====================================================================
-    ``"punctuation"``   what stands between punctuation marks or line ends
-    ``"words"``         each word, which is a span where it takes several tokens
+    ``"punctuation"``   the text between punctuation marks or line ends
+    ``"words"``         each word; a span if it has several tokens
     ``"ngrams:N"``      N tokens after N tokens, whatever they are
     ``"spacy"``         noun phrases with their preposition, and verb groups, by spaCy;
                         ``"spacy:NAME"`` for a pipeline other than ``en_core_web_sm``
-    ``"nltk"``          the same from NLTK's tagger of English and a small grammar
-    ``"auto"``          spaCy or NLTK where they are ready, else punctuation; the log says which
+    ``"nltk"``          the same by NLTK's tagger of English and a small grammar
+    ``"auto"``          spaCy or NLTK if installed, else punctuation; the choice is logged
     a callable          from a text to spans ``(start, end)``, in order
     ==================  =====================================================================
 
     Raises:
-        ValueError: no such way, or one whose library or data is missing.
+        ValueError: If the name is unknown, or its library or data are missing.
 
     Example:
-        >>> find("punctuation")("The cat sat, or so it seems.")
+        >>> find_spans("punctuation")("The cat sat, or so it seems.")
         [(0, 11), (13, 27)]
     """
     if not isinstance(spans, str):
@@ -86,33 +86,33 @@ def _auto() -> Finder:
                 continue
             rank_zero_info(f"kdlight: spans are found by {name}")
             return finder
-    rank_zero_info("kdlight: spans are what stands between punctuation marks")
-    return find("punctuation")
+    rank_zero_info("kdlight: spans are the text between punctuation marks")
+    return find_spans("punctuation")
 
 
 def _spacy(pipeline: str) -> Finder:
     try:
         import spacy  # pyright: ignore[reportMissingImports]
 
-        read = spacy.load(pipeline)
+        parse = spacy.load(pipeline)
     except (ImportError, OSError) as error:
         raise ValueError(
             f"spans by spaCy need `pip install spacy` and `python -m spacy download {pipeline}`:"
             f" {error}"
         ) from error
-    return lambda text: spacy_spans(read(text))
+    return lambda text: spacy_spans(parse(text))
 
 
 def spacy_spans(doc: Any) -> Spans:
-    """Noun phrases with the preposition before them, and runs of verbs, of a parsed text."""
-    found = []
+    """Return the spans of a parsed text: noun phrases with their preposition, and runs of verbs."""
+    phrases = []
     for chunk in doc.noun_chunks:
-        begins_late = chunk.start > 0 and doc[chunk.start - 1].pos_ == "ADP"
-        found.append((chunk.start - begins_late, chunk.end))
-    taken = {i for start, end in found for i in range(start, end)}
+        has_preposition = chunk.start > 0 and doc[chunk.start - 1].pos_ == "ADP"
+        phrases.append((chunk.start - has_preposition, chunk.end))
+    taken = {i for start, end in phrases for i in range(start, end)}
     verbs = [token.i for token in doc if token.pos_ in VERBS and token.i not in taken]
-    found += _runs(verbs)
-    return sorted((doc[a].idx, doc[b - 1].idx + len(doc[b - 1])) for a, b in found)
+    phrases += _runs(verbs)
+    return sorted((doc[a].idx, doc[b - 1].idx + len(doc[b - 1])) for a, b in phrases)
 
 
 def _runs(indices: Iterable[int]) -> list[tuple[int, int]]:
@@ -137,15 +137,15 @@ def _nltk() -> Finder:
         ) from error
     parser = nltk.RegexpParser(GRAMMAR)
 
-    def spans(text: str) -> Spans:
+    def nltk_spans(text: str) -> Spans:
         words = [match.span() for match in re.finditer(r"\w+(?:['’-]\w+)*|[^\w\s]", text)]
         tree = parser.parse(nltk.pos_tag([text[a:b] for a, b in words]))
-        found, at = [], 0
+        spans, first = [], 0
         for part in tree:
             size = len(part.leaves()) if isinstance(part, nltk.Tree) else 1
             if isinstance(part, nltk.Tree):
-                found.append((words[at][0], words[at + size - 1][1]))
-            at += size
-        return found
+                spans.append((words[first][0], words[first + size - 1][1]))
+            first += size
+        return spans
 
-    return spans
+    return nltk_spans

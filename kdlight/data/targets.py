@@ -1,4 +1,4 @@
-"""Which label stands at which position: the one place where a batch is shifted."""
+"""Labels of a batch aligned with its logits. Labels are shifted here and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import Any
 
 from torch import Tensor
 
-IGNORE = -100
-"""The label of a position that does not count, as in `torch.nn.functional.cross_entropy`."""
+from kdlight.losses.labels import IGNORE_INDEX
 
 
 def next_token_labels(labels: Tensor) -> Tensor:
-    """Labels of the next token, aligned with the logits that predict it, (B, T) -> (B, T).
+    """Shift labels to the logits that predict them, (B, T) -> (B, T).
 
-    The last position has nothing to predict and is ignored.
+    The last position predicts nothing and is ignored.
 
     Args:
-        labels: labels in the convention of Hugging Face (unshifted: equal to ``input_ids`` where
+        labels: labels in the convention of Hugging Face (not shifted: equal to ``input_ids`` where
             they count, -100 elsewhere), or ``input_ids`` themselves.
 
     Example:
@@ -26,25 +25,27 @@ def next_token_labels(labels: Tensor) -> Tensor:
         tensor([[   6, -100,    8, -100]])
     """
     aligned = labels.roll(-1, dims=-1)
-    aligned[..., -1] = IGNORE
+    aligned[..., -1] = IGNORE_INDEX
     return aligned
 
 
 def batch_labels(batch: Any) -> Tensor:
-    """Labels of a batch, aligned with its logits: (B, T) for language models, (B,) for classifiers.
+    """Return labels aligned with logits: (B, T) for language models, (B,) for classifiers.
 
     ======================================== =================================================
-    a mapping with ``input_ids``             next-token labels of ``labels`` if there, else of
-                                             ``input_ids``; positions where ``attention_mask``
-                                             is 0 are ignored, as inputs and as targets
-    a mapping with ``labels`` alone          the labels
+    a mapping with ``input_ids``             next-token labels of ``labels`` if present, else
+                                             of ``input_ids``; positions where
+                                             ``attention_mask`` is 0 are ignored, as inputs
+                                             and as targets
+    a mapping with ``labels`` only           the labels
     a tuple or list ``(x, y)``               ``y``
     ======================================== =================================================
 
-    Labels with fewer dimensions than ``input_ids`` are those of a sequence classifier, and stay.
+    Labels with fewer dimensions than ``input_ids`` are labels of a sequence classifier. They are
+    returned unchanged.
 
     Raises:
-        TypeError: the batch is none of these.
+        TypeError: If the batch is none of these.
 
     Example:
         >>> import torch
@@ -52,7 +53,7 @@ def batch_labels(batch: Any) -> Tensor:
         >>> batch_labels({"input_ids": ids, "attention_mask": mask})
         tensor([[-100,    6, -100]])
     """
-    labels = _find(batch)
+    labels = _raw_labels(batch)
     if not isinstance(labels, Tensor):
         raise TypeError(
             f"no labels in a batch of type {_describe(batch)}: expected tensors in a mapping with"
@@ -64,14 +65,14 @@ def batch_labels(batch: Any) -> Tensor:
     if labels.dim() < batch["input_ids"].dim():
         return labels
     mask = batch.get("attention_mask")
-    if mask is None or mask.shape != labels.shape:  # a mask (B, 1, T, T) is not about padding
+    if mask is None or mask.shape != labels.shape:  # a mask (B, 1, T, T) does not mark padding
         return next_token_labels(labels)
     padding = mask == 0
-    aligned = next_token_labels(labels.masked_fill(padding, IGNORE))
-    return aligned.masked_fill(padding, IGNORE)
+    aligned = next_token_labels(labels.masked_fill(padding, IGNORE_INDEX))
+    return aligned.masked_fill(padding, IGNORE_INDEX)
 
 
-def _find(batch: Any) -> Any:
+def _raw_labels(batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return batch["labels"] if batch.get("labels") is not None else batch.get("input_ids")
     if isinstance(batch, (tuple, list)) and len(batch) > 1:

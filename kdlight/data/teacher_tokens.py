@@ -1,4 +1,4 @@
-"""A teacher that reads its own fields of a batch."""
+"""A teacher that reads its own entries of a batch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ PREFIX = "teacher_"
 
 
 class TeacherTokens(nn.Module):
-    """A network that is given ``teacher_input_ids`` as its ``input_ids``, and so on.
+    """A network that gets ``teacher_input_ids`` as ``input_ids``, and so on.
 
-    Put it around the teacher where it has a tokenizer of its own, see `TwoTokenizers`.
+    Choose it for a teacher with its own tokenizer, see `TwoTokenizers`.
 
     Args:
         net: maps a batch to logits, such as `kdlight.CausalLM`.
 
     Raises:
-        ValueError: a batch without fields of the teacher.
+        ValueError: If a batch has no entries for the teacher.
 
     Example:
         >>> import torch
@@ -35,22 +35,22 @@ class TeacherTokens(nn.Module):
 
     @property
     def vocab_size(self) -> int | None:
-        """Entries of the teacher's vocabulary, if it tells."""
+        """Width V of the teacher's logits, if the network has an attribute ``vocab_size``."""
         return getattr(self.net, "vocab_size", None)
 
     @property
     def context_length(self) -> int | None:
-        """Tokens that the teacher can read, if it tells."""
+        """Maximal length of a sequence, if the network has an attribute ``context_length``."""
         return getattr(self.net, "context_length", None)
 
     def forward(self, batch: Any) -> Any:
-        """Logits of the teacher's tokens."""
-        fields = batch.items() if isinstance(batch, Mapping) else ()
-        own = {key.removeprefix(PREFIX): value for key, value in fields if key.startswith(PREFIX)}
+        """Compute the logits of the teacher's tokens."""
+        entries = batch.items() if isinstance(batch, Mapping) else ()
+        own = {name.removeprefix(PREFIX): x for name, x in entries if name.startswith(PREFIX)}
         if "input_ids" not in own:
-            found = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
+            got = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
             raise ValueError(
-                f"the teacher reads {PREFIX}input_ids of a batch, and this one has none: {found};"
+                f"TeacherTokens reads {PREFIX}input_ids of a batch, but the batch has none: {got};"
                 " make batches with kdlight.data.TwoTokenizers"
             )
         return self.net(own)

@@ -1,4 +1,4 @@
-"""The same text in the tokens of the student, and in those of a teacher that has others."""
+"""The same text in the tokens of a student and of a teacher with another tokenizer."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from kdlight.data.targets import IGNORE, next_token_labels
+from kdlight.data.targets import next_token_labels
+from kdlight.losses.checks import check_at_least
+from kdlight.losses.labels import IGNORE_INDEX
 
 Sample: TypeAlias = "str | tuple[str, str]"
-"""A text, or a prompt and what follows it."""
+"""A text, or a prompt and the text that follows it."""
 
 
 class TwoTokenizers:
-    """Encodes each sample twice, and pads a batch of them.
+    """Encodes each sample with two tokenizers, and pads a batch of samples.
 
-    ``input_ids``, ``attention_mask`` and ``labels`` are the student's, labels unshifted as Hugging
-    Face has them. ``teacher_input_ids`` and ``teacher_attention_mask`` are what the teacher reads
-    (see `TeacherTokens`), and ``teacher_mask`` says which of its logits count: already aligned, it
-    is True where they predict a token of the text. On both sides the first position that counts
-    predicts the first token of the same text, and the last one its end.
+    ``input_ids``, ``attention_mask`` and ``labels`` are for the student; labels are not shifted, as
+    in Hugging Face. ``teacher_input_ids`` and ``teacher_attention_mask`` are the inputs of the
+    teacher (see `TeacherTokens`). ``teacher_mask`` marks the valid positions of the teacher's
+    logits. It is aligned with the logits: True where they predict a token of the text. For both
+    models the first valid position predicts the first token of the same text, and the last valid
+    position predicts the end-of-text token.
 
     Args:
-        tokenizer: of the student, from Hugging Face.
-        teacher_tokenizer: of the teacher.
-        max_length: tokens of a sample on either side; what is longer is cut.
+        tokenizer: the student's tokenizer, from Hugging Face.
+        teacher_tokenizer: the teacher's tokenizer.
+        max_length: maximal number of tokens of a sample for either model; longer samples are cut.
 
     Raises:
-        ValueError: a tokenizer without an end-of-text token, or max_length below 2.
+        ValueError: If a tokenizer has no end-of-text token, or max_length is below 2.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -45,20 +48,19 @@ class TwoTokenizers:
     """
 
     def __init__(self, tokenizer: Any, teacher_tokenizer: Any, *, max_length: int = 512) -> None:
-        for name, each in (("tokenizer", tokenizer), ("teacher_tokenizer", teacher_tokenizer)):
-            if each.eos_token_id is None:
+        for name, value in (("tokenizer", tokenizer), ("teacher_tokenizer", teacher_tokenizer)):
+            if value.eos_token_id is None:
                 raise ValueError(f"{name} has no end-of-text token (eos_token) to end texts with")
-        if max_length < 2:
-            raise ValueError(f"max_length must be at least 2, got {max_length}")
+        check_at_least("max_length", max_length, 2)
         self.tokenizer = tokenizer
         self.teacher_tokenizer = teacher_tokenizer
         self.max_length = max_length
 
     def encode(self, sample: Sample) -> dict[str, Tensor]:
-        """``input_ids`` and ``labels`` of one sample, and both again for the teacher."""
+        """Return ``input_ids`` and ``labels`` of one sample, for the student and the teacher."""
         prompt, text = ("", sample) if isinstance(sample, str) else sample
-        ids, labels = self._tokens(self.tokenizer, prompt, text)
-        teacher_ids, teacher_labels = self._tokens(self.teacher_tokenizer, prompt, text)
+        ids, labels = self._ids_and_labels(self.tokenizer, prompt, text)
+        teacher_ids, teacher_labels = self._ids_and_labels(self.teacher_tokenizer, prompt, text)
         return {
             "input_ids": ids,
             "labels": labels,
@@ -66,39 +68,39 @@ class TwoTokenizers:
             "teacher_labels": teacher_labels,
         }
 
-    def _tokens(self, tokenizer: Any, prompt: str, text: str) -> tuple[Tensor, Tensor]:
+    def _ids_and_labels(self, tokenizer: Any, prompt: str, text: str) -> tuple[Tensor, Tensor]:
         end = tokenizer.eos_token_id
-        # something must predict the first token of the text, on both sides
+        # for both models, a token before the text must predict its first token
         start = [end if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
-        before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        if before[:1] != start:
-            before = [*start, *before]
-        after = [*tokenizer(text, add_special_tokens=False)["input_ids"], end]
-        ids = torch.tensor([*before, *after])
+        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        if prompt_ids[:1] != start:
+            prompt_ids = [*start, *prompt_ids]
+        text_ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], end]
+        ids = torch.tensor([*prompt_ids, *text_ids])
         labels = ids.clone()
-        labels[: len(before)] = IGNORE
+        labels[: len(prompt_ids)] = IGNORE_INDEX
         return ids[: self.max_length], labels[: self.max_length]
 
     def __call__(self, samples: Sequence[Sample | Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """A batch of samples, encoded already or not."""
-        rows = [self.encode(each) if not isinstance(each, Mapping) else each for each in samples]
+        """Collate samples, which may be encoded already, to a padded batch."""
+        rows = [each if isinstance(each, Mapping) else self.encode(each) for each in samples]
         batch: dict[str, Tensor] = {}
-        for side, tokenizer in (("", self.tokenizer), ("teacher_", self.teacher_tokenizer)):
-            ids = [row[f"{side}input_ids"] for row in rows]
-            batch[f"{side}input_ids"] = _pad(ids, tokenizer.eos_token_id)
-            batch[f"{side}attention_mask"] = _pad([torch.ones_like(each) for each in ids], 0)
-        batch["labels"] = _pad([row["labels"] for row in rows], IGNORE)
-        theirs = _pad([row["teacher_labels"] for row in rows], IGNORE)
-        batch["teacher_mask"] = next_token_labels(theirs) != IGNORE
+        for prefix, tokenizer in (("", self.tokenizer), ("teacher_", self.teacher_tokenizer)):
+            ids = [row[f"{prefix}input_ids"] for row in rows]
+            batch[f"{prefix}input_ids"] = _pad(ids, tokenizer.eos_token_id)
+            batch[f"{prefix}attention_mask"] = _pad([torch.ones_like(each) for each in ids], 0)
+        batch["labels"] = _pad([row["labels"] for row in rows], IGNORE_INDEX)
+        teacher_labels = _pad([row["teacher_labels"] for row in rows], IGNORE_INDEX)
+        batch["teacher_mask"] = next_token_labels(teacher_labels) != IGNORE_INDEX
         return batch
 
 
 class EncodedTwice(Dataset):
-    """Samples that are encoded when they are asked for.
+    """Samples that `TwoTokenizers` encodes when they are accessed.
 
     Args:
-        samples: texts, or pairs of a prompt and what follows.
-        encode: `TwoTokenizers`.
+        samples: texts, or pairs of a prompt and the text that follows it.
+        encode: encodes the samples.
     """
 
     def __init__(self, samples: Sequence[Sample], encode: TwoTokenizers) -> None:

@@ -1,4 +1,4 @@
-"""Check that ranks which step together have equally many batches."""
+"""Check that all ranks have the same number of batches."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from kdlight.distributed.ranks import gather_numbers
 
 
 def check_training_batches(trainer: Trainer) -> None:
-    """Raise a ValueError, on all ranks, where some have more training batches than others.
+    """Raise a ValueError on all ranks if their numbers of training batches differ.
 
-    Each optimizer step is taken together, so the rank with one more would wait for ever. Data
-    without a length cannot be asked.
+    All ranks take each optimizer step together, so a rank with one batch more would wait for the
+    others forever. Data without a length cannot be checked.
     """
     counts = gather_numbers(trainer, trainer.num_training_batches)
     _check_equal(counts, "training", "trainer.limit_train_batches")
 
 
 def check_evaluation_batches(trainer: Trainer) -> None:
-    """Raise a ValueError, on all ranks, where ranks that gather weights together would part.
+    """Raise a ValueError on all ranks of a sharded network if their evaluation batches differ.
 
-    Warn where a sampler fills up the ranks with samples that are evaluated already.
+    Warn if a sampler repeats samples so that all ranks have equally many.
     """
     loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
     for loader in CombinedLoader(loaders).flattened:
@@ -31,7 +31,7 @@ def check_evaluation_batches(trainer: Trainer) -> None:
         if isinstance(sampler, DistributedSampler):
             _warn_of_repeats(sampler)
     if not isinstance(trainer.strategy, (ModelParallelStrategy, FSDPStrategy)):
-        return  # each rank evaluates by itself; metrics are reduced once, when all are done
+        return  # ranks evaluate independently; metrics are reduced once, at the end
     counts = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
     for batches in counts:
         _check_equal(gather_numbers(trainer, batches), "evaluation", "trainer.limit_val_batches")
@@ -43,7 +43,7 @@ def _warn_of_repeats(sampler: DistributedSampler) -> None:
         rank_zero_warn(
             f"{repeats} of {samples} evaluation samples count twice, since {sampler.num_replicas}"
             " ranks do not divide them evenly. For exact numbers evaluate on one device, or use a"
-            " sampler of your own that repeats none (use_distributed_sampler=False)"
+            " sampler that repeats no sample (use_distributed_sampler=False)"
         )
 
 
@@ -52,7 +52,7 @@ def _check_equal(counts: list[float], kind: str, limit: str) -> None:
     if max(counts) > fewest:
         raise ValueError(
             f"the ranks have different numbers of {kind} batches, {[*map(_show, counts)]}, and"
-            " would wait for each other for ever; let Lightning share out the data"
+            " would wait for each other forever; let Lightning distribute the data"
             " (use_distributed_sampler=True), use a DistributedSampler, or set"
             f" {limit}={_show(fewest)}"
         )

@@ -10,24 +10,23 @@ from torch.distributed.constants import default_pg_timeout
 
 
 class FSDP2Strategy(ModelParallelStrategy):
-    """Lightning's `ModelParallelStrategy`, data-parallel over all devices there are.
+    """Lightning's `ModelParallelStrategy`, data-parallel over all devices by default.
 
-    By itself that strategy makes the devices of a node one tensor-parallel group, and a config
-    would have to know their number. What is sharded, and how, is up to the
-    `kdlight.DistillationModule`.
+    By default that strategy makes all devices of a node one tensor-parallel group, so that a config
+    has to state their number to change it. The `kdlight.DistillationModule` decides what is sharded.
 
     Args:
-        tensor_parallel_size: ranks that share one copy of the data and divide the linear layers of
-            the student among them, see `kdlight.distributed.sharding.shard`.
-        save_distributed_checkpoint: write a folder, each rank its own part; False gathers a single
-            file.
-        process_group_backend: such as ``"nccl"``; None chooses by device.
-        timeout: how long a collective may take.
+        tensor_parallel_size: number of ranks that work on the same batch and divide the linear
+            layers of the student among them, see `kdlight.distributed.sharding.shard`.
+        save_distributed_checkpoint: whether each rank writes its own part of a checkpoint to a
+            folder; False gathers the checkpoint into a single file.
+        process_group_backend: a backend such as ``"nccl"``; None chooses it by the device.
+        timeout: the time that a collective may take.
 
     Raises:
-        ValueError: the number of ranks is no multiple of ``tensor_parallel_size``; or that is above
-            1 without `lightning.pytorch.seed_everything`: the ranks of a group must begin with the
-            same weights and drop out the same.
+        ValueError: the number of ranks is not a multiple of ``tensor_parallel_size``; or
+            ``tensor_parallel_size`` is above 1 without `lightning.pytorch.seed_everything`, as the
+            ranks of a group must have the same initial weights and the same dropout.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -49,7 +48,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         )
 
     def setup_environment(self) -> None:
-        """Divide the ranks before the mesh is laid out."""
+        """Set the number of data-parallel ranks before the mesh is created."""
         ranks, group = self.num_nodes * self.num_processes, self._tensor_parallel_size
         assert isinstance(group, int)
         if group < 1 or ranks % group:

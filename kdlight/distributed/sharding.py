@@ -20,21 +20,22 @@ HEADS = ("num_attention_heads", "num_key_value_heads")
 def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     """Shard ``network`` in place, layer by layer, if it is not sharded yet.
 
-    Each entry of an outermost `torch.nn.ModuleList` (the layers of a transformer) is gathered for
-    itself while it runs; what remains (embeddings, norms, the output head) is gathered with the
-    root and stays so until the backward pass is over, so that a loss may apply the head after the
-    network has returned. Call the network as a whole: its parts alone gather nothing.
+    Each entry of an outermost `torch.nn.ModuleList` (the layers of a transformer) is gathered only
+    while it runs. The rest (embeddings, norms, the output head) is gathered with the root, and
+    stays gathered until the backward pass has ended, so that a loss can apply the head after the
+    forward pass. Always call the whole network: a call of a submodule gathers nothing.
 
-    Where the mesh has several tensor-parallel ranks, they first divide the linear layers that a
-    plan names: Hugging Face models bring one, other networks an attribute ``tensor_parallel_plan``
-    such as ``{"layers.*.up": "colwise", "layers.*.down": "rowwise"}``.
+    If the mesh has several tensor-parallel ranks, they first divide the linear layers that a plan
+    names. Hugging Face models have such a plan. Other networks define it as an attribute
+    ``tensor_parallel_plan``, such as ``{"layers.*.up": "colwise", "layers.*.down": "rowwise"}``.
 
     Args:
-        network: is changed.
-        mesh: has the dimensions ``data_parallel`` and ``tensor_parallel``.
+        network: the network, which is changed.
+        mesh: a mesh with the dimensions ``data_parallel`` and ``tensor_parallel``.
 
     Raises:
-        ValueError: tensor-parallel ranks, and no plan, or layers or heads that they do not divide.
+        ValueError: there are tensor-parallel ranks, and the network has no plan, or a number of
+            attention heads that they do not divide.
     """
     if isinstance(network, FSDPModule):
         return
@@ -42,25 +43,25 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> None:
         _divide_linear_layers(network, mesh["tensor_parallel"])
     for layer in layers(network):
         fully_shard(layer, mesh=mesh["data_parallel"])
-    # a root that is itself a list has no forward to gather in; the wrappers of this library have
+    # the root must have a forward pass to be gathered in, which a ModuleList does not have
     fully_shard(network, mesh=mesh["data_parallel"], reshard_after_forward=False)
 
 
 def layers(network: nn.Module) -> list[nn.Module]:
-    """The repeated layers of a network, which are sharded one by one.
+    """Return the repeated layers of a network, which are sharded one by one.
 
     Example:
         >>> blocks = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
         >>> len(layers(nn.ModuleDict({"embedding": nn.Embedding(5, 2), "blocks": blocks})))
         2
     """
-    found: list[nn.Module] = []
+    repeated: list[nn.Module] = []
     for child in network.children():
         if isinstance(child, nn.ModuleList):
-            found.extend(layer for layer in child if any(True for _ in layer.parameters()))
+            repeated.extend(layer for layer in child if any(True for _ in layer.parameters()))
         else:
-            found.extend(layers(child))
-    return found
+            repeated.extend(layers(child))
+    return repeated
 
 
 def _divide_linear_layers(network: nn.Module, mesh: DeviceMesh) -> None:
@@ -70,9 +71,9 @@ def _divide_linear_layers(network: nn.Module, mesh: DeviceMesh) -> None:
             break
     else:
         raise ValueError(
-            f"tensor_parallel_size={mesh.size()}, but {type(network).__name__} does not say which"
-            " layers to divide: give it an attribute tensor_parallel_plan, such as"
-            " {'layers.*.up': 'colwise', 'layers.*.down': 'rowwise'}, or use"
+            f"tensor_parallel_size={mesh.size()}, but {type(network).__name__} has no"
+            " tensor_parallel_plan, which names the layers to divide; give it this attribute, such"
+            " as {'layers.*.up': 'colwise', 'layers.*.down': 'rowwise'}, or set"
             " tensor_parallel_size=1"
         )
     for name in HEADS:
@@ -80,17 +81,17 @@ def _divide_linear_layers(network: nn.Module, mesh: DeviceMesh) -> None:
         if heads is not None and heads % mesh.size():
             raise ValueError(
                 f"tensor_parallel_size={mesh.size()} does not divide {name}={heads} of"
-                f" {type(owner).__name__}"
+                f" {type(owner).__name__}; set a tensor_parallel_size that divides it"
             )
-    # Hugging Face also divides embeddings and heads; a loss needs the head whole
+    # Hugging Face also divides embeddings and heads, but a loss needs the whole head
     styles = {path: STYLES[style]() for path, style in plan.items() if style in STYLES}
     parallelize_module(owner, mesh, styles)
 
 
 def clip_norm(parameters: Iterable[Tensor], max_norm: float) -> None:
-    """Clip the norm of all gradients together, however each of them is divided.
+    """Clip the common norm of all gradients, however each of them is sharded.
 
-    `torch.nn.utils.clip_grad_norm_` adds up only what is divided over the same mesh.
+    `torch.nn.utils.clip_grad_norm_` can only add up gradients that are sharded over one mesh.
 
     Example:
         >>> weight = nn.Parameter(torch.zeros(2))
@@ -103,7 +104,7 @@ def clip_norm(parameters: Iterable[Tensor], max_norm: float) -> None:
     for parameter in parameters:
         if parameter.grad is not None:
             groups.setdefault(getattr(parameter.grad, "device_mesh", None), []).append(parameter)
-    norms = [_whole(nn.utils.clip_grad_norm_(group, inf)) for group in groups.values()]
+    norms = [_full_tensor(nn.utils.clip_grad_norm_(group, inf)) for group in groups.values()]
     if norms:
         total = torch.stack([norm.to(norms[0]) for norm in norms]).norm().item()
         for parameter in (each for group in groups.values() for each in group):
@@ -111,5 +112,5 @@ def clip_norm(parameters: Iterable[Tensor], max_norm: float) -> None:
             parameter.grad.mul_(min(1.0, max_norm / (total + 1e-6)))
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def _full_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -8,7 +8,6 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from torch import nn
 
-from kdlight.data.targets import IGNORE
 from kdlight.doctor.data_checks import NoBatch, check_amount, first_batch, open_data
 from kdlight.doctor.findings import Finding
 from kdlight.doctor.logits import logits_bytes, positions
@@ -22,6 +21,7 @@ from kdlight.doctor.sizes import Row, step_rows, teacher_rows, weight_rows
 from kdlight.doctor.student_checks import check_student
 from kdlight.doctor.trial import try_step
 from kdlight.doctor.vocabulary import check_ids, check_labels, check_tokenizers
+from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.modules import StandaloneModule
 
 
@@ -86,7 +86,7 @@ def _step(module: StandaloneModule, batch: Any, setting: Setting, report: Report
         report.add(dry)
         return step_rows(None, None)
     step, labels = dry.step, module.labels(batch)
-    kept = positions(step) if labels is None else int((labels != IGNORE).sum())
+    kept = positions(step) if labels is None else int((labels != IGNORE_INDEX).sum())
     shape = " x ".join(map(str, step.student.shape[:-1]))
     words = f"{shape} positions, {kept} of them count, {step.student.shape[-1]} logits each"
     report.facts.append(("batch", words))

@@ -1,4 +1,4 @@
-"""What is found to be wrong, and how bad it is."""
+"""The findings of a check: a text and whether it is an error or a warning."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know before a run.
+    """One result of a check.
 
     Attributes:
-        level: ``"error"`` where the run cannot work, ``"warning"`` where it may not do what is
-            meant, or where something could not be looked at.
+        level: ``"error"`` if the run cannot work, ``"warning"`` if it may not do what was intended
+            or if a check was not possible.
         text: what was found, and what to do.
 
     Example:
@@ -25,16 +25,21 @@ class Finding:
 
 
 def error(text: str) -> Finding:
-    """The run cannot work."""
+    """Return the finding that the run cannot work."""
     return Finding("error", text)
 
 
 def warning(text: str) -> Finding:
-    """The run may not do what is meant."""
+    """Return the finding that the run may not do what was intended."""
     return Finding("warning", text)
 
 
 def reason(exception: BaseException) -> str:
-    """The first line of what an exception says, or its name where it says nothing."""
+    """Return the first line of the message of an exception, or its name if it has none.
+
+    Example:
+        >>> reason(ValueError("first\\nsecond")), reason(KeyboardInterrupt())
+        ('first', 'KeyboardInterrupt')
+    """
     lines = str(exception).strip().splitlines()
     return lines[0] if lines else type(exception).__name__

@@ -1,47 +1,48 @@
-"""What was found out, for people to read."""
+"""The report of the doctor, as text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kdlight.doctor.byte_sizes import format_bytes
 from kdlight.doctor.findings import Finding
-from kdlight.doctor.sizes import Row, size, total
+from kdlight.doctor.memory_rows import MemoryRow, total_bytes
 
 
 @dataclass
 class Report:
-    """What a run will hold, and what was found.
+    """A description of a run, the memory of each rank, and what the checks found.
 
     Attributes:
-        facts: what the run is made of: a name and a description each.
-        rows: what one rank holds.
-        memory: bytes that one rank can have; None where that is not known.
-        findings: what stands in its way, and what one should know.
+        facts: what the run consists of: a name and a description each.
+        rows: the memory of one rank.
+        memory: bytes that are available to one rank; None if unknown.
+        findings: errors and warnings.
 
     Example:
         >>> print(Report(facts=[("student", "Linear, 15 parameters")]))
         student    Linear, 15 parameters
         <BLANKLINE>
-        nothing stands in the way of this run
+        no errors found
     """
 
     facts: list[tuple[str, str]] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[MemoryRow] = field(default_factory=list)
     memory: int | None = None
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, *findings: Finding) -> None:
-        """Add findings, each once: several checks may see one thing."""
+        """Add findings, each once: several checks may find the same."""
         self.findings += [each for each in findings if each not in self.findings]
 
     @property
     def errors(self) -> list[str]:
-        """Why the run cannot work; empty where nothing was found."""
+        """The reasons why the run cannot work; empty if none was found."""
         return [finding.text for finding in self.findings if finding.level == "error"]
 
     @property
     def warnings(self) -> list[str]:
-        """What one should know."""
+        """What may not be intended."""
         return [finding.text for finding in self.findings if finding.level == "warning"]
 
     def __str__(self) -> str:
@@ -50,17 +51,17 @@ class Report:
             lines += ["", "each rank holds", *map(_line, self.rows), self._sum()]
         if self.findings:
             lines += ["", *(f"{finding.level}: {finding.text}" for finding in self.findings)]
-        verdict = "this run cannot work" if self.errors else "nothing stands in the way of this run"
+        verdict = "this run cannot work" if self.errors else "no errors found"
         return "\n".join([*lines, "", verdict])
 
     def _sum(self) -> str:
         unknown = [row.name for row in self.rows if row.bytes is None and not row.alternative]
-        there = "" if self.memory is None else f"of {size(self.memory)} that there are"
-        less = f" without {', '.join(unknown)}" if unknown else ""
-        return _line(Row("sum", total(self.rows), there + less))
+        notes = [] if self.memory is None else [f"of {format_bytes(self.memory)} available"]
+        notes += [f"without {', '.join(unknown)}"] if unknown else []
+        return _line(MemoryRow("sum", total_bytes(self.rows), " ".join(notes)))
 
 
-def _line(row: Row) -> str:
-    amount = "?" if row.bytes is None else size(row.bytes)
+def _line(row: MemoryRow) -> str:
+    amount = "?" if row.bytes is None else format_bytes(row.bytes)
     amount = f"({amount})" if row.alternative else f"{amount} "
     return f"  {row.name:<31}{amount:>13}  {row.note}".rstrip()

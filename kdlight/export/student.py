@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight.export.model_card import write_model_card
-from kdlight.models.lora import AdaptedCausalLM
+from kdlight.models.adapted_causal_lm import AdaptedCausalLM
 
 
 def export_student(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 
@@ -38,6 +38,20 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name} must be above 0 and finite, got {value}")
 
 
+def check_at_least(name: str, value: float, low: float) -> None:
+    """Raise an error for a number below ``low``.
+
+    Raises:
+        ValueError: If the number is below ``low``, or NaN.
+
+    >>> check_at_least("bins", 0, 1)
+    Traceback (most recent call last):
+    ValueError: bins must be at least 1, got 0
+    """
+    if not value >= low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
 def check_finite(name: str, value: float) -> None:
     """Raise an error for a number that is infinite or NaN.
 
@@ -48,7 +62,7 @@ def check_finite(name: str, value: float) -> None:
     Traceback (most recent call last):
     ValueError: start must be a finite number, got inf
     """
-    if not isfinite(value):
+    if not -inf < value < inf:  # which torch.compile can trace, unlike math.isfinite
         raise ValueError(f"{name} must be a finite number, got {value}")
 
 

@@ -1,4 +1,4 @@
-"""Metrics with constant-size state: closeness to the teacher, and calibration."""
+"""Metrics with a state of constant size: agreement with the teacher, and calibration."""
 
 from __future__ import annotations
 

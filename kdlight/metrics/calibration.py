@@ -1,4 +1,4 @@
-"""Calibration: does a confidence of 80 % come true 80 % of the time?"""
+"""Calibration errors over bins of equal width: are predictions as accurate as confident?"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from kdlight.losses.checks import check_at_least, check_choice
 from kdlight.losses.labels import IGNORE_INDEX, check_labels
 from kdlight.losses.log_space import probs
 
@@ -15,7 +16,7 @@ Curve: TypeAlias = "dict[str, list[float]]"
 
 
 def predictions(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Confidence of each prediction, and whether it is right, (..., V), (...) -> (n,), (n,).
+    """Return confidence and correctness of each prediction, (..., V), (...) -> (n,), (n,).
 
     Positions with a label of -100 are left out.
 
@@ -25,27 +26,27 @@ def predictions(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         ([0.25, 0.25], [True, False])
     """
     check_labels(logits, labels)
-    kept = labels != IGNORE_INDEX
-    confidence, prediction = probs(logits[kept]).max(-1)
-    return confidence, prediction == labels[kept]
+    valid = labels != IGNORE_INDEX
+    confidence, prediction = probs(logits[valid]).max(-1)
+    return confidence, prediction == labels[valid]
 
 
 class CalibrationError(Metric):
-    r"""Gap of accuracy and confidence over equal-width bins of confidence, in constant memory.
+    r"""Gap between accuracy and confidence over bins of equal width, in constant memory.
 
     .. math:: \mathrm{l1} = \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
 
-    ``"l2"`` is the root of the mean square of the gap instead, ``"max"`` the widest gap of a bin.
-    Equal to torchmetrics' ``MulticlassCalibrationError``, which keeps every confidence it has seen;
-    this one keeps three numbers a bin, so a language model's millions of tokens fit. Like there, a
-    bin begins with its lower edge, and a confidence of exactly 1 has a bin of its own.
+    ``"l2"`` is the root of the mean squared gap, ``"max"`` the largest gap of a bin. The value is
+    that of torchmetrics' ``MulticlassCalibrationError``, which stores every confidence; this metric
+    stores three numbers per bin, which is enough for the millions of tokens of a language model. As
+    there, a bin includes its lower edge, and a confidence of exactly 1 has a bin of its own.
 
     Args:
         bins: number of bins, at least 1.
         norm: ``"l1"``, ``"l2"`` or ``"max"``.
 
     Raises:
-        ValueError: bins is below 1, or norm none of these.
+        ValueError: bins is below 1, or norm is none of these.
 
     Example:
         >>> metric = CalibrationError(bins=10, norm="max")
@@ -63,20 +64,18 @@ class CalibrationError(Metric):
 
     def __init__(self, bins: int = 15, norm: Literal["l1", "l2", "max"] = "l1") -> None:
         super().__init__()
-        if bins < 1:
-            raise ValueError(f"bins must be at least 1, got {bins}")
-        if norm not in ("l1", "l2", "max"):
-            raise ValueError(f"norm must be 'l1', 'l2' or 'max', got {norm!r}")
+        check_at_least("bins", bins, 1)
+        check_choice("norm", norm, ("l1", "l2", "max"))
         self.bins, self.norm = bins, norm
         for name in ("count", "confidence", "correct"):
             self.add_state(name, torch.zeros(bins + 1, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, confidence: Tensor, correct: Tensor) -> None:
-        """Add predictions: the probability of the predicted class, and whether it was right.
+        """Add predictions, ``(n,), (n,)``.
 
         Args:
-            confidence: probabilities ``(n,)``.
-            correct: booleans ``(n,)``.
+            confidence: probability of each predicted class.
+            correct: booleans, True where the predicted class is the label.
         """
         edges = torch.linspace(0, 1, self.bins + 1, device=confidence.device)
         index = (torch.bucketize(confidence.float(), edges, right=True) - 1).clamp(0, self.bins)
@@ -88,7 +87,7 @@ class CalibrationError(Metric):
             state.index_add_(0, index, values.to(state.dtype))
 
     def compute(self) -> Tensor:
-        """The error, in [0, 1]; 0 where nothing was seen."""
+        """Return the error, in [0, 1]; 0 without predictions."""
         share = self.count / self.count.sum().clamp(min=1)
         gap = (self.correct - self.confidence).abs() / self.count.clamp(min=1)
         if self.norm == "max":
@@ -96,16 +95,16 @@ class CalibrationError(Metric):
         return ((share * gap).sum() if self.norm == "l1" else (share * gap**2).sum().sqrt()).float()
 
     def curve(self) -> Curve:
-        """What a reliability diagram shows: one entry for each bin that is not empty.
+        """Return the data of a reliability diagram, one entry for each bin that is not empty.
 
         Returns:
-            ``confidence`` and ``accuracy`` of the bins, means over their predictions, and the
-            ``share`` of all predictions in them; over all ranks.
+            ``confidence`` and ``accuracy``, means over the predictions of a bin, and ``share``, its
+            share of all predictions; reduced over ranks.
         """
         with self.sync_context():
-            seen = self.count > 0
+            filled = self.count > 0
             count, confidence, correct = (
-                state[seen] for state in (self.count, self.confidence, self.correct)
+                state[filled] for state in (self.count, self.confidence, self.correct)
             )
         return {
             "confidence": (confidence / count).tolist(),
@@ -137,10 +136,10 @@ class ExpectedCalibrationError(CalibrationError):
 
 
 class MaximumCalibrationError(CalibrationError):
-    """The widest gap, `CalibrationError` with ``norm="max"``.
+    """The largest gap, `CalibrationError` with ``norm="max"``.
 
     Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", 2017, eq. (5). A bin
-    of a few predictions decides as much as a full one, so it is noisy.
+    with few predictions counts as much as a full one, so the value is noisy.
 
     Args:
         bins: number of bins, at least 1.

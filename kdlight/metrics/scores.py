@@ -1,4 +1,4 @@
-"""Proper scores: no forecast but the true one is better in the long run."""
+"""Proper scoring rules: the true probabilities have the best expected score."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdlight.losses.log_space import probs
 
 
 def brier(logits: Tensor, labels: Tensor) -> Tensor:
-    r"""Squared distance of the probabilities from the label, (..., V), (...) -> (...).
+    r"""Compute the squared distance of probabilities from the label, (..., V), (...) -> (...).
 
     .. math:: \sum_v (q_v - 1[v = y])^2 = \sum_v q_v^2 - 2 q_y + 1
 
@@ -21,12 +21,12 @@ def brier(logits: Tensor, labels: Tensor) -> Tensor:
         tensor(0.5000)
     """
     q = probs(logits)
-    of_label = q.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    return q.square().sum(-1) - 2 * of_label + 1
+    label_probs = q.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    return q.square().sum(-1) - 2 * label_probs + 1
 
 
 class Score(Metric):
-    """Mean of a score over the positions whose label is not -100, in two numbers."""
+    """The base class of scores: a mean over the positions whose label is not -100."""
 
     full_state_update = False
     is_differentiable = False
@@ -40,24 +40,24 @@ class Score(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def score(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The score of each row, ``(n, V), (n,) -> (n,)``."""
+        """Compute the score of each row, ``(n, V), (n,) -> (n,)``."""
         raise NotImplementedError(f"{type(self).__name__} does not define score()")
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Add the logits ``(..., V)`` of positions with labels ``(...)``."""
+        """Add positions, by their logits ``(..., V)`` and labels ``(...)``."""
         check_labels(logits, labels)
-        kept = labels != IGNORE_INDEX
-        self.total += self.score(logits[kept], labels[kept]).sum(dtype=torch.float64)
-        self.count += kept.sum()
+        valid = labels != IGNORE_INDEX
+        self.total += self.score(logits[valid], labels[valid]).sum(dtype=torch.float64)
+        self.count += valid.sum()
 
     def compute(self) -> Tensor:
-        """The mean; 0 where nothing was seen."""
+        """Return the mean; 0 without positions."""
         return (self.total / self.count.clamp(min=1)).float()
 
 
 class BrierScore(Score):
-    """Mean squared distance of the probabilities from the label, from 0 to 2, `brier`.
+    """Mean squared distance of the probabilities from the label, in [0, 2].
 
     Brier, "Verification of forecasts expressed in terms of probability", 1950.
 
@@ -69,7 +69,7 @@ class BrierScore(Score):
     """
 
     def score(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """``(n, V), (n,) -> (n,)``."""
+        """Compute the score of each row, ``(n, V), (n,) -> (n,)``."""
         return brier(logits, labels)
 
 
@@ -84,5 +84,5 @@ class NegativeLogLikelihood(Score):
     """
 
     def score(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """``(n, V), (n,) -> (n,)``."""
+        """Compute the score of each row, ``(n, V), (n,) -> (n,)``."""
         return losses.cross_entropy(logits, labels)

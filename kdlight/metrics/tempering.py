@@ -1,4 +1,4 @@
-"""What temperature scaling would do, at many temperatures at once."""
+"""Likelihood and calibration at many temperatures at once, for temperature scaling."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from kdlight.losses.checks import check_at_least
 from kdlight.losses.log_space import widen
 
 
 class TemperatureCurve(Metric):
-    r"""Likelihood and calibration of logits over each of many temperatures, in constant memory.
+    r"""Likelihood and calibration of logits divided by each of many temperatures.
 
     .. math:: \mathrm{NLL}(T) = \operatorname{mean}(\log \textstyle\sum_v e^{z_v / T} - z_y / T)
 
-    Dividing logits by a temperature changes confidences and no prediction (Guo, Pleiss, Sun,
+    Dividing logits by a temperature changes confidences, but not predictions (Guo, Pleiss, Sun,
     Weinberger, "On Calibration of Modern Neural Networks", 2017, section 4.2). All temperatures are
-    measured in one pass over the data, so that nothing is kept of it.
+    evaluated in one pass over the data, in constant memory.
 
     Args:
-        temperatures: above 0.
-        bins: of the expected calibration error.
+        temperatures: at least one temperature, each above 0.
+        bins: number of bins of the expected calibration error, at least 1.
 
     Raises:
-        ValueError: no temperatures, or one that is not above 0; bins below 1.
+        ValueError: there are no temperatures, or one is not above 0; bins is below 1.
 
     Example:
         >>> metric = TemperatureCurve([1.0, 2.0])
@@ -43,9 +44,10 @@ class TemperatureCurve(Metric):
     def __init__(self, temperatures: Sequence[float], bins: int = 15) -> None:
         super().__init__()
         if len(temperatures) < 1 or min(temperatures) <= 0:
-            raise ValueError(f"temperatures must be above 0, at least one, got {temperatures}")
-        if bins < 1:
-            raise ValueError(f"bins must be at least 1, got {bins}")
+            raise ValueError(
+                f"temperatures must be one or more numbers above 0, got {temperatures}"
+            )
+        check_at_least("bins", bins, 1)
         self.bins = bins
         values = torch.tensor(temperatures, dtype=torch.float64)
         self.register_buffer("temperatures", values, persistent=False)
@@ -55,24 +57,24 @@ class TemperatureCurve(Metric):
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Add the logits ``(n, V)`` of positions with labels ``(n,)``, all of which count."""
+        """Add valid positions, by their logits ``(n, V)`` and labels ``(n,)``."""
         logits = widen(logits)
         top, prediction = logits.max(-1)
-        of_label = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        label_logits = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         correct = (prediction == labels).double()
         for i, temperature in enumerate(self.temperatures.tolist()):
-            partition = (logits / temperature).logsumexp(-1)  # all that depends on the whole row
-            self.nll[i] += (partition - of_label / temperature).sum(dtype=torch.float64)
+            partition = (logits / temperature).logsumexp(-1)  # all that needs the whole row
+            self.nll[i] += (partition - label_logits / temperature).sum(dtype=torch.float64)
             confidence = (top / temperature - partition).exp()
             index = (confidence * self.bins).nan_to_num(nan=0.0).long().clamp(0, self.bins)
             values = torch.stack([torch.ones_like(correct), confidence.double(), correct])
             self.cells[:, i].index_add_(1, index, values)
 
     def compute(self) -> dict[str, Tensor]:
-        """``nll`` and ``ece`` at each temperature."""
+        """Return ``nll`` and ``ece`` at each temperature."""
         count, confidence, correct = self.cells
-        seen = count.sum(-1).clamp(min=1)
+        total = count.sum(-1).clamp(min=1)
         return {
-            "nll": (self.nll / seen).float(),
-            "ece": ((correct - confidence).abs().sum(-1) / seen).float(),
+            "nll": (self.nll / total).float(),
+            "ece": ((correct - confidence).abs().sum(-1) / total).float(),
         }

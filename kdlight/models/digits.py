@@ -1,4 +1,4 @@
-"""Two image classifiers of very different size, for images as small as scikit-learn's digits."""
+"""Two image classifiers of very different size, for images like scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from torch import Tensor, nn
 class ConvNet(nn.Sequential):
     """Two convolutions and a linear head, (B, 1, H, W) -> (B, classes).
 
-    With its defaults it has about 22,000 parameters, and learns the digits in seconds.
+    With its defaults it has about 22,000 parameters and learns the digits in seconds.
 
     Args:
-        channels: width of the first convolution; the second is twice as wide.
+        channels: number of channels of the first convolution; the second has twice as many.
         classes: number of classes.
         size: height and width of an image, a multiple of 4.
-        dropout: before the head.
+        dropout: dropout rate before the head.
+
+    Raises:
+        ValueError: If ``size`` is not a multiple of 4.
 
     Example:
         >>> import torch
@@ -26,7 +29,7 @@ class ConvNet(nn.Sequential):
         self, *, channels: int = 32, classes: int = 10, size: int = 8, dropout: float = 0.2
     ) -> None:
         if size % 4:
-            raise ValueError(f"size must be a multiple of 4, as it is halved twice, got {size}")
+            raise ValueError(f"size must be a multiple of 4, since it is halved twice, got {size}")
         super().__init__(
             nn.Conv2d(1, channels, 3, padding=1),
             nn.BatchNorm2d(channels),
@@ -46,7 +49,7 @@ class TinyNet(nn.Module):
     """One small hidden layer, (B, 1, H, W) -> (B, classes).
 
     Args:
-        width: units of the hidden layer.
+        width: number of units of the hidden layer.
         classes: number of classes.
         size: height and width of an image.
 
@@ -61,5 +64,5 @@ class TinyNet(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of a batch of images."""
+        """Compute the logits of a batch of images."""
         return self.head(self.hidden(images.flatten(1)).relu())

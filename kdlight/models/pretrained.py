@@ -1,10 +1,10 @@
-"""Hugging Face models and tokenizers from any source, with one clear error where there is none."""
+"""Hugging Face models and tokenizers from any location."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from urllib.request import getproxies
 
 import torch
 
-from kdlight.models.source import Source, resolve_source
+from kdlight.models.model_source import Source, resolve_source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,18 +31,19 @@ def load_model(
 ) -> PreTrainedModel:
     """Load a Hugging Face causal language model, in evaluation mode, as Hugging Face returns it.
 
-    Weights of a GGUF file are unpacked to ``dtype``: the model can be trained, cut and saved like
-    any other.
+    Weights of a GGUF file are dequantized to ``dtype``, so that the model can be trained, pruned
+    and saved like any other.
 
     Args:
         source: an id, folder, ``.gguf`` file or file in a package, see `resolve_source`.
         gguf_file: name of a GGUF file inside an id or folder.
-        dtype: such as ``"bfloat16"``; ``"auto"`` for that of the files. None means float32.
+        dtype: such as ``"bfloat16"``; ``"auto"`` for the dtype of the files; None for float32.
         attn_implementation: such as ``"sdpa"`` or ``"eager"``.
-        model_kwargs: anything else that ``AutoModelForCausalLM.from_pretrained`` takes.
+        model_kwargs: other arguments of ``AutoModelForCausalLM.from_pretrained``.
 
     Raises:
-        ValueError: nothing can be loaded from ``source``, or ``dtype`` is no floating-point dtype.
+        ValueError: If no model can be loaded from ``source``, or ``dtype`` is not a floating-point
+            dtype.
 
     Example:
         >>> load_model("./nowhere")
@@ -51,16 +52,20 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM
 
-    where = resolve_source(source, gguf_file=gguf_file)
-    kwargs: dict[str, Any] = {"dtype": parse_dtype(dtype), **_reach(where), **(model_kwargs or {})}
+    resolved = resolve_source(source, gguf_file=gguf_file)
+    kwargs: dict[str, Any] = {
+        "dtype": parse_dtype(dtype),
+        **_hub_options(resolved),
+        **(model_kwargs or {}),
+    }
     if attn_implementation is not None:
         kwargs["attn_implementation"] = attn_implementation
-    if where.gguf_file is not None:
-        kwargs.update(_unpacked(where.gguf_file))
-    with _explained(source, where, "a causal language model"), quiet_progress():
-        model: Any = AutoModelForCausalLM.from_pretrained(where.location, **kwargs)
-    if where.gguf_file is not None and getattr(model, "hf_quantizer", None) is not None:
-        # transformers still calls the unpacked model quantised, and would refuse to save it
+    if resolved.gguf_file is not None:
+        kwargs.update(_gguf_options(resolved.gguf_file))
+    with _clear_errors(source, resolved, "a causal language model"), quiet_progress():
+        model: Any = AutoModelForCausalLM.from_pretrained(resolved.location, **kwargs)
+    if resolved.gguf_file is not None and getattr(model, "hf_quantizer", None) is not None:
+        # transformers still marks the dequantized model as quantized, and would not save it
         model.hf_quantizer.remove_quantization_config(model)
     return model
 
@@ -69,7 +74,7 @@ def load_tokenizer(source: str, *, gguf_file: str | None = None) -> PreTrainedTo
     """Load the tokenizer of ``source``, spelled as for `load_model`.
 
     Raises:
-        ValueError: nothing can be loaded from ``source``.
+        ValueError: If no tokenizer can be loaded from ``source``.
 
     Example:
         >>> load_tokenizer("./nowhere")
@@ -78,16 +83,26 @@ def load_tokenizer(source: str, *, gguf_file: str | None = None) -> PreTrainedTo
     """
     from transformers import AutoTokenizer
 
-    where = resolve_source(source, gguf_file=gguf_file)
-    kwargs: dict[str, Any] = _reach(where)
-    if where.gguf_file is not None:
-        kwargs["gguf_file"] = where.gguf_file
-    with _explained(source, where, "a tokenizer"):
-        return AutoTokenizer.from_pretrained(where.location, **kwargs)
+    resolved = resolve_source(source, gguf_file=gguf_file)
+    kwargs: dict[str, Any] = _hub_options(resolved)
+    if resolved.gguf_file is not None:
+        kwargs["gguf_file"] = resolved.gguf_file
+    with _clear_errors(source, resolved, "a tokenizer"):
+        return AutoTokenizer.from_pretrained(resolved.location, **kwargs)
+
+
+def as_tokenizer(tokenizer: str | Callable[..., Any]) -> Any:
+    """Load a tokenizer from its location; return a tokenizer unchanged.
+
+    Example:
+        >>> as_tokenizer(str.split) is str.split
+        True
+    """
+    return load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
 
 
 def parse_dtype(dtype: str | torch.dtype | None) -> str | torch.dtype:
-    """``"bfloat16"`` -> `torch.bfloat16`; ``"auto"`` stays, None is `torch.float32`.
+    """Return the dtype of a name; ``"auto"`` is returned unchanged, None is `torch.float32`.
 
     Example:
         >>> parse_dtype("bfloat16")
@@ -97,15 +112,15 @@ def parse_dtype(dtype: str | torch.dtype | None) -> str | torch.dtype:
         return torch.float32
     if dtype == "auto":
         return dtype
-    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if isinstance(found, torch.dtype) and found.is_floating_point:
-        return found
+    parsed = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if isinstance(parsed, torch.dtype) and parsed.is_floating_point:
+        return parsed
     raise ValueError(f"dtype must be 'float32', 'bfloat16', 'float16' or 'auto', got {dtype!r}")
 
 
-def _reach(where: Source) -> dict[str, Any]:
-    """Stay with local files where the hub has no address, instead of minutes of retries."""
-    if Path(where.location).is_dir() or getproxies():  # behind a proxy names resolve elsewhere
+def _hub_options(source: Source) -> dict[str, Any]:
+    """Read local files only if the hub cannot be reached, instead of minutes of retries."""
+    if Path(source.location).is_dir() or getproxies():  # a proxy resolves names itself
         return {}
     try:
         socket.getaddrinfo(urlparse(os.environ.get("HF_ENDPOINT", HUB)).hostname, None)
@@ -114,41 +129,41 @@ def _reach(where: Source) -> dict[str, Any]:
     return {}
 
 
-def _unpacked(gguf_file: str) -> dict[str, Any]:
-    """Arguments that read a GGUF file into plain weights."""
+def _gguf_options(gguf_file: str) -> dict[str, Any]:
+    """Return the arguments that read a GGUF file as dequantized weights."""
     import transformers
 
     kwargs: dict[str, Any] = {"gguf_file": gguf_file}
-    if hasattr(transformers, "GgufConfig"):  # before 5.x unpacking was the only way
+    if hasattr(transformers, "GgufConfig"):  # before 5.x, weights were always dequantized
         kwargs["quantization_config"] = transformers.GgufConfig(dequantize=True)
     return kwargs
 
 
 @contextmanager
 def quiet_progress() -> Iterator[None]:
-    """Without the bars of transformers, which would run into the trainer's."""
+    """Hide the progress bars of transformers, which would interfere with the trainer's."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if was_enabled:
             logging.enable_progress_bar()
 
 
 @contextmanager
-def _explained(source: str, where: Source, what: str) -> Iterator[None]:
+def _clear_errors(source: str, resolved: Source, kind: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, ImportError) as error:
         tried = (
-            f"the GGUF file {where.gguf_file!r} in {where.location!r}"
-            if where.gguf_file is not None
-            else f"{where.location!r} as a folder here and as an id on the Hugging Face hub"
+            f"the GGUF file {resolved.gguf_file!r} in {resolved.location!r}"
+            if resolved.gguf_file is not None
+            else f"{resolved.location!r} as a folder here and as an id on the Hugging Face hub"
         )
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ValueError(
-            f"cannot load {what} from {source!r}. Tried {tried}. Reason: {reason}"
+            f"cannot load {kind} from {source!r}. Tried {tried}. Reason: {reason}"
         ) from error

@@ -1,4 +1,4 @@
-"""A student or teacher that is any `torch.nn.Module`."""
+"""Any `torch.nn.Module` as a student or teacher."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from kdlight.sources import Dense
 
 
 class SingleInput(nn.Module):
-    """A network from one entry of the batch to logits, (B, ...) -> (B, V).
+    """A network that maps one entry of a batch to logits, (B, ...) -> (B, V).
 
-    Choose it for classifiers and for networks of your own; a Hugging Face language model is a
+    Choose it for classifiers and for networks of your own. For a Hugging Face language model use
     `CausalLM`.
 
     Args:
         net: the network.
-        key: which entry of the batch it reads: a position in a tuple ``(x, y)`` or a name in a
-            mapping. A batch that is a tensor is read whole.
+        key: the entry of the batch that is the input: an index of a tuple ``(x, y)`` or a name in a
+            mapping. A batch that is a tensor is the input itself.
+
+    Raises:
+        ValueError: If a batch has no such entry.
 
     Example:
         >>> import torch
@@ -34,7 +37,7 @@ class SingleInput(nn.Module):
         self.key = key
 
     def forward(self, batch: Any) -> Dense:
-        """Logits of one batch."""
+        """Compute the logits of a batch."""
         return Dense(self.net(self._input(batch)))
 
     def _input(self, batch: Any) -> Any:
@@ -43,7 +46,8 @@ class SingleInput(nn.Module):
         try:
             return batch[self.key]
         except (KeyError, IndexError, TypeError) as error:
-            found = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
+            got = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
             raise ValueError(
-                f"Plain reads entry key={self.key!r} of a batch, and this one has none: {found}"
+                f"SingleInput reads entry key={self.key!r} of a batch, but the batch has none:"
+                f" {got}; set key to one of its entries"
             ) from error

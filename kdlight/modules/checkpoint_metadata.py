@@ -78,7 +78,7 @@ def check_checkpoint(
     Args:
         checkpoint: the checkpoint.
         objective: description of this run's objective.
-        weights: the state dict that the checkpoint's is to be loaded into; None leaves it unchecked.
+        weights: the state dict that the checkpoint's is to be loaded into; None for no check.
 
     Raises:
         ValueError: a later format; weights that do not fit, by name.

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kdlight.metrics import DistillationMetrics
 from kdlight.models import StudentRecipe
 from kdlight.modules.base import STUDENT
 from kdlight.modules.fit_checks import check_fit, check_strategy
-from kdlight.modules.optimizers import Groups, trainable
+from kdlight.modules.optimizers import Groups, PartOptimizers, default_optimizer, trainable
 from kdlight.modules.standalone import StandaloneModule, from_config
 from kdlight.objectives import Objective
 from kdlight.reduce import Chunking
-from kdlight.sources import Logits, as_source, call_network
+from kdlight.sources import Logits, call_network
 from kdlight.teachers import Teacher, as_teacher
 
 LIVE_ARGUMENTS = ["student", "teacher", "objective", "optimizer", "lr_scheduler"]
@@ -76,8 +76,7 @@ class DistillationModule(StandaloneModule):
         student: nn.Module | StudentRecipe,
         objective: Objective,
         teacher: nn.Module | Teacher | None = None,
-        optimizer: Callable[[Iterable], Optimizer]
-        | dict[str, Callable[[Iterable], Optimizer]] = lambda p: AdamW(p, lr=5e-4),
+        optimizer: PartOptimizers | Callable[[Iterable], Optimizer] = default_optimizer,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         lr_scheduler_config: dict[str, Any] | None = None,
         normalization: Literal["global", "local"] = "global",
@@ -99,18 +98,6 @@ class DistillationModule(StandaloneModule):
     def student_logits(self, batch: Any) -> Logits:
         """Return the student's logits for ``batch``, ``(..., V)``."""
         return call_network(self.student, batch)
-
-    def forward(self, batch: Any) -> Tensor:
-        """Return the student's logits for ``batch`` as a tensor, ``(..., V)``."""
-        return as_source(self.student_logits(batch)).logits()
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Compute the scaled loss of one micro-batch."""
-        return self.scaled_loss(self.losses(batch))
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the student's logits for ``batch``, ``(..., V)``."""
-        return self(batch)
 
     def learners(self) -> dict[str, tuple[nn.Module, Objective]]:
         """Return the student and its objective."""

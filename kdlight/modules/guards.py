@@ -1,4 +1,4 @@
-"""What must hold at every optimizer step: a finite loss, and gradients that arrive."""
+"""Checks of every optimizer step: the loss is finite, and the student has gradients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def check_finite(trainer: Trainer, loss: float) -> None:
-    """Where the loss of an optimizer step is no number, save the state before it and raise."""
+    """Raise a NonFiniteLossError if ``loss`` is not finite, and save the state before the step."""
     if isfinite(loss):
         return
     step = trainer.global_step
@@ -28,18 +28,18 @@ def check_finite(trainer: Trainer, loss: float) -> None:
     trainer.save_checkpoint(path)
     raise NonFiniteLossError(
         f"the loss of optimizer step {step} is {loss}; the state before this step is saved in"
-        f" {path}. Look at: the learning rate and gradient clipping, half precision (try"
-        " bf16-mixed or 32), columns at -inf on one side only (an infinite divergence), and"
-        " the batch itself"
+        f" {path}. Check the learning rate and gradient clipping, half precision (try bf16-mixed or"
+        " 32), logits that are -inf for the student or the teacher only (an infinite divergence),"
+        " and the batch itself"
     )
 
 
 def check_gradients(student: nn.Module) -> None:
-    """Raise a RuntimeError where nothing that is sharded got a gradient.
+    """Raise a RuntimeError if no parameter of a sharded student has a gradient.
 
-    FSDP2 looks for the end of the forward pass in the tensors that a network returns. A logits
-    source of one's own that is no dataclass hides them, older versions of torch look into no
-    dataclass, and the student would stay as it is without a word.
+    FSDP2 finds the end of the forward pass by the tensors that a network returns. It does not find
+    tensors in a custom logits source that is not a dataclass, and versions of torch below 2.9 do
+    not look into dataclasses at all. The student would then silently not be trained.
     """
     if all(p.grad is None for p in student.parameters() if p.requires_grad):
         raise RuntimeError(

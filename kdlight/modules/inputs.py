@@ -22,7 +22,7 @@ from kdlight.teachers import Teacher
 class LossInputsModule(LightningModule):
     """A module that computes `kdlight.LossInputs` from a batch, by a student and a teacher.
 
-    Override one of `student_logits`, `teacher_logits`, `labels` for batches or networks of your own.
+    Override one of `student_logits`, `teacher_logits`, `labels` for other batches or networks.
 
     Attributes:
         objective: the objective of the student.

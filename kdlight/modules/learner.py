@@ -1,4 +1,4 @@
-"""A network that learns, what it learns on, and how."""
+"""A network of online distillation, with its objective and its training options."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ class Learner:
     """One of the networks that a `kdlight.OnlineDistillationModule` trains together.
 
     Args:
-        network: from a batch to logits; or a recipe that builds it from the first network that is
-            none, such as `kdlight.PrunedCausalLM`.
-        objective: what it learns on. Each other network is its teacher, and takes no gradient.
-        group: what its parameter group has of its own, such as ``{"lr": 1e-3}``; the rest is the
-            optimizer's.
+        network: a network from a batch to logits; or a recipe that builds it from the first
+            learner that is not a recipe, such as `kdlight.PrunedCausalLM`.
+        objective: the loss of this network. Every other network is a teacher of it, whose logits
+            take no gradient.
+        group: options of its parameter group that differ from the optimizer's, such as
+            ``{"lr": 1e-3}``.
         clip: norm that its gradients are clipped to; None for the trainer's ``gradient_clip_val``.
-            Each network is clipped by itself, as one norm for all would couple them.
+            Each network is clipped separately: a common norm would make their steps depend on each
+            other.
 
     Raises:
-        TypeError: network is neither.
-        ValueError: clip is not above 0; ``params`` in the group.
+        TypeError: ``network`` is neither a network nor a recipe.
+        ValueError: ``clip`` is not above 0; ``group`` contains ``params``.
 
     Example:
         >>> from kdlight import SingleInput
@@ -44,31 +46,34 @@ class Learner:
     def __post_init__(self) -> None:
         if not isinstance(self.network, (nn.Module, StudentRecipe)):
             raise TypeError(
-                f"network must be a torch.nn.Module that learns, got {type(self.network).__name__};"
-                " for a teacher that stays as it is use a DistillationModule"
+                f"network must be a torch.nn.Module that is trained, got {type(self.network).__name__};"
+                " for a frozen teacher use a DistillationModule"
             )
         if self.clip is not None and not 0 < self.clip < inf:
             raise ValueError(f"clip must be above 0 and finite, or None, got {self.clip}")
         if "params" in (self.group or {}):
-            raise ValueError("group has 'params', which are those of the network; leave them out")
+            raise ValueError(
+                "group contains 'params', but these are the parameters of the network; leave them out"
+            )
 
 
 def build_networks(learners: dict[str, Learner]) -> dict[str, nn.Module]:
-    """The networks by name; recipes build theirs from the first network that is there.
+    """Return the networks by name; recipes build theirs from the first learner that is a network.
 
     Raises:
         ValueError: fewer than two learners, or networks that share parameters.
     """
     if len(learners) < 2:
         raise ValueError(
-            f"learners must be at least two networks that learn from each other, got"
-            f" {sorted(learners)}; one that learns alone is a DistillationModule's"
+            f"learners must be at least two networks that are trained on each other, got"
+            f" {sorted(learners)}; train a single network with a DistillationModule"
         )
-    given = {name: each.network for name, each in learners.items()}
-    there = [each for each in given.values() if not isinstance(each, StudentRecipe)]
+    specified = {name: each.network for name, each in learners.items()}
+    existing = [each for each in specified.values() if not isinstance(each, StudentRecipe)]
+    base = existing[0] if existing else None
     networks = {
-        name: each.build(there[0] if there else None) if isinstance(each, StudentRecipe) else each
-        for name, each in given.items()
+        name: each.build(base) if isinstance(each, StudentRecipe) else each
+        for name, each in specified.items()
     }
     owners: dict[int, str] = {}
     for name, network in networks.items():
@@ -76,7 +81,7 @@ def build_networks(learners: dict[str, Learner]) -> dict[str, nn.Module]:
             owner = owners.setdefault(id(parameter), name)
             if owner != name:
                 raise ValueError(
-                    f"the networks {owner!r} and {name!r} share parameters, and each is to learn"
-                    " for itself; give each its own"
+                    f"the networks {owner!r} and {name!r} share parameters, but each is trained"
+                    " separately; give each its own"
                 )
     return networks

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kdlight.distributed.sharding import clip_norm
@@ -16,7 +16,7 @@ from kdlight.modules.base import STUDENT
 from kdlight.modules.fit_checks import check_peers, check_strategy
 from kdlight.modules.gradient_normalizer import GradientNormalizer
 from kdlight.modules.learner import Learner, build_networks
-from kdlight.modules.optimizers import Groups, trainable
+from kdlight.modules.optimizers import Groups, default_optimizer, trainable
 from kdlight.modules.standalone import StandaloneModule, from_config
 from kdlight.objectives import Loss, LossInputs, Objective
 from kdlight.reduce import Chunking
@@ -88,7 +88,7 @@ class OnlineDistillationModule(StandaloneModule):
         self,
         learners: dict[str, Learner],
         optimizer: Callable[[Iterable], Optimizer]
-        | dict[str, Callable[[Iterable], Optimizer]] = lambda p: AdamW(p, lr=5e-4),
+        | dict[str, Callable[[Iterable], Optimizer]] = default_optimizer,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         lr_scheduler_config: dict[str, Any] | None = None,
         updates: Literal["simultaneous", "alternating"] = "simultaneous",
@@ -140,18 +140,6 @@ class OnlineDistillationModule(StandaloneModule):
     def teacher_logits(self, batch: Any) -> Logits:
         """Return the logits of the first of the other networks, detached."""
         return detached(as_source(self.network_logits(self.peers[0], batch)))
-
-    def forward(self, batch: Any) -> Tensor:
-        """Return the student's logits for ``batch`` as a tensor, ``(..., V)``."""
-        return as_source(self.student_logits(batch)).logits()
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Compute the scaled losses of one micro-batch."""
-        return self.scaled_loss(self.losses(batch))
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the student's logits for ``batch``, ``(..., V)``."""
-        return self(batch)
 
     def learners(self) -> dict[str, tuple[nn.Module, Objective]]:
         """Return the networks and their objectives."""

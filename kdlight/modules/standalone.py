@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from torch import Tensor
 
 from kdlight.distributed.batches import check_evaluation_batches
 from kdlight.distributed.sharding import shard
@@ -24,6 +25,7 @@ from kdlight.modules.optimizers import (
     make_optimizer,
     make_optimizer_config,
 )
+from kdlight.sources import as_source
 
 
 def from_config() -> bool:
@@ -70,6 +72,18 @@ class StandaloneModule(DistillationBase):
     def describe_run(self) -> dict[str, Any]:
         """Describe the run and its latest metrics, as far as they are known."""
         return describe_run(self.parts(), self.part_configs(), self._trainer)
+
+    def forward(self, batch: Any) -> Tensor:
+        """Return the student's logits for ``batch`` as a tensor, ``(..., V)``."""
+        return as_source(self.student_logits(batch)).logits()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Compute the scaled loss of one micro-batch."""
+        return self.scaled_loss(self.losses(batch))
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the student's logits for ``batch``, ``(..., V)``."""
+        return self(batch)
 
     def configure_optimizers(self) -> Any:
         """Create the optimizer, with parameter groups for the networks and the objectives."""

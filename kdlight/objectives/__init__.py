@@ -1,7 +1,7 @@
-"""Objectives: what a student is trained on, as modules with their hyper-parameters and state.
+"""Objectives: the losses a student is trained with, as modules with hyper-parameters and state.
 
-`OBJECTIVES` names them for configs and tests. An objective of your own needs no entry: give its
-``class_path`` in a config, or the object in code.
+`OBJECTIVES` maps names to classes, for configs and tests. An objective of your own needs no entry:
+use its ``class_path`` in a config, or pass the object in code.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "uld": ULD,
     "unlikelihood": Unlikelihood,
 }
-"""Every objective by the name of its config, ``configs/NAME.yaml``."""
+"""Objectives by the name of their config, ``configs/NAME.yaml``."""
 
 
 def build_objective(name: str, **hyper_parameters: Any) -> Objective:
-    """The objective called ``name`` in `OBJECTIVES`.
+    """Create the objective called ``name`` in `OBJECTIVES`.
 
     Raises:
-        ValueError: no objective has that name; the message lists those there are.
+        ValueError: no objective has that name; the message lists all names.
 
     Example:
         >>> build_objective("forward_kl", temperature=2.0).temperature

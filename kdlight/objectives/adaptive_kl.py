@@ -1,4 +1,4 @@
-"""Adaptive KL: forward for the head of the distribution, reverse for its tail."""
+"""Adaptive KL: forward KL for the head of the distribution, reverse KL for its tail."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from kdlight.objectives.token_objective import Divergence
 
 
 class AdaptiveKL(Divergence):
-    """Forward and reverse KL, weighed token by token, `kdlight.losses.adaptive_kl`.
+    """Forward and reverse KL with weights per token, `kdlight.losses.adaptive_kl`.
 
     Wu, Tao, Wang, Yang, Zhao, Wong, "Rethinking Kullback-Leibler Divergence in Knowledge
-    Distillation for Large Language Models", 2024 (AKL). Choose it when epochs are few: each
-    direction of KL works where it is quick.
+    Distillation for Large Language Models", 2024 (AKL). Choose it for few
+    epochs: forward KL corrects the head of the distribution first, and reverse KL its tail.
 
     Args:
-        head_mass: mass of the teacher that makes the head, in [0, 1].
+        head_mass: the teacher's probability mass in the head, in [0, 1].
         temperature: divides both logits, above 0.
         temperature_squared: multiply by ``temperature ** 2``.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> import torch
@@ -42,7 +42,7 @@ class AdaptiveKL(Divergence):
         self.head_mass = float(head_mass)
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.adaptive_kl(
             student, teacher, head_mass=self.head_mass, temperature=self.temperature
         )

@@ -1,13 +1,13 @@
-"""The alpha-beta divergence: how much, and whose, likely tokens count."""
+"""The alpha-beta divergence, with an exponent for each of the two distributions."""
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.losses.checks import check_finite
 from kdlight.objectives.token_objective import Divergence
 
 
@@ -15,8 +15,8 @@ class AlphaBeta(Divergence):
     """Alpha-beta divergence, `kdlight.losses.alpha_beta`.
 
     Wang et al., "ABKD: Pursuing a Proper Allocation of the Probability Mass in Knowledge
-    Distillation via alpha-beta-Divergence", 2025. Choose it to tune between the KLs, which are
-    (1, 0) and (0, 1), by two dials.
+    Distillation via alpha-beta-Divergence", 2025. Choose it to interpolate between forward
+    KL, (alpha, beta) = (1, 0), and reverse KL, (0, 1), with two hyper-parameters.
 
     Args:
         alpha: exponent of the teacher's probabilities, finite.
@@ -25,7 +25,7 @@ class AlphaBeta(Divergence):
         temperature_squared: multiply by ``temperature ** 2``.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> import torch
@@ -44,14 +44,13 @@ class AlphaBeta(Divergence):
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(temperature=temperature, temperature_squared=temperature_squared)
-        for name, number in (("alpha", alpha), ("beta", beta)):
-            if not isfinite(number):
-                raise ValueError(f"{name} must be a finite number, got {number}")
+        check_finite("alpha", alpha)
+        check_finite("beta", beta)
         self.alpha = float(alpha)
         self.beta = float(beta)
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.alpha_beta(
             student, teacher, alpha=self.alpha, beta=self.beta, temperature=self.temperature
         )

@@ -1,4 +1,4 @@
-"""BD-KD: both directions of KL, balanced by which network is the surer."""
+"""BD-KD: both directions of KL, weighted by which network is more confident."""
 
 from __future__ import annotations
 
@@ -9,43 +9,47 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.losses.balanced import balance, check_balance, confidence_gap
+from kdlight.losses.checks import check_choice, check_positive
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.token_objective import Divergence
 from kdlight.reduce import Loss, token_sum, token_values
 
 
 class BDKD(Divergence):
-    """Forward and reverse KL, weighed by the gap in confidence, `kdlight.losses.balanced_kl`.
+    """Forward and reverse KL, weighted by the gap in confidence, `kdlight.losses.balanced_kl`.
 
     Amara, Zaeem, Chen, Gross, Clark, "BD-KD: Balancing the Divergences for Online Knowledge
-    Distillation", 2022. Choose it where the student's confidences are to be trusted: where it is
-    surer than its teacher it is flattened, where it is less sure it is sharpened. Beside it belongs
-    a `CrossEntropy` (`Weighted` has the weights of both), and in the online form, where the teacher
-    learns too, a teacher's objective: `kdlight.OnlineDistillationModule`.
+    Distillation", 2022. Choose it for a calibrated student: where the student is more
+    confident than its teacher, forward KL flattens it; where it is less confident, reverse KL
+    sharpens it. Combine it with a `CrossEntropy` in a `Weighted`. In the online form the teacher is
+    trained too, with an objective of its own: `kdlight.OnlineDistillationModule`.
 
-    Published are both directions of KL and weights per sample from the gap of the entropies; the
-    hard rule is that of a third party's code; all defaults and other options are choices made here.
-    The docstring of the loss says so option by option.
+    Published are both directions of KL and weights per sample from the difference of the entropies.
+    The hard rule is that of a third party's code. All defaults and other options are choices made
+    here, see the docstring of the loss.
 
     Args:
-        high: weight of the half that mends the gap, not negative.
-        low: weight of the other half, not negative; above ``high`` it reverses the rule.
+        high: weight of the term that closes the gap in confidence, not negative.
+        low: weight of the other term, not negative; above ``high`` it reverses the rule.
         temperature: divides both logits, above 0.
-        weighting: ``"hard"``, or ``"soft"`` for weights that follow the gap.
-        kappa: how fast soft weights follow it, not negative.
+        weighting: ``"hard"``, or ``"soft"`` for weights that change smoothly with the gap.
+        kappa: slope of the soft weights, not negative.
         normalise: divide the weights by their sum, so that they do not scale the gradient.
-        detach_weights: False lets soft weights take a gradient, for research.
-        entropy_temperature: at which confidences are compared; None for ``temperature``.
-        confidence: measured by ``"entropy"``, or by ``"max_prob"``, the highest probability.
-        tie_tol: a gap up to this is a tie to the hard rule.
-        granularity: what is decided at once: ``"token"``, each position; ``"sample"``, another name
-            for it where a position is an image; ``"sequence"``, all positions ``(T,)`` that count
-            in a row of ``(B, T)``, by their mean gap (a packed row is one row). It costs one more
-            pass without gradients and one with them, and its weights take no gradient.
+        detach_weights: False gives soft weights a gradient, for research.
+        entropy_temperature: temperature at which confidences are compared; None for
+            ``temperature``.
+        confidence: ``"entropy"``, or ``"max_prob"`` for the highest probability.
+        tie_tol: a gap up to this is a tie for the hard rule.
+        granularity: what has one pair of weights: ``"token"``, each position; ``"sample"``, the
+            same under another name, where a position is an image; ``"sequence"``, all valid
+            positions of a row of ``(B, T)``, by their mean gap (a packed row counts as one
+            sequence). The last costs one more pass without gradients and one with them, and its
+            weights take no gradient.
         temperature_squared: multiply by ``temperature ** 2``.
 
     Raises:
-        ValueError: an argument outside its range; ``"sequence"`` and weights with a gradient.
+        ValueError: a hyper-parameter is out of range; ``granularity="sequence"`` with
+            ``detach_weights=False``.
 
     Example:
         >>> logits = torch.randn(4, 7)
@@ -78,19 +82,13 @@ class BDKD(Divergence):
             confidence=confidence,
             tie_tol=tie_tol,
         )
-        if entropy_temperature is not None and not 0 < entropy_temperature < torch.inf:
-            raise ValueError(
-                f"entropy_temperature must be above 0 and finite, or None, got"
-                f" {entropy_temperature}"
-            )
-        if granularity not in ("token", "sample", "sequence"):
-            raise ValueError(
-                f"granularity must be 'token', 'sample' or 'sequence', got {granularity!r}"
-            )
+        if entropy_temperature is not None:
+            check_positive("entropy_temperature", entropy_temperature)
+        check_choice("granularity", granularity, ("token", "sample", "sequence"))
         if granularity == "sequence" and not detach_weights:
             raise ValueError(
-                "detach_weights=False, but the weights of granularity='sequence' take no gradient;"
-                " use granularity='token'"
+                "detach_weights=False does not work with granularity='sequence', whose weights take"
+                " no gradient; use granularity='token'"
             )
         self.high, self.low, self.kappa = float(high), float(low), float(kappa)
         self.tie_tol = float(tie_tol)
@@ -102,11 +100,11 @@ class BDKD(Divergence):
         self.is_per_token = granularity != "sequence"
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         if self.granularity == "sequence":
             raise ValueError(
-                "granularity='sequence' decides by all positions of a sequence, and here rows are"
-                " evaluated one by one; use granularity='token', or BDKD by itself"
+                "granularity='sequence' needs all positions of a sequence, but rows are evaluated"
+                " independently here; use granularity='token', or call the BDKD objective itself"
             )
         return losses.balanced_kl(
             student,
@@ -119,34 +117,32 @@ class BDKD(Divergence):
         )
 
     def forward(self, inputs: LossInputs) -> Loss:
-        """Sum over the positions that count."""
+        """Sum the loss over the valid positions."""
         if self.granularity != "sequence":
             return super().forward(inputs)
         self.check(inputs)
         assert inputs.teacher is not None
-        halves = [
+        forward, reverse = (
             token_sum(
-                rows,
+                per_token_loss,
                 inputs.student,
                 inputs.teacher,
                 mask=inputs.mask,
                 weights=weights,
                 chunked=inputs.chunked,
             )
-            for rows, weights in zip(
-                (self._forward_rows, self._reverse_rows),
-                self._sequence_weights(inputs),
-                strict=True,
+            for per_token_loss, weights in zip(
+                (self._forward_kl, self._reverse_kl), self._sequence_weights(inputs), strict=True
             )
-        ]
-        return Loss(halves[0].total + halves[1].total, halves[0].count)
+        )
+        return Loss(forward.total + reverse.total, forward.count)
 
     @torch.no_grad()
     def _sequence_weights(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
-        """Weights of both halves, the same at all positions of a sequence, (..., T), (..., T)."""
+        """Compute the weights of both KLs, ``(..., T), (..., T)``, constant over a sequence."""
         assert inputs.teacher is not None
         gaps = token_values(
-            self._gap_rows, inputs.student, inputs.teacher, mask=inputs.mask, chunked=inputs.chunked
+            self._gaps, inputs.student, inputs.teacher, mask=inputs.mask, chunked=inputs.chunked
         )
         positions = inputs.student.shape[:-1]
         length = positions[-1] if positions else 1
@@ -161,14 +157,16 @@ class BDKD(Divergence):
         names = ("high", "low", "weighting", "kappa", "normalise", "tie_tol")
         return {name: getattr(self, name) for name in names}
 
-    def _gap_rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
-        at = self.temperature if self.entropy_temperature is None else self.entropy_temperature
-        return confidence_gap(student, teacher, temperature=at, confidence=self.confidence)
+    def _gaps(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
+        temperature = self.entropy_temperature
+        if temperature is None:
+            temperature = self.temperature
+        return confidence_gap(student, teacher, temperature=temperature, confidence=self.confidence)
 
-    def _forward_rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
+    def _forward_kl(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
         return self._scale() * losses.forward_kl(student, teacher, temperature=self.temperature)
 
-    def _reverse_rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
+    def _reverse_kl(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
         return self._scale() * losses.reverse_kl(student, teacher, temperature=self.temperature)
 
     def _scale(self) -> float:

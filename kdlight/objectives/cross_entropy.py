@@ -1,4 +1,4 @@
-"""Cross-entropy with the labels: learning from data, beside or without a teacher."""
+"""Cross-entropy with the labels: supervised training, with or without a teacher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import gradients
+from kdlight.losses import value_and_grad
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.objectives.token_objective import TokenObjective
 
@@ -16,7 +16,7 @@ class CrossEntropy(TokenObjective):
     """Negative log-likelihood of the labels, `kdlight.losses.cross_entropy`; needs no teacher.
 
     Fisher, "On the Mathematical Foundations of Theoretical Statistics", 1922 (maximum likelihood).
-    Choose it beside a divergence, for what the data know and the teacher does not.
+    Choose it as a term next to a divergence, to learn from the data what the teacher does not know.
 
     Example:
         >>> import torch
@@ -29,11 +29,13 @@ class CrossEntropy(TokenObjective):
     needs = frozenset({"labels"})
 
     def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
-        """``(n, V), None, (n,) -> (n,)``."""
+        """Compute the loss of each row, ``(n, V), None, (n,) -> (n,)``."""
         return losses.cross_entropy(student, labels)
 
     def value_and_grad(
         self, student: Tensor, teacher: Any, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
         """Compute the loss and its gradient, or return None where a label is -100."""
-        return None if (labels == IGNORE_INDEX).any() else gradients.cross_entropy(student, labels)
+        if (labels == IGNORE_INDEX).any():
+            return None
+        return value_and_grad.cross_entropy(student, labels)

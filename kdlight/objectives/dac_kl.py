@@ -1,4 +1,4 @@
-"""DAC-KL: the student learns what stands between two thresholds of the teacher's distribution."""
+"""DAC-KL: forward KL on the part of the teacher's distribution between two thresholds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from kdlight.losses.checks import check_range
+from kdlight.losses.checks import check_at_least, check_range
 from kdlight.losses.clipped_kl.clipping import Clipped, Rule, check_clipping, clip
 from kdlight.losses.clipped_kl.gated_kl import Tail
 from kdlight.losses.clipped_kl.gates import Gate
@@ -21,53 +21,56 @@ Thresholds: TypeAlias = Callable[[Tensor, Tensor], tuple[Any, Any]]
 
 
 class DACKL(Divergence):
-    r"""Distribution-adaptive clipping KL, `kdlight.losses.dac_kl`, with its thresholds.
+    r"""Distribution-adaptive clipping KL, `kdlight.losses.dac_kl`, with learned thresholds.
 
     .. math:: L = T^2 \operatorname{KL}_S(p \| q) + w \max(0, m - P)^2,
               \qquad P = \sum_{v \in S} p_v
 
     Liu et al., "Multi-Granularity Semantic Revision for Large Language Model Distillation", 2024.
-    Choose it where the long tail of a large teacher is noise to a small student. Known of the
+    Choose it if the long tail of a large teacher is noise to a small student. What is known of the
     paper, in part at second hand, is that the teacher's distribution is clipped between two
-    thresholds, and that a small network learns them through the loss itself; rule, tail, gate,
-    guards and network are choices made here, and each is an option.
+    thresholds, and that a small network learns them through the loss itself. Rule, tail, gate,
+    bounds and network are choices made here, and all of them are options.
 
-    A network that learns through the loss finds that the less is compared, the smaller the loss:
-    left alone it keeps one token, and the student learns nothing. Two guards are on by default:
-    `ClippingNetwork` bounds the upper threshold from below, and the second term of the loss asks
-    for a kept mass P of at least m. What happens shows in the log, as means over tokens: the
-    thresholds ``lower`` and ``upper``, the number of tokens ``kept``, the
-    ``mass`` P, the ``coverage`` term, and ``full_kl``, forward KL over all tokens.
+    The loss is smaller the fewer tokens are compared. A network trained on it alone learns to keep
+    a single token, and the student learns nothing. Two bounds are on by default: `ClippingNetwork`
+    bounds the upper threshold from below, and the second term of the loss penalizes a kept mass P
+    below m. The log shows means over tokens: the thresholds ``lower`` and ``upper``, the number of
+    tokens ``kept``, the ``mass`` P, the ``coverage`` term, and ``full_kl``, the forward KL over all
+    tokens.
 
-    The network's parameters are the objective's own: in a parameter group of their own, in
-    checkpoints, their gradients reduced over ranks.
+    The network's parameters belong to the objective: they have a parameter group of their own, are
+    saved in checkpoints, and their gradients are reduced over ranks.
 
     Args:
-        thresholds: ``"learned"`` by a `ClippingNetwork`; ``"fixed"``, at ``lower`` and ``upper``; a
-            network of one's own, which is learned, too; or a function. Both take tempered logits of
-            student and teacher, ``(n, V), (n, V)``, and return the two thresholds, ``(n,), (n,)``.
-        lower: the fixed lower threshold. May be moved by a callback.
-        upper: the fixed upper threshold. May be moved.
-        rule: what the thresholds cut, ``"mass"``, ``"quantile"``, ``"value"`` or ``"clamp"``.
-        tail: what becomes of the rest, ``"bucket"``, ``"renorm"``, ``"renorm_teacher"``,
+        thresholds: ``"learned"`` by a `ClippingNetwork`; ``"fixed"`` at ``lower`` and ``upper``; a
+            network of your own, which is trained as well; or a function. Networks and functions get
+            the tempered logits of student and teacher, ``(n, V), (n, V)``, and return both
+            thresholds, ``(n,), (n,)``.
+        lower: the fixed lower threshold. Callbacks may change it.
+        upper: the fixed upper threshold. Callbacks may change it.
+        rule: what the thresholds apply to, ``"mass"``, ``"quantile"``, ``"value"`` or ``"clamp"``.
+        tail: how the other tokens count, ``"bucket"``, ``"renorm"``, ``"renorm_teacher"``,
             ``"none"`` or ``"residual"``.
-        residual: between the bucket (0) and the teacher renormalised (1), with that tail.
-        gate: how thresholds are learned, ``"ste"`` or ``"soft"``; or ``"hard"``, if they are not.
-        gate_temperature: width of the gate. May be moved, as from 0.1 to 0.02.
-        include_target: always keep the label, where the inputs has labels.
-        include_argmax: always keep the teacher's likeliest token.
-        coverage_weight: w, not negative; only for learned thresholds.
+        residual: with ``tail="residual"``, interpolates between the bucket (0) and the renormalised
+            teacher (1).
+        gate: gradient of the thresholds, ``"ste"`` or ``"soft"``; or ``"hard"`` for none.
+        gate_temperature: width of the gate. Callbacks may change it, for example from 0.1 to 0.02.
+        include_target: always keep the label, if the inputs have labels.
+        include_argmax: always keep the teacher's most likely token.
+        coverage_weight: w, not negative; used only with learned thresholds.
         mass_floor: m, in [0, 1].
-        strength: what the gradient to the thresholds is multiplied by. May be moved; at 0 they
-            rest, as in the first steps of a run, when the student says nothing yet.
-        head: look at so many of the likeliest tokens before a whole vocabulary is sorted, see
+        strength: factor of the gradient to the thresholds, not negative. Callbacks may change it;
+            at 0 the thresholds are not trained, for example in the first steps of a run, when the
+            student's distribution carries no information yet.
+        head: number of most likely tokens to look at before the whole vocabulary is sorted, see
             `kdlight.losses.dac_kl`; None always sorts.
-        temperature: divides both logits, above 0. May be moved.
+        temperature: divides both logits, above 0. Callbacks may change it.
         temperature_squared: multiply by ``temperature ** 2``.
 
     Raises:
-        ValueError: a number out of its range; learned thresholds with a gate that does not move
-            them, or with ``tail="none"``, whose loss has no lower bound for them to stop at.
+        ValueError: a hyper-parameter is out of range; learned thresholds with a gate that gives
+            them no gradient, or with ``tail="none"``, whose loss has no lower bound.
 
     Example:
         >>> from kdlight.objectives import LossInputs
@@ -102,18 +105,21 @@ class DACKL(Divergence):
             thresholds = ClippingNetwork()
         learned = isinstance(thresholds, nn.Module)
         if not learned and gate == "ste":
-            gate = "hard"  # the same, where nothing is learned
+            gate = "hard"  # the same values, and nothing to learn
         check_clipping(rule=rule, tail=tail, gate=gate, residual=residual, width=gate_temperature)
         if thresholds != "fixed" and not callable(thresholds):
             raise ValueError(
-                "thresholds must be 'learned', 'fixed', a network or a function of the logits of"
+                "thresholds must be 'learned', 'fixed', or a network or function of the logits of"
                 f" student and teacher, got {thresholds!r}"
             )
         if learned and gate == "hard" and rule != "clamp":
-            raise ValueError("gate='hard' lets no thresholds be learned; use 'ste' or 'soft'")
+            raise ValueError(
+                "gate='hard' gives the thresholds no gradient, so they cannot be learned; use"
+                " gate='ste' or 'soft', or thresholds='fixed'"
+            )
         if learned and tail == "none" and rule != "clamp":
             raise ValueError(
-                "tail='none' is no divergence: thresholds that are learned find the tokens that"
+                "tail='none' is not a divergence: learned thresholds would select the tokens that"
                 " make it negative; use another tail, or thresholds='fixed'"
             )
         check_range("lower", lower, 0.0, 1.0)
@@ -123,8 +129,8 @@ class DACKL(Divergence):
         check_range("mass_floor", mass_floor, 0.0, 1.0)
         check_range("coverage_weight", coverage_weight, 0.0, torch.inf, open_high=True)
         check_range("strength", strength, 0.0, torch.inf, open_high=True)
-        if head is not None and head < 1:
-            raise ValueError(f"head must be at least 1, or None, got {head}")
+        if head is not None:
+            check_at_least("head", head, 1)
         self.thresholds = thresholds
         self.learned = learned
         self.lower, self.upper = float(lower), float(upper)
@@ -137,25 +143,26 @@ class DACKL(Divergence):
         self.strength, self.head = float(strength), head
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """The clipped KL alone, ``(n, V), (n, V), (n,) -> (n,)``."""
+        """Compute the clipped KL alone, ``(n, V), (n, V), (n,) -> (n,)``."""
         return self._clip(student, teacher, labels)[0].values
 
     def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
-        """``(n, V), (n, V), (n,) -> (n,)``, and what was kept for the log."""
-        found, lower, upper = self._clip(student, teacher, labels)
-        values = found.values
+        """Compute the loss, ``(n, V), (n, V), (n,) -> (n,)``, and values for the log."""
+        clipped, lower, upper = self._clip(student, teacher, labels)
+        values = clipped.values
         if self.temperature_squared:
             values = values * self.temperature**2
         coverage = torch.zeros_like(values)
         if self.learned:
-            coverage = self.coverage_weight * (self.mass_floor - found.mass).clamp(min=0.0).square()
+            missing = (self.mass_floor - clipped.mass).clamp(min=0.0)
+            coverage = self.coverage_weight * missing.square()
         parts = {
             "lower": lower,
             "upper": upper,
-            "kept": found.kept.to(values.dtype),
-            "mass": found.mass,
+            "kept": clipped.kept.to(values.dtype),
+            "mass": clipped.mass,
             "coverage": coverage,
-            "full_kl": found.full,
+            "full_kl": clipped.full,
         }
         return values + coverage, {name: part.detach() for name, part in parts.items()}
 
@@ -163,7 +170,7 @@ class DACKL(Divergence):
         self, student: Tensor, teacher: Tensor, labels: Any
     ) -> tuple[Clipped, Tensor, Tensor]:
         lower, upper = self._thresholds(student, teacher)
-        found = clip(
+        clipped = clip(
             student,
             teacher,
             lower=lower,
@@ -178,18 +185,20 @@ class DACKL(Divergence):
             temperature=self.temperature,
             head=self.head,
         )
-        return found, lower, upper
+        return clipped, lower, upper
 
     def _thresholds(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         student, teacher = tempered_pair(student.detach(), teacher.detach(), self.temperature)
-        bounds: Any = (self.lower, self.upper)
+        thresholds: Any = (self.lower, self.upper)
         if callable(self.thresholds):
-            bounds = self.thresholds(student, teacher)
-        lower, upper = (torch.as_tensor(x).to(student).expand(student.shape[:-1]) for x in bounds)
+            thresholds = self.thresholds(student, teacher)
+        lower, upper = (
+            torch.as_tensor(each).to(student).expand(student.shape[:-1]) for each in thresholds
+        )
         if self.strength == 1:
             return lower, upper
-        still = [x.detach() for x in (lower, upper)]
-        return (
-            still[0] + self.strength * (lower - still[0]),
-            still[1] + self.strength * (upper - still[1]),
-        )
+        return self._scale_grad(lower), self._scale_grad(upper)
+
+    def _scale_grad(self, threshold: Tensor) -> Tensor:
+        value = threshold.detach()
+        return value + self.strength * (threshold - value)

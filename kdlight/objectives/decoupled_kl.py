@@ -1,4 +1,4 @@
-"""Decoupled KL: the label's part and the part of the others, weighed apart."""
+"""Decoupled KL: the target and the other classes, with a weight each."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kdlight.objectives.token_objective import Divergence
 
 
 class DecoupledKL(Divergence):
-    """KL on the target and KL among the others, `kdlight.losses.decoupled_kl`.
+    """KL on the target plus KL among the other classes, `kdlight.losses.decoupled_kl`.
 
     Zhao, Cui, Song, Qiu, Liang, "Decoupled Knowledge Distillation", 2022 (DKD), eq. (7). Choose it
-    for classifiers with a sure teacher, whose knowledge of the other classes plain KL nearly
-    silences. Needs labels.
+    for classifiers with a confident teacher: forward KL gives its knowledge of the other classes
+    almost no weight. Needs labels.
 
     Args:
-        target_weight: weight of the target's part, not negative.
-        non_target_weight: weight of the part among the others, not negative.
+        target_weight: weight of the term on the target, not negative.
+        non_target_weight: weight of the term among the other classes, not negative.
         temperature: divides both logits, above 0.
         temperature_squared: multiply by ``temperature ** 2``.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> import torch
@@ -54,7 +54,7 @@ class DecoupledKL(Divergence):
         self.non_target_weight = float(non_target_weight)
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V), (n,) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V), (n,) -> (n,)``."""
         return losses.decoupled_kl(
             student,
             teacher,

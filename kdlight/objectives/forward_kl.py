@@ -1,4 +1,4 @@
-"""Forward KL: the student covers all that the teacher may say."""
+"""Forward KL, which makes the student cover all modes of the teacher."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import gradients
+from kdlight.losses import value_and_grad
 from kdlight.objectives.token_objective import Divergence
 
 
 class ForwardKL(Divergence):
     """KL from the teacher to the student, `kdlight.losses.forward_kl`.
 
-    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015. The classical
-    objective. Choose it when the student should keep every mode of the teacher.
+    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015. The standard
+    objective. Choose it if the student should cover every mode of the teacher.
 
     Example:
         >>> import torch
@@ -26,11 +26,11 @@ class ForwardKL(Divergence):
     """
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.forward_kl(student, teacher, temperature=self.temperature)
 
     def divergence_and_grad(
         self, student: Tensor, teacher: Tensor, labels: Any
     ) -> tuple[Tensor, Tensor]:
         """Compute the divergence and its gradient."""
-        return gradients.forward_kl(student, teacher)
+        return value_and_grad.forward_kl(student, teacher)

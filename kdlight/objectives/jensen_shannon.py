@@ -1,4 +1,4 @@
-"""Jensen-Shannon: bounded, between forward and reverse KL."""
+"""Jensen-Shannon divergence: bounded, and between forward and reverse KL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import gradients
+from kdlight.losses import value_and_grad
 from kdlight.losses.checks import check_range
 from kdlight.objectives.token_objective import Divergence
 
@@ -16,8 +16,8 @@ class JensenShannon(Divergence):
     """Generalised Jensen-Shannon divergence, `kdlight.losses.jensen_shannon`.
 
     Agarwal et al., "On-Policy Distillation of Language Models: Learning from Self-Generated
-    Mistakes", 2024, eq. (1). Choose it where a KL is thrown by a few positions on which student and
-    teacher have little in common.
+    Mistakes", 2024, eq. (1). Choose it if a few positions where student and teacher disagree
+    strongly dominate a KL.
 
     Args:
         beta: weight of the teacher in the mixture, in [0, 1]; 0 is forward KL, 1 reverse KL.
@@ -25,7 +25,7 @@ class JensenShannon(Divergence):
         temperature_squared: multiply by ``temperature ** 2``.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> import torch
@@ -43,7 +43,7 @@ class JensenShannon(Divergence):
         self.beta = float(beta)
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.jensen_shannon(student, teacher, beta=self.beta, temperature=self.temperature)
 
     def divergence_and_grad(
@@ -51,6 +51,6 @@ class JensenShannon(Divergence):
     ) -> tuple[Tensor, Tensor] | None:
         """Compute the divergence and its gradient."""
         if self.beta in (0.0, 1.0):
-            end = gradients.reverse_kl if self.beta else gradients.forward_kl
-            return end(student, teacher)
-        return gradients.jensen_shannon(student, teacher, self.beta)
+            kl = value_and_grad.reverse_kl if self.beta else value_and_grad.forward_kl
+            return kl(student, teacher)
+        return value_and_grad.jensen_shannon(student, teacher, self.beta)

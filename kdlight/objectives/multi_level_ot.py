@@ -1,4 +1,4 @@
-"""MultiLevelOT as an objective: teacher and student may have different tokenizers."""
+"""MultiLevelOT: transport per token and per sequence, between two tokenizers."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class MultiLevelOT(Objective):
     """Transport between ranked columns and between sequences, `kdlight.losses.multi_level_ot`.
 
     Cui et al., "Multi-Level Optimal Transport for Universal Cross-Tokenizer Knowledge Distillation
-    on Language Models", 2025. Choose it where the tokenizers differ.
+    on Language Models", 2025. Choose it if student and teacher have different tokenizers.
 
-    It counts pairs of positions, as tokens: its sum is that of the paper, which adds it to the
-    cross-entropy with a weight of 0.15. Of a sequence all logits are made at once, and only the
-    ranked columns are kept.
+    The count is the number of pairs of positions, in the unit of tokens. The sum is that of the
+    paper, which adds it to the cross-entropy with a weight of 0.15. All logits of a sequence are
+    computed at once, and only the ranked columns are kept.
 
     Args:
-        k: columns that are kept of each sequence.
-        beta: weight of the cross-entropy of ranked columns. May be moved by a callback.
-        gamma: weight of the distance between sequences. May be moved.
-        temperature: divides both logits in the first two terms. May be moved.
-        sinkhorn_temperature: divides both in the third.
-        epsilon: of the third, see `kdlight.losses.sinkhorn`.
-        iterations: of the third.
+        k: number of columns kept of each sequence.
+        beta: weight of the cross-entropy of ranked columns. Callbacks may change it.
+        gamma: weight of the distance between sequences. Callbacks may change it.
+        temperature: divides both logits in the first two terms. Callbacks may change it.
+        sinkhorn_temperature: divides both logits in the third term.
+        epsilon: of the third term, see `kdlight.losses.sinkhorn`.
+        iterations: of the third term, see `kdlight.losses.sinkhorn`.
 
     Raises:
-        ValueError: a hyper-parameter out of range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> MultiLevelOT(k=4)(LossInputs(torch.zeros(2, 3, 5), torch.zeros(2, 4, 7))).count
@@ -77,18 +77,20 @@ class MultiLevelOT(Objective):
         self.iterations = iterations
 
     def forward(self, inputs: LossInputs) -> Loss:
-        """Sum over the pairs of positions of all sequences."""
+        """Sum the loss over the pairs of positions of all sequences."""
         self.check(inputs)
         assert inputs.teacher is not None
         student, teacher = inputs.student, inputs.teacher
-        mask = inputs.valid_teacher_mask
-        ours = self._ranked(inputs, student, sequences(student.shape, inputs.mask))
+        teacher_mask = inputs.valid_teacher_mask
+        of_student = self._ranked(inputs, student, sequences(student.shape, inputs.mask))
         with torch.no_grad():
-            theirs = self._ranked(inputs, teacher, sequences(teacher.shape, mask, side="teacher"))
-        with torch.autocast(ours[0].points.device.type, enabled=False):
+            of_teacher = self._ranked(
+                inputs, teacher, sequences(teacher.shape, teacher_mask, side="teacher")
+            )
+        with torch.autocast(of_student[0].points.device.type, enabled=False):
             values, lengths = ranked_values(
-                ours,
-                theirs,
+                of_student,
+                of_teacher,
                 beta=self.beta,
                 gamma=self.gamma,
                 epsilon=self.epsilon,
@@ -97,8 +99,9 @@ class MultiLevelOT(Objective):
         return Loss(values.sum(), torch.tensor(sum(lengths), device=values.device))
 
     def _ranked(
-        self, inputs: LossInputs, source: LogitsSource, found: list[Points]
+        self, inputs: LossInputs, source: LogitsSource, positions: list[Points]
     ) -> list[Ranked]:
+        """Keep the columns of highest mass of each sequence of ``source``."""
         assert inputs.teacher is not None
         k = min(self.k, inputs.student.shape[-1], inputs.teacher.shape[-1])
 
@@ -106,8 +109,8 @@ class MultiLevelOT(Objective):
             logits = rows.logits()
             return rank_columns(logits, k, self.temperature, self.sinkhorn_temperature)
 
-        parts = [source.select(each.index) for each in found]
+        parts = [source.select(each.index) for each in positions]
         if isinstance(source, Dense) or inputs.chunked is False or not torch.is_grad_enabled():
             return [rank(part) for part in parts]
-        # the logits of a sequence are made again in the backward pass
+        # the backward pass computes the logits of a sequence again
         return [cast(Ranked, checkpoint(rank, part, use_reentrant=False)) for part in parts]

@@ -1,4 +1,4 @@
-"""The common ground of objectives on the margin between two sequences."""
+"""The base class of objectives on the margin between a chosen and a rejected sequence."""
 
 from __future__ import annotations
 
@@ -16,40 +16,49 @@ from kdlight.sources import LogitsSource
 
 
 class PairedPreference(Objective):
-    """A function of the log-probabilities of a right and of a wrong sequence.
+    """A function of the log-probabilities of a chosen and of a rejected sequence.
 
-    It bends with the margin, so the two must meet: the k-th wrong sequence of a batch is the
-    partner of the k-th right one, wherever they stand. A pair of which one side has no position
-    that counts is left out. The unit is the pair.
+    The loss is not linear in the log-probabilities, so both sequences of a pair must be in the same
+    batch: the k-th rejected sequence is the partner of the k-th chosen one, in any order. A pair is
+    left out if one of its sequences has no valid position. The unit is the pair.
+
+    A subclass defines `pairs`.
     """
 
     needs = frozenset({"labels", "rejected"})
     unit = "pair"
 
     def per_token_loss(self, student: Tensor, teacher: Any, labels: Tensor) -> Tensor:
-        """The log-probability of each label, ``(n, V), None, (n,) -> (n,)``."""
+        """Compute the log-probability of each label, ``(n, V), None, (n,) -> (n,)``."""
         return -losses.cross_entropy(student, labels)
 
     def pairs(self, sums: Tensor, reference: Tensor | None, lengths: Tensor) -> Tensor:
-        """The loss of each pair, from ``(2, P)`` of right and wrong sequences each."""
+        """Compute the loss of each pair, ``(2, P), (2, P), (2, P) -> (P,)``.
+
+        Args:
+            sums: summed log-probabilities under the student; row 0 holds the chosen sequences,
+                row 1 the rejected ones.
+            reference: the same under the teacher, or None where the class needs no teacher.
+            lengths: numbers of valid positions.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not define pairs()")
 
     def check(self, inputs: LossInputs) -> None:
-        """Besides what every objective needs: as many right sequences as wrong ones."""
+        """Check that everything needed is present, and that positions form sequences."""
         super().check(inputs)
         check_preferences(inputs, type(self).__name__)
 
     def forward(self, inputs: LossInputs) -> Loss:
-        """The loss of every pair of the inputs."""
+        """Sum the loss over all pairs of the batch."""
         self.check(inputs)
-        sides, pairs = PreferenceBatch.of(inputs), _partners(inputs)
-        whole = (sides.lengths[pairs] > 0).all(0)
-        pairs, lengths = pairs[:, whole], sides.lengths[pairs[:, whole]]
-        sums = self._sums(inputs.student, inputs, sides.mask)[pairs]
+        batch, pairs = PreferenceBatch.of(inputs), _pair_indices(inputs)
+        pairs = pairs[:, (batch.lengths[pairs] > 0).all(0)]
+        lengths = batch.lengths[pairs]
+        sums = self._sums(inputs.student, inputs, batch.mask)[pairs]
         reference = None
         if "teacher" in self.needs and inputs.teacher is not None:
             with torch.no_grad():
-                reference = self._sums(inputs.teacher, inputs, sides.mask)[pairs]
+                reference = self._sums(inputs.teacher, inputs, batch.mask)[pairs]
         values = self.pairs(sums, reference, lengths.to(sums.dtype))
         log_probs, length = sums.detach().sum(-1), lengths.sum(-1)
         return Loss(
@@ -65,20 +74,21 @@ class PairedPreference(Objective):
         )
 
     def _sums(self, source: LogitsSource, inputs: LossInputs, mask: Tensor) -> Tensor:
+        """Sum the log-probabilities of each sequence, ``(B,)``."""
         values = token_values(
             self.per_token_loss, source, None, inputs.labels, mask, chunked=inputs.chunked
         )
         return values.new_zeros(len(mask)).index_add(0, mask.nonzero()[:, 0], values)
 
 
-def _partners(inputs: LossInputs) -> Tensor:
-    """Indices ``(2, P)`` of right and wrong sequences, pair by pair."""
-    rejected = inputs.rejected
-    assert rejected is not None
-    chosen, wrong = (~rejected).nonzero()[:, 0], rejected.nonzero()[:, 0]
-    if len(chosen) != len(wrong):
+def _pair_indices(inputs: LossInputs) -> Tensor:
+    """Return the indices ``(2, P)`` of the chosen and the rejected sequence of each pair."""
+    assert inputs.rejected is not None
+    chosen, rejected = (~inputs.rejected).nonzero()[:, 0], inputs.rejected.nonzero()[:, 0]
+    if len(chosen) != len(rejected):
         raise ValueError(
-            f"the batch has {len(chosen)} chosen and {len(wrong)} rejected sequences, which make no"
-            " pairs; use a TracesDataModule with kind='pairs', or REDI, which needs none"
+            f"the batch has {len(chosen)} chosen and {len(rejected)} rejected sequences, which do"
+            " not form pairs; use a TracesDataModule with kind='pairs', or REDI, which needs no"
+            " pairs"
         )
-    return torch.stack([chosen, wrong])
+    return torch.stack([chosen, rejected])

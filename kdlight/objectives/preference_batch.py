@@ -1,4 +1,4 @@
-"""Right and wrong sequences of one inputs: who is who, how long, and what to log of them."""
+"""Chosen and rejected sequences of a batch, and their lengths."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from kdlight.objectives.inputs import LossInputs
 
 @dataclass(frozen=True)
 class PreferenceBatch:
-    """The sequences of a inputs, in the order of the batch.
+    """Which sequences of a batch are chosen and which are rejected, in the order of the batch.
 
-    A sequence without a position that counts is on neither side.
+    A sequence without a valid position is neither.
 
     Attributes:
-        mask: boolean ``(B, T)``, True where a position counts.
-        lengths: ``(B,)``, its positions that count.
-        chosen: boolean ``(B,)``, sequences to move towards.
-        rejected: boolean ``(B,)``, sequences to move away from.
+        mask: boolean ``(B, T)``, True at valid positions.
+        lengths: number of valid positions of each sequence, ``(B,)``.
+        chosen: boolean ``(B,)``, True for chosen sequences.
+        rejected: boolean ``(B,)``, True for rejected sequences.
+
+    Example:
+        >>> labels, rejected = torch.ones(3, 4).long(), torch.tensor([False, True, False])
+        >>> inputs = LossInputs(torch.zeros(3, 4, 5), labels=labels, rejected=rejected)
+        >>> PreferenceBatch.of(inputs).chosen
+        tensor([ True, False,  True])
     """
 
     mask: Tensor
@@ -30,29 +36,28 @@ class PreferenceBatch:
 
     @classmethod
     def of(cls, inputs: LossInputs) -> PreferenceBatch:
-        """The sides of ``step``; without ``step.rejected`` all sequences are chosen."""
+        """Read the sequences of ``inputs``; without ``inputs.rejected`` all are chosen."""
         mask, rejected = inputs.mask, inputs.rejected
-        some = inputs.labels if mask is None else mask
-        assert some is not None
         if mask is None:
-            mask = torch.ones_like(some, dtype=torch.bool)
+            assert inputs.labels is not None
+            mask = torch.ones_like(inputs.labels, dtype=torch.bool)
         lengths = mask.sum(-1)
         if rejected is None:
             rejected = torch.zeros_like(lengths, dtype=torch.bool)
-        counts = lengths > 0
-        return cls(mask, lengths, ~rejected & counts, rejected & counts)
+        valid = lengths > 0
+        return cls(mask, lengths, ~rejected & valid, rejected & valid)
 
-    def on(self, side: Tensor) -> Tensor:
-        """The mask ``(B, T)`` of one side."""
-        return self.mask & side.unsqueeze(-1)
+    def positions(self, sequences: Tensor) -> Tensor:
+        """Return the mask of valid positions in some of the sequences, ``(B,) -> (B, T)``."""
+        return self.mask & sequences.unsqueeze(-1)
 
-    def short(self, alpha: float) -> Tensor:
-        """How many rejected sequences are so short that they outweigh the chosen ones by token.
+    def short_rejected(self, alpha: float) -> Tensor:
+        """Count the rejected sequences so short that their tokens outweigh those of chosen ones.
 
-        A token of a rejected sequence is pushed with alpha / n_l, one of a chosen sequence pulled
-        with 1 / n_w: what both share (a closing, a prefix) goes down where n_l < alpha n_w. The
-        k-th rejected sequence is compared with the k-th chosen one where there are as many, else
-        with the chosen ones on average.
+        The gradient of a token has the weight alpha / n_l in a rejected sequence and 1 / n_w in a
+        chosen one. The probability of what both share (a closing, a prefix) falls where
+        n_l < alpha n_w. The k-th rejected sequence is compared with the k-th chosen one if there
+        are as many of both, else with the mean length of the chosen ones.
         """
         chosen, rejected = self.lengths[self.chosen], self.lengths[self.rejected]
         if len(chosen) != len(rejected):
@@ -61,18 +66,22 @@ class PreferenceBatch:
 
 
 def check_preferences(inputs: LossInputs, name: str) -> None:
-    """Raise a ValueError where the sequences of ``step`` cannot be told apart."""
+    """Raise a ValueError if ``inputs`` are not sequences, or ``rejected`` does not fit them.
+
+    Args:
+        inputs: the inputs to check.
+        name: name of the objective, for the error message.
+    """
     positions = inputs.student.shape[:-1]
     if len(positions) != 2:
         raise ValueError(
-            f"{name} is about whole sequences: positions must have the shape (B, T), got"
+            f"{name} compares whole sequences, so positions must have the shape (B, T), got"
             f" {tuple(positions)}"
         )
     rejected = inputs.rejected
-    if rejected is not None and (
-        rejected.shape != positions[:1] or rejected.dtype is not torch.bool
-    ):
-        raise ValueError(
-            f"rejected must be one boolean a sequence, ({positions[0]},), got {rejected.dtype} of"
-            f" shape {tuple(rejected.shape)}"
-        )
+    if rejected is None or (rejected.shape == positions[:1] and rejected.dtype is torch.bool):
+        return
+    raise ValueError(
+        f"rejected must be one boolean per sequence, of shape ({positions[0]},), got"
+        f" {rejected.dtype} of shape {tuple(rejected.shape)}"
+    )

@@ -1,4 +1,4 @@
-"""REDI: reinforcement distillation from right and wrong traces of a teacher."""
+"""REDI: reinforcement distillation from chosen and rejected traces of a teacher."""
 
 from __future__ import annotations
 
@@ -17,42 +17,47 @@ from kdlight.reduce import PerTokenValues
 
 
 class REDI(UnpairedPreference):
-    r"""Likelihood of right traces up, of wrong ones down: `kdlight.losses.redi` of a whole batch.
+    r"""Raises the likelihood of chosen traces, lowers that of rejected ones, `kdlight.losses.redi`.
 
     .. math:: -\frac{c}{N_w} \sum_{y \in w} m(y) + \frac{\alpha}{N_l} \sum_{y \in l} m(y), \qquad
               m(y) = \frac{1}{|y|} \sum_t \log q_{t, y_t}
 
     Xu et al., "Harnessing Negative Signals: Reinforcement Distillation from Teacher Data for LLM
-    Reasoning", 2025, eq. (5). The second stage of a distillation from traces, after supervised
-    fine-tuning on the right ones; ``configs/redi_stage1.yaml`` and ``configs/redi.yaml`` are the
-    two. Traces need no pairs, see `UnpairedPreference`.
+    Reasoning", 2025, eq. (5). The second stage of distillation from traces, after supervised
+    fine-tuning on the chosen ones; the configs are ``configs/redi_stage1.yaml`` and
+    ``configs/redi.yaml``. Traces need no pairs, see `UnpairedPreference`.
 
-    The loss has no lower bound: a token seen in wrong traces alone is pushed down for ever, and no
-    gradient overflows to show it. `kdlight.callbacks.REDIGuard` watches the likelihood of right
-    traces, which is what falls.
+    The loss has no lower bound: it keeps lowering the probability of a token that occurs only in
+    rejected traces, and the gradients stay finite. `kdlight.callbacks.REDIGuard` monitors the
+    likelihood of the chosen traces, which falls when a run collapses.
 
-    The paper knows ``alpha`` and ``chosen_weight``. All that follows is ours and off by default.
+    ``alpha`` and ``chosen_weight`` are from the paper. The other arguments are additions of this
+    library; their defaults change nothing.
 
     Args:
-        alpha: weight of wrong traces, in [0, 1]; the authors keep 0.8 and tune the learning rate.
-        chosen_weight: weight c of right ones.
-        rejected_per_chosen: how many wrong traces the data hold for a right one; 1 for pairs.
-        min_rejected_length: divide a shorter wrong trace by this many tokens.
-        floor: a log-probability below which a token of a wrong trace is left alone, such as -7.
-        gate: leave tokens of a wrong trace alone unless the teacher gives them a probability above
-            this, in [0, 1): what the teacher would not say either need not be pushed down.
-        kd: a divergence from the teacher on right traces, beside their likelihood.
-        kd_weight: the share :math:`\lambda` of it, :math:`(1 - \lambda)(-m) + \lambda\, KD`, in
-            [0, 1]. At a match with the teacher a divergence holds nothing against the push on
-            wrong traces, so keep it below 1 or lower alpha.
+        alpha: weight of rejected traces, in [0, 1]; the authors keep 0.8 and tune the learning
+            rate.
+        chosen_weight: weight c of chosen traces, not negative.
+        rejected_per_chosen: rejected traces in the data per chosen one; 1 for pairs.
+        min_rejected_length: shorter rejected traces are divided by this many tokens.
+        floor: a log-probability, such as -7, below which a token of a rejected trace gets no
+            gradient.
+        gate: a probability in [0, 1). A token of a rejected trace gets no gradient unless the
+            teacher's probability of it is above this, as there is no need to lower the probability
+            of a token that the teacher would not generate.
+        kd: a divergence from the teacher on chosen traces, in addition to their likelihood.
+        kd_weight: its share :math:`\lambda`, :math:`(1 - \lambda)(-m) + \lambda\, KD`, in [0, 1].
+            Where the student matches the teacher, a divergence has no gradient that could balance
+            that of the rejected traces, so keep it below 1 or lower alpha.
 
     Raises:
-        ValueError: a number outside its range.
-        TypeError: kd is no `Divergence`.
+        ValueError: a hyper-parameter is out of range.
+        TypeError: kd is not a `Divergence`.
 
     Example:
         >>> labels = torch.tensor([[1, 2], [0, 2]])
-        >>> inputs = LossInputs(torch.zeros(2, 2, 4), labels=labels, rejected=torch.tensor([False, True]))
+        >>> rejected = torch.tensor([False, True])
+        >>> inputs = LossInputs(torch.zeros(2, 2, 4), labels=labels, rejected=rejected)
         >>> round(REDI(alpha=0.8)(inputs).mean().item(), 4)  # (1 - 0.8) log 4
         0.2773
     """
@@ -76,7 +81,7 @@ class REDI(UnpairedPreference):
             min_rejected_length=min_rejected_length,
         )
         if floor is not None and not floor < 0:
-            raise ValueError(f"floor is a log-probability, below 0, got {floor}")
+            raise ValueError(f"floor is a log-probability and must be below 0, got {floor}")
         if gate is not None:
             check_range("gate", gate, 0.0, 1.0, open_high=True)
         if kd is not None and not isinstance(kd, Divergence):
@@ -88,13 +93,13 @@ class REDI(UnpairedPreference):
             self.needs = self.needs | {"teacher"}
 
     def check(self, inputs: LossInputs) -> None:
-        """Besides what sequences need: one vocabulary, where a teacher is looked at."""
+        """Check the sequences, and that a teacher, if needed, has the student's vocabulary."""
         super().check(inputs)
         if "teacher" in self.needs and inputs.teacher is not None:
             check_vocabularies(inputs.student.shape[-1], inputs.teacher.shape[-1])
 
     def chosen_per_token(self, student: Tensor, teacher: Any, labels: Tensor) -> PerTokenValues:
-        """The negative log-likelihood, with a share of the divergence if there is one."""
+        """Compute the negative log-likelihood, mixed with the divergence if there is one."""
         nll = losses.cross_entropy(student, labels)
         extras = {"log_prob": -nll}
         if self.kd is None:
@@ -103,7 +108,7 @@ class REDI(UnpairedPreference):
         return (1.0 - self.kd_weight) * nll + self.kd_weight * divergence, extras
 
     def rejected_per_token(self, student: Tensor, teacher: Any, labels: Tensor) -> PerTokenValues:
-        """The log-likelihood, but where the floor is reached or the gate is closed."""
+        """Compute the log-likelihood, constant below the floor and 0 where the gate is closed."""
         log_prob = -losses.cross_entropy(student, labels)
         values = log_prob if self.floor is None else log_prob.clamp(min=self.floor)
         if self.gate is not None:

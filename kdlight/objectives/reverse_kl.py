@@ -1,4 +1,4 @@
-"""Reverse KL: the student keeps to what the teacher would say."""
+"""Reverse KL, which makes the student concentrate on modes of the teacher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import gradients
+from kdlight.losses import value_and_grad
 from kdlight.objectives.token_objective import Divergence
 
 
@@ -15,7 +15,7 @@ class ReverseKL(Divergence):
     """KL from the student to the teacher, `kdlight.losses.reverse_kl`.
 
     Gu, Dong, Wei, Huang, "MiniLLM: Knowledge Distillation of Large Language Models", 2024. Choose
-    it when a small student should be sure of some of the teacher's modes, not blur them all.
+    it if a small student should fit some modes of the teacher well rather than cover all of them.
 
     Example:
         >>> import torch
@@ -26,11 +26,11 @@ class ReverseKL(Divergence):
     """
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.reverse_kl(student, teacher, temperature=self.temperature)
 
     def divergence_and_grad(
         self, student: Tensor, teacher: Tensor, labels: Any
     ) -> tuple[Tensor, Tensor]:
         """Compute the divergence and its gradient."""
-        return gradients.reverse_kl(student, teacher)
+        return value_and_grad.reverse_kl(student, teacher)

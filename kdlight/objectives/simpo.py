@@ -1,4 +1,4 @@
-"""Simple preference optimisation, without a reference model."""
+"""SimPO: simple preference optimisation, without a reference model."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from math import inf
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.checks import check_range
+from kdlight.losses.checks import check_positive, check_range
 from kdlight.objectives.paired_preference import PairedPreference
 
 
 class SimPO(PairedPreference):
-    """`kdlight.losses.simpo` of pairs of traces, on the mean log-probability of each.
+    """`kdlight.losses.simpo` of the mean log-probabilities of pairs of sequences.
 
     Meng, Xia, Chen, "SimPO: Simple Preference Optimization with a Reference-Free Reward", 2024. A
     baseline for `kdlight.objectives.REDI`.
 
     Args:
-        beta: how much a nat of margin counts, above 0.
-        gamma: the scaled margin to win by, not negative.
+        beta: scale of the margin, in nats; above 0.
+        gamma: the scaled margin at which the loss is log 2, not negative.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> import torch
@@ -35,11 +35,10 @@ class SimPO(PairedPreference):
 
     def __init__(self, *, beta: float = 2.0, gamma: float = 1.0) -> None:
         super().__init__()
-        if not 0 < beta < inf:
-            raise ValueError(f"beta must be above 0 and finite, got {beta}")
+        check_positive("beta", beta)
         check_range("gamma", gamma, 0.0, inf, open_high=True)
         self.beta, self.gamma = float(beta), float(gamma)
 
     def pairs(self, sums: Tensor, reference: Tensor | None, lengths: Tensor) -> Tensor:
-        """`kdlight.losses.simpo` of the means."""
+        """Compute `kdlight.losses.simpo` of the mean log-probabilities."""
         return losses.simpo(*(sums / lengths), beta=self.beta, gamma=self.gamma)

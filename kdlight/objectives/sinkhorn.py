@@ -1,4 +1,4 @@
-"""Sinkhorn distance between the student's and the teacher's predictions of the global batch."""
+"""Sinkhorn distance between the predictions of student and teacher on the global batch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlight.distributed.gather import RankSizes, exchange_sizes, gather_rows, gather_source
+from kdlight.losses.checks import check_choice
 from kdlight.losses.log_space import widen
 from kdlight.losses.optimal_transport.distances import own_distances
 from kdlight.losses.optimal_transport.plan import check_transport
@@ -26,42 +27,43 @@ from kdlight.objectives.source_distances import source_distances
 from kdlight.reduce import Loss
 from kdlight.sources import LogitsSource
 
-Within: TypeAlias = "tuple[list[Tensor], list[Tensor]]"
-"""Costs of the student's points among themselves, and of the teacher's."""
+OwnCosts: TypeAlias = "tuple[list[Tensor], list[Tensor]]"
+"""Costs from the student's points to themselves, and from the teacher's to themselves."""
 
 
 class Sinkhorn(Objective):
     """Entropic transport cost from the student's predictions to the teacher's.
 
-    Cui et al., "Sinkhorn Distance Minimization for Knowledge Distillation", 2024. Choose it for
-    what a whole batch says together, beside a divergence of each position; `SinkhornKD` is the
-    paper's mixture.
+    Cui et al., "Sinkhorn Distance Minimization for Knowledge Distillation", 2024. Choose it in
+    addition to a divergence per position, to use the geometry of a whole batch of predictions.
+    `SinkhornKD` is the paper's mixture.
 
-    `kdlight.losses.sinkhorn` on all that counts. In training, the batch geometry spans the batches
-    of all data-parallel ranks: the loss is that of one process with all of them, and each rank
-    measures its own rows only. Gradient accumulation does not: each micro-batch is a problem of its
-    own, and a step the mean of theirs, weighed by their points. The size of a problem is part of
-    the loss, and logged as ``points``. In evaluation each rank has its own problems, as ranks need
-    not have as many batches.
+    The loss is `kdlight.losses.sinkhorn` of the valid positions. In training, a problem of the
+    batch geometry holds the batches of all data-parallel ranks: the loss is that of one process
+    with all of them, and each rank computes the distances of its own rows only. With gradient
+    accumulation each micro-batch remains a problem of its own, and the loss of an optimizer step is
+    their mean, weighted by their numbers of points. The size of a problem affects the loss, and is
+    logged as ``points``. In evaluation each rank has its own problems, as ranks may have different
+    numbers of batches.
 
-    The unit is a token with the batch geometry (each point counts as much), and a problem
+    The unit is a token with the batch geometry (all points have equal weight), and a problem
     (``"sequence"`` or ``"position"``) with the others.
 
     Args:
-        temperature: divides both logits. May be moved by a callback.
-        epsilon: see `kdlight.losses.sinkhorn`. May be moved.
-        iterations: see there, as all that follows.
+        temperature: divides both logits. Callbacks may change it.
+        epsilon: see `kdlight.losses.sinkhorn`. Callbacks may change it.
+        iterations: see `kdlight.losses.sinkhorn`, as all that follow.
         geometry: ``"batch"``, ``"sequence"`` or ``"position"``.
         reduction: ``"mean"`` or ``"sum"``; the sum grows with the (global) batch.
         gradient: ``"unrolled"``, ``"implicit"`` or ``"detached"``.
         p: 1 or 2.
-        relative_epsilon: epsilon times the mean cost.
-        debiased: 0 at a match.
+        relative_epsilon: multiply epsilon by the mean cost.
+        debiased: make the loss 0 at a match.
         solver: ``"torch"`` or ``"pot"``.
-        gather: with the batch geometry, take in the points of all ranks.
+        gather: with the batch geometry, use the points of all ranks.
 
     Raises:
-        ValueError: a hyper-parameter out of range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> logits = torch.randn(4, 7)
@@ -87,8 +89,7 @@ class Sinkhorn(Objective):
         super().__init__()
         check_transport(epsilon=epsilon, iterations=iterations, gradient=gradient, solver=solver)
         check_points(temperature=temperature, reduction=reduction, p=p)
-        if geometry not in GEOMETRIES:
-            raise ValueError(f"geometry must be one of {', '.join(GEOMETRIES)}, got {geometry!r}")
+        check_choice("geometry", geometry, GEOMETRIES)
         self.temperature = float(temperature)
         self.epsilon = float(epsilon)
         self.iterations = iterations
@@ -103,13 +104,13 @@ class Sinkhorn(Objective):
         self.unit = "token" if geometry == "batch" else geometry
 
     def check(self, inputs: LossInputs) -> None:
-        """Besides what every objective needs: one vocabulary on both sides."""
+        """Check that everything needed is present, and that both sides have one vocabulary."""
         super().check(inputs)
         if inputs.teacher is not None:
             check_widths(inputs.student.shape[-1], inputs.teacher.shape[-1])
 
     def forward(self, inputs: LossInputs) -> Loss:
-        """The cost of the problems of ``step``, or with other ranks of their common problem."""
+        """Compute the cost of the problems of this rank, or of the one problem of all ranks."""
         self.check(inputs)
         assert inputs.teacher is not None
         if self.geometry == "batch":
@@ -117,63 +118,66 @@ class Sinkhorn(Objective):
         return self._problems(inputs, inputs.teacher)
 
     def _one_problem(self, inputs: LossInputs, teacher: LogitsSource) -> Loss:
-        (ours,) = points(inputs.student.shape, inputs.mask)
-        (theirs,) = points(teacher.shape, inputs.valid_teacher_mask, side="teacher")
-        q, r = inputs.student.select(ours.index), teacher.select(theirs.index)
-        of_student, of_teacher = exchange_sizes(
-            (ours.count, theirs.count),
+        (student_points,) = points(inputs.student.shape, inputs.mask)
+        (teacher_points,) = points(teacher.shape, inputs.valid_teacher_mask, side="teacher")
+        q, r = inputs.student.select(student_points.index), teacher.select(teacher_points.index)
+        student_sizes, teacher_sizes = exchange_sizes(
+            (student_points.count, teacher_points.count),
             q.device,
             distributed=self.gather and self.training,
             group=inputs.group,
         )
 
-        def far(source: LogitsSource, others: LogitsSource, shares: RankSizes) -> Tensor:
-            return gather_rows(self._distances(inputs, source, others), shares)
+        def distances(source: LogitsSource, others: LogitsSource, sizes: RankSizes) -> Tensor:
+            return gather_rows(self._distances(inputs, source, others), sizes)
 
-        every = gather_source(r, of_teacher)
-        costs, within = far(q, every, of_student), None
+        all_r = gather_source(r, teacher_sizes)
+        costs, own_costs = distances(q, all_r, student_sizes), None
         if not costs.numel():
-            return _loss(costs.sum(), count=ours.count, points=0)
+            return _loss(costs.sum(), count=student_points.count, points=0)
         if self.debiased:
-            of_itself = own_distances(far(q, gather_source(q, of_student), of_student))
-            within = [of_itself], [far(r, every, of_teacher)]
-        size = of_student.total
-        value = self._values([costs], within)[0] * (size if self.reduction == "sum" else 1)
-        # each rank reports its share of the points, and goes back through its rows of all of it
-        total = ours.count * value.detach() + size * (value - value.detach())
-        return _loss(total, count=ours.count, points=ours.count * size)
+            all_q = gather_source(q, student_sizes)
+            student_costs = own_distances(distances(q, all_q, student_sizes))
+            own_costs = [student_costs], [distances(r, all_r, teacher_sizes)]
+        count, size = student_points.count, student_sizes.total
+        value = self._values([costs], own_costs)[0] * (size if self.reduction == "sum" else 1)
+        # the value of a rank is its share of the points, its gradient that of its rows in the
+        # whole problem
+        total = count * value.detach() + size * (value - value.detach())
+        return _loss(total, count=count, points=count * size)
 
     def _problems(self, inputs: LossInputs, teacher: LogitsSource) -> Loss:
-        found = problems(
+        pairs = problems(
             inputs.student.shape,
             teacher.shape,
             inputs.mask,
             inputs.valid_teacher_mask,
             geometry=self.geometry,
         )
-        sides = [(inputs.student.select(a.index), teacher.select(b.index)) for a, b in found]
-        if not sides:
-            nothing = widen(inputs.student.select(slice(0)).logits()).sum()
-            return _loss(nothing, count=0, points=0)
-        far, within = partial(self._distances, inputs), None
+        selected = [(inputs.student.select(a.index), teacher.select(b.index)) for a, b in pairs]
+        if not selected:
+            zero = widen(inputs.student.select(slice(0)).logits()).sum()  # with a graph
+            return _loss(zero, count=0, points=0)
+        distances, own_costs = partial(self._distances, inputs), None
         if self.debiased:
-            within = [own_distances(far(q, q)) for q, _ in sides], [far(r, r) for _, r in sides]
-        values = self._values([far(q, r) for q, r in sides], within)
-        sizes = [one.count for one, _ in found]
+            student_costs = [own_distances(distances(q, q)) for q, _ in selected]
+            own_costs = student_costs, [distances(r, r) for _, r in selected]
+        values = self._values([distances(q, r) for q, r in selected], own_costs)
+        sizes = [student_points.count for student_points, _ in pairs]
         if self.reduction == "sum":
-            values = values * torch.tensor(sizes).to(values) * len(found)
-        return _loss(values.sum(), count=len(found), points=sum(sizes))
+            values = values * torch.tensor(sizes).to(values) * len(pairs)
+        return _loss(values.sum(), count=len(pairs), points=sum(sizes))
 
-    def _distances(self, inputs: LossInputs, one: LogitsSource, other: LogitsSource) -> Tensor:
+    def _distances(self, inputs: LossInputs, source: LogitsSource, other: LogitsSource) -> Tensor:
         return source_distances(
-            one, other, temperature=self.temperature, p=self.p, chunked=inputs.chunked
+            source, other, temperature=self.temperature, p=self.p, chunked=inputs.chunked
         )
 
-    def _values(self, costs: list[Tensor], within: Within | None) -> Tensor:
+    def _values(self, costs: list[Tensor], own_costs: OwnCosts | None) -> Tensor:
         with torch.autocast(costs[0].device.type, enabled=False):
             return sinkhorn_values(
                 costs,
-                *(within or ()),
+                *(own_costs or ()),
                 epsilon=self.epsilon,
                 relative_epsilon=self.relative_epsilon,
                 iterations=self.iterations,

@@ -1,4 +1,4 @@
-"""SinKD: the paper's mixture of cross-entropy, soft targets and Sinkhorn distance."""
+"""SinKD: a weighted sum of cross-entropy, soft targets and Sinkhorn distance."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from kdlight.objectives.weighted import Weighted
 
 
 class SinkhornKD(Weighted):
-    r"""Cross-entropy with the labels, forward KL and the Sinkhorn distance, weighed.
+    r"""A weighted sum of cross-entropy with the labels, forward KL and the Sinkhorn distance.
 
     .. math:: w_{ce} L_{CE} + w_{kd} \operatorname{KL}_\tau + w_{s} \langle P, C \rangle
 
     Cui et al., "Sinkhorn Distance Minimization for Knowledge Distillation", 2024. Their soft
-    targets are a cross-entropy, of the same gradient. Choose it for classifiers; for language
-    models with ``relative_epsilon``, or with ``geometry="sequence"``. Every number
-    below is a term's, ``terms.kd.temperature`` or ``weights.sinkhorn`` where a callback moves it.
+    targets are a cross-entropy, which has the same gradient. Choose it for classifiers; for
+    language models with ``relative_epsilon`` or ``geometry="sequence"``. The hyper-parameters
+    belong to the terms: callbacks find them as ``terms.kd.temperature`` or ``weights.sinkhorn``.
 
     Args:
-        cross_entropy: weight of the labels.
+        cross_entropy: weight of the cross-entropy with the labels.
         kd: weight of the forward KL.
-        sinkhorn: weight of the distance of mass 1. The published sum at its published weight is
-            0.0256 of it in batches of 32, see `reference`.
-        kd_temperature: of the forward KL, whose gradient is not multiplied by its square.
-        **options: of `Sinkhorn`: ``temperature``, ``epsilon``, ``iterations``, ``geometry``,
-            ``reduction``, ``gradient``, ``p``, ``relative_epsilon``, ``debiased``, ``solver``,
-            ``gather``.
+        sinkhorn: weight of the distance, whose plans have mass 1. The published sum over the batch
+            with its published weight equals a weight of 0.0256 in batches of 32, see `reference`.
+        kd_temperature: temperature of the forward KL, without the factor T^2.
+        **options: arguments of `Sinkhorn`: ``temperature``, ``epsilon``, ``iterations``,
+            ``geometry``, ``reduction``, ``gradient``, ``p``, ``relative_epsilon``, ``debiased``,
+            ``solver``, ``gather``.
 
     Example:
         >>> import torch
@@ -55,7 +55,7 @@ class SinkhornKD(Weighted):
 
     @classmethod
     def reference(cls, **options: Any) -> SinkhornKD:
-        """With the published weights: the sum over the batch, times 0.8 and 0.001.
+        """Create it with the published weights: the sum over the batch, times 0.8 and 0.001.
 
         >>> SinkhornKD.reference().weights["sinkhorn"]
         0.0008

@@ -1,4 +1,4 @@
-"""Skew KL, forward: the student is helped by a little of the teacher."""
+"""Skew forward KL: the student is mixed with a share of the teacher."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class SkewForwardKL(Divergence):
     """KL from the teacher to a mixture of student and teacher, `kdlight.losses.skew_forward_kl`.
 
     Ko, Kim, Chen, Yun, "DistiLLM: Towards Streamlined Distillation for Large Language Models",
-    2024. Choose it where a few tokens that the student has lost would rule the mean: each costs
-    at most -log(skew), and pulls less than under forward KL.
+    2024. Choose it if a few tokens that the student finds nearly impossible dominate the mean: the
+    loss of a token is at most -log(skew), and its gradient is smaller than that of forward KL.
 
     Args:
         skew: weight of the teacher in the mixture, in [0, 1); 0 is forward KL.
@@ -24,7 +24,7 @@ class SkewForwardKL(Divergence):
         temperature_squared: multiply by ``temperature ** 2``.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> import torch
@@ -42,7 +42,7 @@ class SkewForwardKL(Divergence):
         self.skew = float(skew)
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.skew_forward_kl(
             student, teacher, skew=self.skew, temperature=self.temperature
         )

@@ -1,4 +1,4 @@
-"""Skew KL, reverse: the teacher is softened by a little of the student."""
+"""Skew reverse KL: the teacher is mixed with a share of the student."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class SkewReverseKL(Divergence):
     """KL from the student to a mixture of teacher and student, `kdlight.losses.skew_reverse_kl`.
 
     Ko, Kim, Chen, Yun, "DistiLLM: Towards Streamlined Distillation for Large Language Models",
-    2024. Choose it for reverse KL's focus without its large gradients where the teacher is near 0.
+    2024. Choose it for a mode-seeking loss without the large gradients of reverse KL where the
+    teacher's probability is close to 0.
 
     Args:
         skew: weight of the student in the mixture, in [0, 1); 0 is reverse KL.
@@ -23,7 +24,7 @@ class SkewReverseKL(Divergence):
         temperature_squared: multiply by ``temperature ** 2``.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> import torch
@@ -41,7 +42,7 @@ class SkewReverseKL(Divergence):
         self.skew = float(skew)
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.skew_reverse_kl(
             student, teacher, skew=self.skew, temperature=self.temperature
         )

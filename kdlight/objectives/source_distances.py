@@ -1,4 +1,4 @@
-"""Distances between predictions that come from sources, some rows of logits at a time."""
+"""Distances between the predictions of two logits sources, some rows at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kdlight.reduce import Chunked, Chunking
 from kdlight.sources import Dense, LogitsSource
 
 ENTRIES = 2**22
-"""Logits that are made at once of hidden states, of either side."""
+"""Logits that are computed at once from hidden states, on each side."""
 
 
 def source_distances(
@@ -25,45 +25,51 @@ def source_distances(
     p: int,
     chunked: Chunked = "auto",
 ) -> Tensor:
-    """Distances of all pairs of predictions, (n, V), (m, V) -> (n, m).
+    """Compute the distances of all pairs of predictions, (n, V), (m, V) -> (n, m).
 
-    Where logits come from hidden states, neither side is ever there as a whole: blocks of rows are
-    made from the states, forward and again backward. Differentiable in the student.
+    Logits from hidden states are computed in blocks of rows, in the forward pass and again in the
+    backward pass, so that all logits of a side never exist at once. Differentiable in the student.
 
     Args:
         student: source of (n, V).
-        teacher: source of (m, V), held fast.
+        teacher: source of (m, V), without a gradient.
         temperature: divides both logits.
-        p: 1 or 2, the norm.
-        chunked: False makes all logits at once, a `kdlight.reduce.Chunking` so many rows.
-    """
-    beside = _makers(teacher, chunked)
+        p: 1 for the sum of absolute differences, 2 for the Euclidean norm.
+        chunked: False computes all logits at once; a `kdlight.reduce.Chunking` sets the number of
+            rows.
 
-    def rows(source: LogitsSource) -> Tensor:
+    Example:
+        >>> student, teacher = Dense(torch.zeros(2, 5)), Dense(torch.zeros(3, 5))
+        >>> source_distances(student, teacher, temperature=1.0, p=1).shape
+        torch.Size([2, 3])
+    """
+    teacher_blocks = _logits_functions(teacher, chunked)
+
+    def distances(source: LogitsSource) -> Tensor:
         logits = source.logits()
         with torch.autocast(logits.device.type, enabled=False):
             keep = isinstance(source, Dense)
-            return distances_to(logits, beside, temperature=temperature, p=p, keep=keep)
+            return distances_to(logits, teacher_blocks, temperature=temperature, p=p, keep=keep)
 
-    parts = [slice(None)] if isinstance(student, Dense) else _spans(student, chunked)
-    if len(parts) == 1:
-        return rows(student)
-    blocks = [student.select(part) for part in parts]
-    return torch.cat([cast(Tensor, checkpoint(rows, b, use_reentrant=False)) for b in blocks])
+    slices = [slice(None)] if isinstance(student, Dense) else _row_slices(student, chunked)
+    if len(slices) == 1:
+        return distances(student)
+    blocks = [student.select(rows) for rows in slices]
+    return torch.cat([cast(Tensor, checkpoint(distances, b, use_reentrant=False)) for b in blocks])
 
 
-def _makers(source: LogitsSource, chunked: Chunked) -> list[MakeLogits]:
+def _logits_functions(source: LogitsSource, chunked: Chunked) -> list[MakeLogits]:
     if isinstance(source, Dense):
         return [source.tensor.detach]
-    return [lambda part=part: _make(source, part) for part in _spans(source, chunked)]
+    return [lambda rows=rows: _logits(source, rows) for rows in _row_slices(source, chunked)]
 
 
 @torch.no_grad()
-def _make(source: LogitsSource, part: slice) -> Tensor:
-    return source.select(part).logits()
+def _logits(source: LogitsSource, rows: slice) -> Tensor:
+    return source.select(rows).logits()
 
 
-def _spans(source: LogitsSource, chunked: Chunked) -> list[slice]:
+def _row_slices(source: LogitsSource, chunked: Chunked) -> list[slice]:
     rows, size = prod(source.shape[:-1]), max(1, ENTRIES // source.shape[-1])
     if isinstance(chunked, Chunking):
         size = chunked.tokens or size

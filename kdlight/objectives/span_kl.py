@@ -1,12 +1,12 @@
-"""Span consistency: neighbours within a span go together as they do in the teacher."""
+"""Span consistency: relations between neighbouring predictions, as in the teacher."""
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 from torch import Tensor
 
+from kdlight.losses.checks import check_choice, check_positive
 from kdlight.losses.span_kl import DISTANCES, Distance, pair_values, pairs
 from kdlight.objectives.base import Objective, check_vocabularies
 from kdlight.objectives.inputs import LossInputs
@@ -15,21 +15,21 @@ from kdlight.sources import pair_with_next
 
 
 class SpanKL(Objective):
-    """The span loss, `kdlight.losses.span_kl`, summed over pairs of neighbours.
+    """The span loss, `kdlight.losses.span_kl`, summed over pairs of neighbouring positions.
 
     Liu et al., "Multi-Granularity Semantic Revision for Large Language Model Distillation", 2024.
-    A term beside a token objective such as `DACKL`, in a `Weighted`, which brings its mean over
-    pairs to tokens.
-    The step says which positions form spans (``span_ids``); `kdlight.data.TextDataModule` finds
-    them with its argument ``spans``. It is no sum over tokens, but one over pairs, which the driver
-    evaluates like rows: two positions side by side, in chunks where there are many.
+    Use it in addition to a token objective such as `DACKL`, in a `Weighted`, which converts its
+    mean over pairs to tokens. The field ``span_ids`` of the inputs holds the spans;
+    `kdlight.data.TextDataModule` finds them with its argument ``spans``. The loss is a sum over
+    pairs of positions. The driver evaluates a pair like a row, with both logits concatenated, and
+    in chunks if there are many.
 
     Args:
         distance: ``"kl"`` or ``"mse"``.
-        temperature: divides both logits, above 0. May be moved by a callback.
+        temperature: divides both logits, above 0. Callbacks may change it.
 
     Raises:
-        ValueError: an argument out of range; a step without span ids, or whose ids do not fit.
+        ValueError: a hyper-parameter is out of range; span ids that are missing or do not fit.
 
     Example:
         >>> import torch
@@ -44,36 +44,29 @@ class SpanKL(Objective):
 
     def __init__(self, *, distance: Distance = "kl", temperature: float = 1.0) -> None:
         super().__init__()
-        if distance not in DISTANCES:
-            raise ValueError(f"distance must be one of {DISTANCES}, got {distance!r}")
-        if not 0 < temperature < inf:
-            raise ValueError(f"temperature must be above 0 and finite, got {temperature}")
+        check_choice("distance", distance, DISTANCES)
+        check_positive("temperature", temperature)
         self.distance: Distance = distance
         self.temperature = float(temperature)
 
     def check(self, inputs: LossInputs) -> None:
-        """Besides what every objective needs: span ids, and one vocabulary."""
+        """Check that everything needed is present, and that both sides have one vocabulary."""
         super().check(inputs)
         assert inputs.teacher is not None
         check_vocabularies(inputs.student.shape[-1], inputs.teacher.shape[-1])
-        if inputs.span_ids is None:
-            raise ValueError(
-                "SpanKL needs to know which positions form spans, and the inputs has no span_ids;"
-                " give the data module spans=..., or the batch 'span_ids' aligned like labels"
-            )
 
     def forward(self, inputs: LossInputs) -> Loss:
-        """Sum over pairs."""
+        """Sum the loss over the pairs of neighbours."""
         self.check(inputs)
         assert inputs.teacher is not None
         assert inputs.span_ids is not None
         first = pairs(inputs.span_ids, inputs.student.shape[:-1], inputs.mask)
         return token_sum(
-            self._rows,
+            self._pair_loss,
             pair_with_next(inputs.student, first),
             pair_with_next(inputs.teacher, first),
             chunked=inputs.chunked,
         )
 
-    def _rows(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+    def _pair_loss(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         return pair_values(student, teacher, distance=self.distance, temperature=self.temperature)

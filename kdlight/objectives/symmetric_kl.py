@@ -1,4 +1,4 @@
-"""Symmetric KL: both directions at once."""
+"""Symmetric KL: a weighted sum of both directions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class SymmetricKL(Divergence):
     """A weighted sum of forward and reverse KL, `kdlight.losses.symmetric_kl`.
 
     Jeffreys, "An Invariant Form for the Prior Probability in Estimation Problems", 1946. Choose it
-    to have covering and settling in one number, with a dial.
+    to balance mode-covering against mode-seeking with one hyper-parameter.
 
     Args:
-        forward_weight: weight of forward KL, in [0, 1]; reverse KL has the rest.
+        forward_weight: weight of forward KL, in [0, 1]; that of reverse KL is 1 minus it.
         temperature: divides both logits, above 0.
         temperature_squared: multiply by ``temperature ** 2``.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> import torch
@@ -45,7 +45,7 @@ class SymmetricKL(Divergence):
         self.forward_weight = float(forward_weight)
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.symmetric_kl(
             student, teacher, forward_weight=self.forward_weight, temperature=self.temperature
         )

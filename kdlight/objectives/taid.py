@@ -1,4 +1,4 @@
-"""TAID: the target walks from the student to the teacher."""
+"""TAID: KL to a target that moves from the student to the teacher."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import gradients
+from kdlight.losses import value_and_grad
+from kdlight.losses.checks import check_range
 from kdlight.losses.log_space import log_probs
 from kdlight.objectives.token_objective import TokenObjective
 from kdlight.reduce import PerTokenValues
 
 
 class TAID(TokenObjective):
-    """KL to a target between student and teacher, `kdlight.losses.taid`.
+    """KL to a target interpolated between student and teacher, `kdlight.losses.taid`.
 
     Shing et al., "TAID: Temporally Adaptive Interpolated Distillation", 2025. At ``t = 0`` the
-    target is the student itself, at ``t = 1`` the teacher. `kdlight.callbacks.AdaptiveTAID` moves
-    ``t`` while training; without it ``t`` stays where it is put. Choose it when the gap between
-    teacher and student is wide.
+    target is the student itself, at ``t = 1`` the teacher. `kdlight.callbacks.AdaptiveTAID`
+    changes ``t`` during training; without it ``t`` is constant. Choose it if the capacity gap
+    between teacher and student is large.
 
     Args:
         t: the weight of the teacher in the target, in [0, 1].
-        log_cross_entropy: also log the cross-entropy with the target, the signal that the authors'
-            schedule listens to (``AdaptiveTAID(signal="cross_entropy")`` turns it on).
+        log_cross_entropy: also log the cross-entropy with the target, which the authors' schedule
+            uses as its signal (``AdaptiveTAID(signal="cross_entropy")`` turns this on).
 
     Raises:
-        ValueError: t outside [0, 1].
+        ValueError: t is outside [0, 1].
 
     Example:
         >>> from kdlight.objectives import LossInputs
@@ -39,13 +40,12 @@ class TAID(TokenObjective):
 
     def __init__(self, *, t: float = 0.4, log_cross_entropy: bool = False) -> None:
         super().__init__()
-        if not 0.0 <= t <= 1.0:
-            raise ValueError(f"t must be in [0, 1], got {t}")
+        check_range("t", t, 0.0, 1.0)
         self.t = float(t)
         self.log_cross_entropy = bool(log_cross_entropy)
 
     def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the loss of each row, ``(n, V), (n, V) -> (n,)``."""
         values = losses.taid(student, teacher, t=self.t)
         if not self.log_cross_entropy:
             return values
@@ -57,7 +57,7 @@ class TAID(TokenObjective):
         self, student: Tensor, teacher: Any, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
         """Compute the loss and its gradient, or return None where the cross-entropy is logged."""
-        return None if self.log_cross_entropy else gradients.taid(student, teacher, self.t)
+        return None if self.log_cross_entropy else value_and_grad.taid(student, teacher, self.t)
 
     def _target(self, student: Tensor, teacher: Tensor) -> Tensor:
         log_q, log_p = log_probs(student), log_probs(teacher)
@@ -65,12 +65,12 @@ class TAID(TokenObjective):
             return (log_p if self.t else log_q).exp()
         return log_probs((1 - self.t) * log_q + self.t * log_p).exp()
 
-    # t is a number that moves, so it belongs to the state; it is no buffer, because casting a
-    # module to half precision would round it to steps of 2**-9
+    # t changes during training, so it is part of the state; it is not a buffer, because casting
+    # the module to half precision would round it to steps of 2**-9
     def get_extra_state(self) -> dict[str, float]:
-        """``t``, for the checkpoint."""
+        """Return ``t``, for a checkpoint."""
         return {"t": self.t}
 
     def set_extra_state(self, state: dict[str, float]) -> None:
-        """Take ``t`` back from a checkpoint."""
+        """Restore ``t`` from a checkpoint."""
         self.t = float(state["t"])

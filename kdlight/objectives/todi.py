@@ -1,4 +1,4 @@
-"""ToDi: each vocabulary entry chooses its direction of KL."""
+"""ToDi: forward and reverse KL with a weight per vocabulary entry."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class ToDi(Divergence):
     """Token-wise divergence control, `kdlight.losses.todi`.
 
     Jung, Yoon, Kim, Lee, "ToDi: Token-wise Distillation via Fine-Grained Divergence Control", 2025.
-    Choose it for a balance of forward and reverse KL without a dial: what the student underrates is
-    lifted, what it overrates is lowered.
+    Choose it for a balance of forward and reverse KL without a hyper-parameter: forward KL raises
+    the entries that the student underestimates, reverse KL lowers those that it overestimates.
 
     Example:
         >>> import torch
@@ -26,5 +26,5 @@ class ToDi(Divergence):
     """
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.todi(student, teacher, temperature=self.temperature)

@@ -154,11 +154,13 @@ class Divergence(TokenObjective):
         self, student: Tensor, teacher: Any, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
         """Apply the temperature to `divergence_and_grad`."""
-        at, square = self.temperature, self.temperature_squared
-        if at == 1:
+        temperature = self.temperature
+        if temperature == 1:
             return self.divergence_and_grad(student, teacher, labels)
-        result = self.divergence_and_grad(student / at, teacher / at, labels)
+        result = self.divergence_and_grad(student / temperature, teacher / temperature, labels)
         if result is None:
             return None
         values, grad = result
-        return (values * at**2, grad.mul_(at)) if square else (values, grad.div_(at))
+        if self.temperature_squared:
+            return values * temperature**2, grad.mul_(temperature)
+        return values, grad.div_(temperature)

@@ -1,15 +1,15 @@
-"""Top-k forward KL: what a teacher finds likely, made as sure as it should be."""
+"""Top-k forward KL: the most likely tokens of a teacher, with calibrated confidence."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.losses.checks import check_at_least, check_choice, check_positive
 from kdlight.losses.log_space import log_probs, probs
 from kdlight.losses.topk import Tail, check_tail
 from kdlight.objectives.inputs import LossInputs
@@ -21,27 +21,27 @@ Recalibrate = Literal["logits", "probs"]
 
 
 class TopKForwardKL(TokenObjective):
-    """KL to the k likeliest tokens of the teacher, `kdlight.losses.topk_forward_kl`.
+    """KL to the teacher's k most likely tokens, `kdlight.losses.topk_forward_kl`.
 
     Shum et al., "FIRST: Teach A Reliable Large Language Model Through Efficient Trustworthy
-    Distillation", 2024: distill only the teacher's top tokens, after its confidence was put right.
-    Their loss is ``tail="renormalise"``. Choose it for a teacher that is surer than it is
-    right, with a ``temperature`` that makes it honest on validation data.
+    Distillation", 2024: distill only the teacher's top tokens, after recalibrating its confidence.
+    Their loss is ``tail="renormalise"``. Choose it for an overconfident teacher, with a
+    ``temperature`` that calibrates it on validation data.
 
-    The teacher may be live, or cached with any k. For one that is cached with the k wanted here,
-    `ForwardKL` computes the same without this class.
+    The teacher may be live, or cached with any k. For a teacher cached with this k, `ForwardKL`
+    computes the same loss.
 
     Args:
-        k: how many tokens of the teacher are looked at, at least 1.
-        tail: ``"bucket"`` keeps the others as one outcome; ``"renormalise"`` compares among the k
-            alone, and does not see what the student does elsewhere.
-        temperature: of the teacher alone, above 0; above 1 it is less sure.
+        k: number of the teacher's tokens to keep, at least 1.
+        tail: ``"bucket"`` compares the other tokens as one outcome; ``"renormalise"`` compares the
+            k tokens alone, whatever the student predicts elsewhere.
+        temperature: of the teacher alone, above 0; above 1 makes it less confident.
         recalibrate: ``"logits"`` divides log-probabilities by the temperature; ``"probs"`` takes
-            the softmax of probabilities over it, and of the student's probabilities, as the
-            authors' code can (with ``"renormalise"`` only).
+            the softmax of probabilities divided by it, and of the student's probabilities, an
+            option of the authors' code (only with ``"renormalise"``).
 
     Raises:
-        ValueError: a number out of its range, or a choice that is none.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> import torch
@@ -60,16 +60,13 @@ class TopKForwardKL(TokenObjective):
     ) -> None:
         super().__init__()
         check_tail(tail)
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        if not 0 < temperature < inf:
-            raise ValueError(f"temperature must be above 0 and finite, got {temperature}")
-        if recalibrate not in ("logits", "probs"):
-            raise ValueError(f"recalibrate must be 'logits' or 'probs', got {recalibrate!r}")
+        check_at_least("k", k, 1)
+        check_positive("temperature", temperature)
+        check_choice("recalibrate", recalibrate, ("logits", "probs"))
         if recalibrate == "probs" and tail != "renormalise":
             raise ValueError(
-                "recalibrate='probs' knows only the k tokens: set tail='renormalise', or"
-                " recalibrate='logits'"
+                "recalibrate='probs' needs tail='renormalise', as it compares only the k tokens; or"
+                " use recalibrate='logits'"
             )
         self.k = int(k)
         self.tail: Tail = tail
@@ -77,7 +74,7 @@ class TopKForwardKL(TokenObjective):
         self.recalibrate: Recalibrate = recalibrate
 
     def per_token_loss(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the loss of each row, ``(n, V), (n, V) -> (n,)``."""
         if self.recalibrate == "probs":
             top = probs(teacher).topk(min(self.k, teacher.shape[-1]), -1)
             kept = probs(student).gather(-1, top.indices)
@@ -86,28 +83,29 @@ class TopKForwardKL(TokenObjective):
         return losses.topk_forward_kl(student, top.indices, top.values, tail=self.tail)
 
     def forward(self, inputs: LossInputs) -> Loss:
-        """Sum `per_token_loss`; of a cached teacher, take the top k of what was kept."""
+        """Sum `per_token_loss`; of a cached teacher, use the top k of the tokens it has."""
         if not isinstance(inputs.teacher, TopK):
             return super().forward(inputs)
         self.check(inputs)
-        teacher = self._kept(inputs.teacher)
-        # not `per_token_loss`: beside a student that loves it, a token of the tail may look likely, too
+        teacher = self._recalibrated(inputs.teacher)
+        # not `per_token_loss`: the logits of a cached teacher depend on the student in the tail, so
+        # that a token of the tail may be among the top k
         return token_sum(
-            self._to_kept, inputs.student, teacher, mask=inputs.mask, chunked=inputs.chunked
+            self._cached_loss, inputs.student, teacher, mask=inputs.mask, chunked=inputs.chunked
         )
 
-    def _kept(self, teacher: TopK) -> TopK:
+    def _recalibrated(self, teacher: TopK) -> TopK:
         top = teacher.top(self.k, tail=self.tail)
         if self.recalibrate == "logits":
             return replace(top, temperature=top.temperature * self.temperature)
         if top.temperature != 1:
             raise ValueError(
-                "recalibrate='probs' has a temperature of its own, but the teacher has one too:"
-                f" {top.temperature}; set one of them to 1"
+                "recalibrate='probs' needs a cached teacher with a temperature of 1, got"
+                f" {top.temperature}; set the temperature of one of them to 1"
             )
         return replace(top, log_probs=top.log_probs.exp() / self.temperature)
 
-    def _to_kept(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+    def _cached_loss(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         if self.tail == "renormalise":
             student = probs(student) if self.recalibrate == "probs" else student
             student = student.masked_fill(teacher == -torch.inf, -torch.inf)

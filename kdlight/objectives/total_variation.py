@@ -1,4 +1,4 @@
-"""Total variation: half the distance of the probabilities."""
+"""Total variation: half the sum of absolute differences of the probabilities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses import gradients
+from kdlight.losses import value_and_grad
 from kdlight.objectives.token_objective import Divergence
 
 
@@ -15,7 +15,7 @@ class TotalVariation(Divergence):
     """Total variation distance, `kdlight.losses.total_variation`.
 
     Wen, Li, Du, Mou, "f-Divergence Minimization for Sequence-Level Knowledge Distillation", 2023.
-    Choose it where no single entry may dominate: it is at most 1 a position.
+    Choose it if no position may dominate the mean: the loss of a position is at most 1.
 
     Example:
         >>> import torch
@@ -26,11 +26,11 @@ class TotalVariation(Divergence):
     """
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
-        """``(n, V), (n, V) -> (n,)``."""
+        """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.total_variation(student, teacher, temperature=self.temperature)
 
     def divergence_and_grad(
         self, student: Tensor, teacher: Tensor, labels: Any
     ) -> tuple[Tensor, Tensor]:
         """Compute the divergence and its gradient."""
-        return gradients.total_variation(student, teacher)
+        return value_and_grad.total_variation(student, teacher)

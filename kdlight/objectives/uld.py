@@ -1,13 +1,13 @@
-"""ULD as an objective: teacher and student may have different tokenizers."""
+"""ULD: distance of sorted probabilities, for student and teacher with different tokenizers."""
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kdlight.losses.checks import check_positive
 from kdlight.losses.log_space import probs
 from kdlight.losses.optimal_transport.uld import align, mean_weights, sorted_distance
 from kdlight.objectives.base import Objective
@@ -16,21 +16,22 @@ from kdlight.reduce import Loss, token_sum
 
 
 class ULD(Objective):
-    """Distance of sorted probabilities, position by position, `kdlight.losses.uld`.
+    """Distance of the sorted probabilities of each position, `kdlight.losses.uld`.
 
     Boizard et al., "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for
-    LLMs", 2024. Choose it where the tokenizers differ.
+    LLMs", 2024. Choose it if student and teacher have different tokenizers.
 
-    The k-th position of the student that counts stands beside the k-th of the teacher that does
-    (``step.mask`` and ``step.teacher_mask``). It counts sequences: each is the mean of its pairs.
-    The paper adds it to the cross-entropy with a weight of 1.5.
+    The k-th valid position of the student is compared with the k-th valid position of the teacher
+    (``mask`` and ``teacher_mask`` of the inputs). The unit is the sequence, of which the loss is
+    the mean over its pairs of positions. The paper adds it to the cross-entropy with a weight of
+    1.5.
 
     Args:
-        student_temperature: divides the student's logits. May be moved by a callback.
-        teacher_temperature: divides the teacher's. May be moved.
+        student_temperature: divides the student's logits. Callbacks may change it.
+        teacher_temperature: divides the teacher's logits. Callbacks may change it.
 
     Raises:
-        ValueError: a temperature that is not above 0 and finite.
+        ValueError: a temperature is not above 0 and finite.
 
     Example:
         >>> import torch
@@ -44,29 +45,33 @@ class ULD(Objective):
         self, *, student_temperature: float = 1.0, teacher_temperature: float = 1.0
     ) -> None:
         super().__init__()
-        for side, value in (("student", student_temperature), ("teacher", teacher_temperature)):
-            if not 0 < value < inf:
-                raise ValueError(f"{side}_temperature must be above 0 and finite, got {value}")
+        check_positive("student_temperature", student_temperature)
+        check_positive("teacher_temperature", teacher_temperature)
         self.student_temperature = float(student_temperature)
         self.teacher_temperature = float(teacher_temperature)
 
     def forward(self, inputs: LossInputs) -> Loss:
-        """Sum over sequences of the mean over their pairs of positions."""
+        """Sum over sequences the mean loss of their pairs of positions."""
         self.check(inputs)
         assert inputs.teacher is not None
-        device = inputs.student.device
-        shapes = inputs.student.shape, inputs.teacher.shape
-        pairs = align(*shapes, inputs.mask, inputs.valid_teacher_mask, device=device)
-        wide = torch.promote_types(inputs.student.dtype, torch.float32)
+        student, teacher = inputs.student, inputs.teacher
+        pairs = align(
+            student.shape,
+            teacher.shape,
+            inputs.mask,
+            inputs.valid_teacher_mask,
+            device=student.device,
+        )
+        dtype = torch.promote_types(student.dtype, torch.float32)
         loss = token_sum(
-            self._rows,
-            inputs.student.select(pairs.student),
-            inputs.teacher.select(pairs.teacher),
-            weights=mean_weights(pairs.lengths).to(device, wide),
+            self._pair_loss,
+            student.select(pairs.student),
+            teacher.select(pairs.teacher),
+            weights=mean_weights(pairs.lengths).to(student.device, dtype),
             chunked=inputs.chunked,
         )
         return loss._replace(count=(pairs.lengths > 0).sum())
 
-    def _rows(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
+    def _pair_loss(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
         q = probs(student, self.student_temperature)
         return sorted_distance(q, probs(teacher, self.teacher_temperature))

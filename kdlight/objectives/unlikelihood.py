@@ -1,4 +1,4 @@
-"""Unlikelihood: away from wrong traces, by a force that dies."""
+"""Unlikelihood: lowers the probability of rejected sequences, with a vanishing gradient."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from kdlight.reduce import PerTokenValues
 
 
 class Unlikelihood(UnpairedPreference):
-    r"""Likelihood of right traces, `kdlight.losses.unlikelihood` of wrong ones.
+    r"""Likelihood of chosen sequences, `kdlight.losses.unlikelihood` of rejected ones.
 
     .. math:: -\frac{1}{N_w} \sum_{y \in w} m(y) + \frac{\alpha}{N_l} \sum_{y \in l}
               \frac{1}{|y|} \sum_t -\log(1 - q_{t, y_t})
 
-    Welleck et al., "Neural Text Generation with Unlikelihood Training", 2020. The control for
-    `REDI` that costs the same: it has a lower bound, since the push on a token dies with its
-    probability.
+    Welleck et al., "Neural Text Generation with Unlikelihood Training", 2020. A bounded
+    baseline for `REDI` at the same cost: the gradient of a token vanishes with its probability, so
+    the loss has a lower bound.
 
     Args:
-        alpha: weight of wrong traces, in [0, 1].
-        chosen_weight: weight of right ones.
-        rejected_per_chosen: how many wrong traces the data hold for a right one; 1 for pairs.
-        min_rejected_length: divide a shorter wrong trace by this many tokens.
+        alpha: weight of the rejected sequences, in [0, 1].
+        chosen_weight: weight of the chosen sequences, not negative.
+        rejected_per_chosen: rejected sequences in the data per chosen one; 1 for pairs.
+        min_rejected_length: shorter rejected sequences are divided by this many tokens.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a hyper-parameter is out of range.
 
     Example:
         >>> import torch
         >>> from kdlight.objectives import LossInputs
         >>> labels = torch.ones(2, 3, dtype=torch.long)
-        >>> inputs = LossInputs(torch.zeros(2, 3, 5), None, labels, rejected=torch.tensor([False, True]))
+        >>> rejected = torch.tensor([False, True])
+        >>> inputs = LossInputs(torch.zeros(2, 3, 5), None, labels, rejected=rejected)
         >>> Unlikelihood()(inputs).mean()
         tensor(1.7880)
     """
@@ -55,6 +56,6 @@ class Unlikelihood(UnpairedPreference):
         )
 
     def rejected_per_token(self, student: Tensor, teacher: Any, labels: Tensor) -> PerTokenValues:
-        """The negative log-probability of any other token."""
+        """Compute the negative log-probability of any other token than the label."""
         log_prob = -losses.cross_entropy(student.detach(), labels)
         return losses.unlikelihood(student, labels), {"log_prob": log_prob}

@@ -1,4 +1,4 @@
-"""The common ground of objectives that move towards some sequences and away from others."""
+"""The base class of objectives on chosen and rejected sequences that need no pairs."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.checks import check_range
+from kdlight.losses.checks import check_at_least, check_positive, check_range
 from kdlight.objectives.base import Objective
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.preference_batch import PreferenceBatch, check_preferences
-from kdlight.reduce import Loss, PerTokenValues, token_sum
+from kdlight.reduce import Loss, PerTokenLoss, PerTokenValues, token_sum
 
 
 class UnpairedPreference(Objective):
-    r"""A per-sequence mean of one rule over right sequences, and of another over wrong ones.
+    r"""The mean of one loss over chosen sequences, and of another over rejected ones.
 
     .. math:: \frac{c}{N_w} \sum_{y \in w} \frac{1}{|y|} \sum_t r^+_t
               + \frac{\alpha}{N_l} \sum_{y \in l} \frac{1}{|y|} \sum_t r^-_t
 
-    It is a sum over tokens with a weight for each sequence, so right and wrong ones need not meet:
-    neither in a pair, nor in a batch, nor on a rank. The one count of a inputs is its sequences,
-    :math:`N_w + N_l`, and the relation of the two numbers is told beforehand
-    (``rejected_per_chosen``): then every sequence weighs the same whatever company it comes in.
+    This is a sum over tokens with a weight for each sequence, so chosen and rejected sequences need
+    not be in pairs, in the same batch or on the same rank. The count of the loss is the number of
+    sequences, :math:`N_w + N_l`. The ratio of the two numbers is a hyper-parameter
+    (``rejected_per_chosen``), so the weight of a sequence does not depend on the batch it is in.
 
-    A subclass writes `chosen_per_token` and `rejected_per_token`. ``step.rejected`` says which sequences are
-    wrong; where a step knows no such thing, all are right and :math:`N_w` counts them.
+    A subclass defines `rejected_per_token`, and may define `chosen_per_token`. The field
+    ``rejected`` of the inputs marks the rejected sequences. Without it all sequences are chosen,
+    and the count is :math:`N_w`.
 
     Args:
-        alpha: weight of the wrong sequences, in [0, 1]. May be moved by a callback.
-        chosen_weight: weight c of the right ones, not negative.
-        rejected_per_chosen: how many wrong sequences the data hold for a right one, above 0.
-        min_rejected_length: a shorter wrong sequence is divided by this many tokens instead of its
-            own few, which would each be pushed the harder; 1 leaves them.
+        alpha: weight of the rejected sequences, in [0, 1]. Callbacks may change it.
+        chosen_weight: weight c of the chosen sequences, not negative.
+        rejected_per_chosen: rejected sequences in the data per chosen one, above 0.
+        min_rejected_length: shorter rejected sequences are divided by this many tokens instead of
+            their own number, which would give each of their few tokens a large weight; at least 1,
+            which changes nothing.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a hyper-parameter is out of range.
     """
 
     needs = frozenset({"labels"})
@@ -55,74 +57,75 @@ class UnpairedPreference(Objective):
         super().__init__()
         check_range("alpha", alpha, 0.0, 1.0)
         check_range("chosen_weight", chosen_weight, 0.0, inf, open_high=True)
-        if not 0 < rejected_per_chosen < inf:
-            raise ValueError(f"rejected_per_chosen must be above 0, got {rejected_per_chosen}")
-        if min_rejected_length < 1:
-            raise ValueError(f"min_rejected_length must be at least 1, got {min_rejected_length}")
+        check_positive("rejected_per_chosen", rejected_per_chosen)
+        check_at_least("min_rejected_length", min_rejected_length, 1)
         self.alpha, self.chosen_weight = float(alpha), float(chosen_weight)
         self.rejected_per_chosen = float(rejected_per_chosen)
         self.min_rejected_length = int(min_rejected_length)
 
     def chosen_per_token(self, student: Tensor, teacher: Any, labels: Tensor) -> PerTokenValues:
-        """What a token of a right sequence adds, ``(n, V), (n, V), (n,) -> (n,)``.
+        """Compute the loss of tokens in chosen sequences, ``(n, V), (n, V), (n,) -> (n,)``.
 
-        With ``{"log_prob": (n,)}`` beside it.
+        Returned in a pair with ``{"log_prob": (n,)}``.
         """
         nll = losses.cross_entropy(student, labels)
         return nll, {"log_prob": -nll}
 
     def rejected_per_token(self, student: Tensor, teacher: Any, labels: Tensor) -> PerTokenValues:
-        """What a token of a wrong sequence adds, in the same form."""
+        """Compute the loss of tokens in rejected sequences, in the form of `chosen_per_token`."""
         raise NotImplementedError(f"{type(self).__name__} does not define rejected_per_token()")
 
     def check(self, inputs: LossInputs) -> None:
-        """Besides what every objective needs: whole sequences."""
+        """Check that everything needed is present, and that positions form sequences."""
         super().check(inputs)
         check_preferences(inputs, type(self).__name__)
 
     def forward(self, inputs: LossInputs) -> Loss:
-        """Both sides, each in a pass over its own positions."""
+        """Sum over chosen and over rejected sequences, in a pass each over their positions."""
         self.check(inputs)
-        sides = PreferenceBatch.of(inputs)
-        per_chosen = self.rejected_per_chosen if inputs.rejected is not None else 0.0
-        chosen_share = 1.0 + per_chosen  # sequences for a right one
-        rejected_share = chosen_share / self.rejected_per_chosen
-        towards = self._sum(self.chosen_per_token, inputs, sides, sides.chosen, at_least=1)
-        away = self._sum(
-            self.rejected_per_token,
-            inputs,
-            sides,
-            sides.rejected,
-            at_least=self.min_rejected_length,
+        batch = PreferenceBatch.of(inputs)
+        rejected_per_chosen = self.rejected_per_chosen if inputs.rejected is not None else 0.0
+        # the count holds both kinds of sequences: these factors turn the mean over all of them
+        # into a mean over one kind
+        all_per_chosen = 1.0 + rejected_per_chosen
+        all_per_rejected = all_per_chosen / self.rejected_per_chosen
+        chosen = self._sum_of_means(inputs, batch, self.chosen_per_token, batch.chosen)
+        rejected = self._sum_of_means(
+            inputs, batch, self.rejected_per_token, batch.rejected, self.min_rejected_length
         )
-        total = self.chosen_weight * chosen_share * towards.total
-        if self.alpha:  # 0 * inf would be no 0
-            total = total + self.alpha * rejected_share * away.total
+        total = self.chosen_weight * all_per_chosen * chosen.total
+        if self.alpha:  # 0 * inf would be NaN
+            total = total + self.alpha * all_per_rejected * rejected.total
         return Loss(
             total=total,
-            count=(sides.chosen | sides.rejected).sum(),
+            count=(batch.chosen | batch.rejected).sum(),
             parts={
-                "chosen_sum": chosen_share * _log_prob(towards),
-                "rejected_sum": rejected_share * _log_prob(away),
-                "chosen_length": chosen_share * sides.lengths[sides.chosen].sum(),
-                "rejected_length": rejected_share * sides.lengths[sides.rejected].sum(),
-                "short_rejected": rejected_share * sides.short(self.alpha),
+                "chosen_sum": all_per_chosen * _log_prob(chosen),
+                "rejected_sum": all_per_rejected * _log_prob(rejected),
+                "chosen_length": all_per_chosen * batch.lengths[batch.chosen].sum(),
+                "rejected_length": all_per_rejected * batch.lengths[batch.rejected].sum(),
+                "short_rejected": all_per_rejected * batch.short_rejected(self.alpha),
             },
         )
 
-    def _sum(
-        self, rows: Any, inputs: LossInputs, sides: PreferenceBatch, side: Tensor, *, at_least: int
+    def _sum_of_means(
+        self,
+        inputs: LossInputs,
+        batch: PreferenceBatch,
+        per_token_loss: PerTokenLoss,
+        sequences: Tensor,
+        min_length: int = 1,
     ) -> Loss:
-        wide = torch.promote_types(inputs.student.dtype, torch.float32)
-        lengths = sides.lengths.clamp(min=at_least).to(wide)
-        weights = lengths.reciprocal().unsqueeze(-1).expand(sides.mask.shape)
+        """Sum the mean loss of each of ``sequences``."""
+        dtype = torch.promote_types(inputs.student.dtype, torch.float32)
+        lengths = batch.lengths.clamp(min=min_length).to(dtype)
         return token_sum(
-            rows,
+            per_token_loss,
             inputs.student,
             inputs.teacher if "teacher" in self.needs else None,
             inputs.labels,
-            sides.on(side),
-            weights=weights,
+            batch.positions(sequences),
+            weights=lengths.reciprocal().unsqueeze(-1).expand(batch.mask.shape),
             parameters=tuple(p for p in self.parameters() if p.requires_grad),
             chunked=inputs.chunked,
         )

@@ -17,17 +17,17 @@ from kdlight.reduce import Loss, PerTokenValues, split_values, token_sum
 class Weighted(Objective):
     r"""A weighted sum of named terms, :math:`\sum_k w_k L_k`.
 
-    There is one denominator, the tokens that count. All token terms are evaluated in one pass over
-    the same rows. A term that counts something else (sequences, batches) adds its own mean times
-    the tokens of its micro-batch, so that its weight means the same beside a token term whatever
-    the batch; where no term counts tokens and all count the same unit, that unit stays.
+    The common count is the number of valid tokens. All per-token terms are evaluated in one pass
+    over the same rows. A term with another unit (sequences, pairs) adds its own mean times the
+    number of tokens of its micro-batch, so that the effect of its weight does not depend on the
+    batch. If all terms have the same unit, it is that of the sum as well.
 
     Args:
-        terms: objectives by name; the name is the name of the term in logs.
-        weights: weights by the same names, 1 where left out. A plain dict that callbacks may move.
+        terms: objectives by name, which is also their name in logs.
+        weights: weights by the same names; 1 if left out. A plain dict, which callbacks may change.
 
     Raises:
-        ValueError: no terms, or a weight for a term that does not exist.
+        ValueError: there are no terms, or a weight has the name of no term.
 
     Example:
         >>> import torch
@@ -44,10 +44,10 @@ class Weighted(Objective):
     ) -> None:
         super().__init__()
         if not terms:
-            raise ValueError("terms is empty; give at least one objective by name")
+            raise ValueError("terms is empty; pass at least one objective by name")
         unknown = sorted(set(weights or {}) - set(terms))
         if unknown:
-            raise ValueError(f"weights names {unknown}, but the terms are {sorted(terms)}")
+            raise ValueError(f"weights has {unknown}, but the terms are {sorted(terms)}")
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in terms}
         self.needs = frozenset().union(*(term.needs for term in terms.values()))
@@ -55,25 +55,25 @@ class Weighted(Objective):
         self.unit = units.pop() if len(units) == 1 else "token"
 
     def check(self, inputs: LossInputs) -> None:
-        """Every term checks for itself."""
+        """Check the inputs for every term."""
         for _, term in self._named_terms():
             term.check(inputs)
 
     def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
-        """The weighted sum of the token terms on rows of logits, and each term for the log."""
+        """Compute the weighted sum of the per-token terms, and each term for the log."""
         values, parts = [], {}
         for name, term in self._named_terms():
-            if _is_token_term(term):
+            if _is_per_token(term):
                 value, extras = split_values(term.per_token_loss(student, teacher, labels))
                 values.append(self.weights[name] * value)
                 parts |= {name: value} | {f"{name}/{key}": part for key, part in extras.items()}
         return torch.stack(values).sum(0), parts
 
     def forward(self, inputs: LossInputs) -> Loss:
-        """Evaluate all terms and add them up."""
+        """Evaluate all terms and add them up, with their weights."""
         self.check(inputs)
         losses = {}
-        per_token = [term for _, term in self._named_terms() if _is_token_term(term)]
+        per_token = [term for _, term in self._named_terms() if _is_per_token(term)]
         if per_token:
             losses[""] = token_sum(
                 self.per_token_loss,
@@ -87,15 +87,16 @@ class Weighted(Objective):
                 chunked=inputs.chunked,
             )
         for name, term in self._named_terms():
-            if not _is_token_term(term):
-                losses[name] = self._in_our_unit(name, term(inputs), term.unit, inputs)
+            if not _is_per_token(term):
+                losses[name] = self._converted(name, term(inputs), term.unit, inputs)
         return Loss(
             total=torch.stack([loss.total for loss in losses.values()]).sum(),
             count=next(iter(losses.values())).count,
             parts={key: part for loss in losses.values() for key, part in loss.parts.items()},
         )
 
-    def _in_our_unit(self, name: str, loss: Loss, unit: str, inputs: LossInputs) -> Loss:
+    def _converted(self, name: str, loss: Loss, unit: str, inputs: LossInputs) -> Loss:
+        """Convert the loss of one term to the unit of the sum, and apply its weight."""
         if unit != self.unit:
             tokens = torch.tensor(inputs.valid_positions().numel(), device=loss.total.device)
             scale = tokens / loss.count.clamp(min=1)
@@ -107,5 +108,5 @@ class Weighted(Objective):
         return cast("Iterator[tuple[str, Objective]]", iter(self.terms.items()))
 
 
-def _is_token_term(term: Objective) -> TypeGuard[TokenObjective]:
+def _is_per_token(term: Objective) -> TypeGuard[TokenObjective]:
     return isinstance(term, TokenObjective) and term.is_per_token

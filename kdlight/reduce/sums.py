@@ -12,6 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from kdlight.losses.log_space import widen
 from kdlight.reduce.functions import TokenWork, chunked_sum, chunked_values
 from kdlight.reduce.gradients import TokenRule, ValueAndGrad
 from kdlight.reduce.loss import Loss, PerTokenLoss, split_values
@@ -107,8 +108,8 @@ def _dense_values(work: TokenWork) -> tuple[Tensor, dict[str, Tensor]]:
     student = work.student.select(work.index).logits()
     teacher = None
     if work.teacher is not None:
-        teacher = work.teacher.select(work.index).given_student(student)
-    return split_values(work.rule.values(student, teacher, work.labels))
+        teacher = widen(work.teacher.select(work.index).given_student(student))
+    return split_values(work.rule.per_token_loss(widen(student), teacher, work.labels))
 
 
 def _select_valid(

@@ -1,19 +1,20 @@
-"""Schedules as pure laws: steps or state in, a number or a new state out; no trainer, no clock."""
+"""Schedules as pure functions of steps or of a state, without a trainer or a clock."""
 
 from __future__ import annotations
 
-from kdlight.schedules.schedule import Constant, Cosine, Exponential, Law, Linear
+from kdlight.schedules.schedule import Constant, Schedule
 from kdlight.schedules.sequences import Join, Piecewise, Warmup
 from kdlight.schedules.taid import TAIDState, check_taid, taid_step
+from kdlight.schedules.transitions import Cosine, Exponential, Linear
 
 __all__ = [
     "Constant",
     "Cosine",
     "Exponential",
     "Join",
-    "Law",
     "Linear",
     "Piecewise",
+    "Schedule",
     "TAIDState",
     "Warmup",
     "check_taid",

@@ -1,20 +1,23 @@
-"""TAID's adaptive schedule as a pure law."""
+"""TAID's adaptive schedule as a pure function of its state."""
 
 from __future__ import annotations
 
 from math import exp, inf, isfinite
 from typing import NamedTuple
 
+from kdlight.losses.checks import check_range
+
 LARGEST_RISE = 10.0
+"""Limit on the relative increase of the loss in one step."""
 
 
 class TAIDState(NamedTuple):
     """State of TAID's schedule, in double precision.
 
     Attributes:
-        t: weight of the teacher in the target of the next step.
-        momentum: moving average of the relative decrease of the loss.
-        previous_loss: loss of the last step that was finite; infinite before the first.
+        t: Weight of the teacher in the target of the next step.
+        momentum: Moving average of the relative decrease of the loss.
+        previous_loss: The last finite loss; infinite before the first.
 
     Example:
         >>> TAIDState(t=0.2)
@@ -37,34 +40,36 @@ def taid_step(
     beta: float = 0.99,
     adaptive: bool = True,
 ) -> TAIDState:
-    r"""The next state of TAID's adaptive schedule.
+    r"""Compute the next state of TAID's adaptive schedule.
 
     .. math::
         m' &= \beta m + (1 - \beta)\, (J_{prev} - J) / J_{prev} \\
         t' &= \min(t_{end}, \max(t_{start} + (t_{end} - t_{start})\, s,\;
               t + \alpha\, \sigma(m')(1 - t)))
 
-    Shing et al., "TAID: Temporally Adaptive Interpolated Distillation", 2025, algorithm 1. The
-    first finite loss is only remembered: ``t`` stays where it is. ``t`` never falls and stays in
-    [t_start, t_end], with or without adaptation. A loss that is not finite changes nothing.
+    The first finite loss is only stored, and ``t`` does not change. ``t`` never decreases and stays
+    in [t_start, t_end], with or without adaptation. A loss that is not finite changes nothing.
 
-    A KL that starts near 0 (it does where t_start is 0, the target being the student) rises by
-    huge factors, and would silence the momentum for thousands of steps. So a rise counts as at
-    most tenfold, and beside a previous loss of exactly 0 nothing is counted. A decrease counts as
-    at most the whole, which matters only where rounding made a loss negative.
+    A KL that starts near 0 (for t_start = 0 the target is the student) increases by huge factors at
+    first, and would keep the momentum down for thousands of steps. So an increase counts as at most
+    tenfold, and after a loss of exactly 0 the momentum does not change. A decrease counts as at
+    most 1, which matters only where rounding made a loss negative.
 
     Args:
-        state: the state before.
-        loss: loss of the step just done, the same on all ranks.
-        progress: share of the optimizer steps that were done before this one, in [0, 1].
-        t_start: where t starts, in [0, 1).
-        t_end: where it ends, in (t_start, 1].
-        alpha: size of an adaptive step; below 2 / steps of the run the linear floor always leads.
-        beta: memory of the momentum.
-        adaptive: False follows the linear floor alone.
+        state: The state before the step.
+        loss: Loss of the finished step, the same on all ranks.
+        progress: Fraction of the optimizer steps that were finished before this one, in [0, 1].
+        t_start: First value of t, in [0, 1).
+        t_end: Last value of t, in (t_start, 1].
+        alpha: Size of an adaptive step. Below 2 / (steps of the run) the linear lower bound always
+            determines t.
+        beta: Decay of the momentum.
+        adaptive: False uses the linear lower bound alone.
 
     Returns:
-        The state after.
+        The state after the step.
+
+    Shing et al., "TAID: Temporally Adaptive Interpolated Distillation", 2025, algorithm 1.
 
     Example:
         >>> state = taid_step(TAIDState(t=0.4), 2.0, 0.0)
@@ -85,21 +90,21 @@ def taid_step(
 
 
 def check_taid(*, t_start: float, t_end: float, alpha: float, beta: float) -> None:
-    """Raise a ValueError where the numbers make no schedule.
+    """Raise an error for hyper-parameters of `taid_step` that are out of range.
+
+    Raises:
+        ValueError: If one is; the message names it, the range and the value.
 
     Example:
         >>> check_taid(t_start=0.4, t_end=0.3, alpha=5e-4, beta=0.99)
         Traceback (most recent call last):
         ValueError: t_end must be in (t_start, 1] = (0.4, 1], got 0.3
     """
-    if not 0.0 <= t_start < 1.0:
-        raise ValueError(f"t_start must be in [0, 1), got {t_start}")
+    check_range("t_start", t_start, 0, 1, open_high=True)
     if not t_start < t_end <= 1.0:
         raise ValueError(f"t_end must be in (t_start, 1] = ({t_start}, 1], got {t_end}")
-    if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-    if not 0.0 <= beta < 1.0:
-        raise ValueError(f"beta must be in [0, 1), got {beta}")
+    check_range("alpha", alpha, 0, 1)
+    check_range("beta", beta, 0, 1, open_high=True)
 
 
 def _sigmoid(x: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.losses.log_space import log_probs
 from kdlight.sources import Logits, LogitsSource, Unqueried, as_source, stack
 from kdlight.teachers.base import Teacher
@@ -111,7 +112,7 @@ class SelectiveTeacher(Teacher):
         if labels is None and self.ask == "errors":
             raise ValueError("ask='errors' compares with labels, but the batch has none")
         positions = source.shape[:-1]
-        keep = torch.ones(positions, dtype=torch.bool) if labels is None else labels != -100
+        keep = torch.ones(positions, dtype=torch.bool) if labels is None else labels != IGNORE_INDEX
         index = keep.flatten().nonzero().flatten()
         totals, counts = (torch.zeros(positions[0]) for _ in range(2))
         width, device = positions[1:].numel(), keep.device

@@ -1,4 +1,4 @@
-"""The laws that objectives and schedules are held to, for tests of one's own: no pytest needed."""
+"""Laws: properties that objectives and schedules must have, for your own tests, without pytest."""
 
 from __future__ import annotations
 

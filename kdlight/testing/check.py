@@ -1,4 +1,4 @@
-"""All laws, asked of one objective."""
+"""Check all laws on one objective."""
 
 from __future__ import annotations
 
@@ -32,40 +32,39 @@ LAWS: dict[str, Law] = {
         state_laws.state_dict_brings_back_what_is_not_a_hyper_parameter,
     )
 }
-"""By name; a law takes an objective and a `Sample`, and yields deviations."""
+"""Laws by name. A law takes an objective and a `Sample`, and yields deviations."""
 
 
 def examine_objective(objective: Objective) -> Report:
-    """Every law, asked of a copy of ``objective``, and what was found of each.
+    """Measure the deviation from every law, on copies of ``objective``.
 
     Example:
         >>> from kdlight.objectives import CrossEntropy
         >>> print(*(finding.law for finding in examine_objective(CrossEntropy()).broken))
         zero at a match
     """
-    asked = {name: _of_copies(law) for name, law in LAWS.items()}
-    return find(asked, objective)
+    return find({name: _on_copies(law) for name, law in LAWS.items()}, objective)
 
 
 def check_objective(
     objective: Objective, *, except_for: Mapping[str, str] = MappingProxyType({})
 ) -> Report:
-    """The laws that the tests of kdlight hold its own objectives to, asked of one's own.
+    """Check an objective against the laws that all objectives of kdlight are tested with.
 
-    They are asked on a few seeded positions in float64, with logits, labels and a mask. An
-    objective on whole sequences counts something else, and breaks those that are about rows.
+    The laws are checked on a few seeded positions in float64, with logits, labels and a mask. An
+    objective on whole sequences has another unit, and breaks the laws about rows.
 
     Args:
-        objective: a `kdlight.TokenObjective`, or any `kdlight.Objective` on such steps.
-        except_for: laws that cannot hold, each with the reason. One that holds all the same is an
-            error: it would hide what goes wrong later.
+        objective: a `kdlight.TokenObjective`, or any `kdlight.Objective` on such inputs.
+        except_for: laws that the objective cannot satisfy, each with the reason. A law that holds
+            although it is listed here is an error, as the entry would hide a later violation.
 
     Returns:
-        What was found of every law; printed, a table.
+        The findings of all laws; printed, a table.
 
     Raises:
-        AssertionError: a law is broken, or an exception holds.
-        ValueError: an exception is no law.
+        AssertionError: a law is broken, or one in ``except_for`` holds.
+        ValueError: a name in ``except_for`` is not that of a law.
 
     Example:
         >>> from kdlight.objectives import CrossEntropy, ForwardKL
@@ -78,5 +77,5 @@ def check_objective(
     return demand(examine_objective(objective), type(objective).__name__, except_for)
 
 
-def _of_copies(law: Law) -> Law:
+def _on_copies(law: Law) -> Law:
     return lambda objective: law(copy.deepcopy(objective), Sample.draw())

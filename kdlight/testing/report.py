@@ -1,4 +1,4 @@
-"""How far something is from what a law demands, and the table of all laws."""
+"""Deviations from laws, and a table of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from torch import Tensor
 
 
 class Deviation(NamedTuple):
-    """How far apart two things are that should be one, how far they may be, and what they are.
+    """The difference of two values that should be equal, and the largest allowed one.
+
+    Attributes:
+        found: the difference.
+        allowed: the largest difference that is allowed.
+        what: what was compared.
 
     Example:
         >>> Deviation(found=3e-9, allowed=1e-9, what="value").excess
@@ -24,14 +29,14 @@ class Deviation(NamedTuple):
 
     @property
     def excess(self) -> float:
-        """Above 1 where it is too far, whatever the scale; NaN is too far."""
+        """The difference relative to the allowed one: above 1 if too large; NaN is too large."""
         if isnan(self.found):
             return inf
         return self.found / self.allowed if self.allowed else inf if self.found else 0.0
 
 
 def apart(actual: Tensor, expected: Tensor, what: str, *, allowed: float = 1e-9) -> Deviation:
-    """Largest difference, beside 1 plus the size of what was expected.
+    """Compute the largest difference, relative to 1 plus the largest expected value.
 
     Example:
         >>> import torch
@@ -39,7 +44,8 @@ def apart(actual: Tensor, expected: Tensor, what: str, *, allowed: float = 1e-9)
         0.25
     """
     if actual.shape != expected.shape:
-        return Deviation(inf, 0.0, f"{what}: {tuple(actual.shape)} is not {tuple(expected.shape)}")
+        shapes = f"shape {tuple(actual.shape)} instead of {tuple(expected.shape)}"
+        return Deviation(inf, 0.0, f"{what}: {shapes}")
     actual, expected = actual.detach().double(), expected.detach().double()
     if not actual.numel():
         return Deviation(0.0, allowed, what)
@@ -48,19 +54,19 @@ def apart(actual: Tensor, expected: Tensor, what: str, *, allowed: float = 1e-9)
 
 
 def holds(condition: Any, what: str) -> Deviation:
-    """No difference where the condition holds, and an infinite one where not."""
+    """Return a difference of 0 if the condition holds, and an infinite one if not."""
     return Deviation(0.0 if condition else inf, 0.0, what)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One law, and the worst of what was found.
+    """The largest deviation from one law.
 
     Attributes:
         law: the law, in words.
-        deviation: how far from it.
-        allowed: how far it may be.
-        note: what it was measured on; an error, if there was one.
+        deviation: the deviation from it.
+        allowed: the largest deviation that is allowed.
+        note: what was compared, or the error that was raised.
 
     Example:
         >>> Finding("zero at a match", 1e-12, 1e-7, "value").holds
@@ -74,12 +80,12 @@ class Finding:
 
     @property
     def excess(self) -> float:
-        """The deviation beside what is allowed: above 1, the law is broken."""
+        """The deviation relative to the allowed one: above 1 the law is broken."""
         return Deviation(self.deviation, self.allowed).excess
 
     @property
     def holds(self) -> bool:
-        """Whether it is near enough."""
+        """Whether the deviation is small enough."""
         return self.excess <= 1
 
     def __str__(self) -> str:
@@ -89,7 +95,7 @@ class Finding:
 
 
 class Report(tuple[Finding, ...]):
-    """What was found of every law; printed, a table.
+    """The findings of all laws; printed, a table.
 
     Example:
         >>> Report([Finding("never negative", 0.5, 1e-9, "value")])
@@ -114,7 +120,7 @@ Law = Callable[..., Iterator[Deviation]]
 
 
 def worst(deviations: Iterable[Deviation]) -> Deviation:
-    """The one that is furthest from what is allowed.
+    """Return the deviation that is largest relative to the allowed one.
 
     Example:
         >>> worst([Deviation(1e-12, 1e-9, "value"), Deviation(2e-9, 1e-9, "gradient")]).what
@@ -124,36 +130,44 @@ def worst(deviations: Iterable[Deviation]) -> Deviation:
 
 
 def find(laws: Mapping[str, Law], *subject: Any) -> Report:
-    """Ask every law of ``subject``; one that cannot be asked is broken, with the error."""
+    """Evaluate every law on ``subject``; a law that raises an error counts as broken."""
     return Report(_find(name.replace("_", " "), law, subject) for name, law in laws.items())
 
 
 def _find(name: str, law: Law, subject: tuple[Any, ...]) -> Finding:
     try:
         return Finding(name, *worst(law(*subject)))
-    except Exception as error:  # somebody else's code, in which anything may go wrong
+    except Exception as error:  # the user's code may raise any exception
         return Finding(name, inf, 0.0, f"{type(error).__name__}: {error}")
 
 
 def demand(report: Report, owner: str, except_for: Mapping[str, str]) -> Report:
-    """The report itself; an AssertionError where a law is broken that is no exception.
+    """Return the report; raise an error unless exactly the laws in ``except_for`` are broken.
+
+    Args:
+        report: the findings.
+        owner: name of what was checked, for error messages.
+        except_for: laws that cannot hold, each with the reason.
 
     Raises:
-        AssertionError: with the broken laws, or with exceptions that hold.
-        ValueError: an exception that is no law.
+        AssertionError: other laws are broken, or laws in ``except_for`` hold.
+        ValueError: a name in ``except_for`` is not that of a law.
     """
     excepted = {name.replace("_", " ") for name in except_for}
     unknown = excepted - {finding.law for finding in report}
     if unknown:
         raise ValueError(
-            f"except_for names no law: {', '.join(sorted(unknown))}; the laws are:"
+            f"except_for has unknown laws: {', '.join(sorted(unknown))}; the laws are:"
             f" {', '.join(finding.law for finding in report)}"
         )
     broken = [finding for finding in report.broken if finding.law not in excepted]
     if broken:
         rows = "\n".join(map(str, Report(broken)))
         raise AssertionError(f"{owner} breaks {len(broken)} of {len(report)} laws\n{rows}")
-    kept = sorted(excepted - {finding.law for finding in report.broken})
-    if kept:
-        raise AssertionError(f"{owner} keeps what except_for says it breaks: {', '.join(kept)}")
+    satisfied = sorted(excepted - {finding.law for finding in report.broken})
+    if satisfied:
+        raise AssertionError(
+            f"{owner} satisfies laws that except_for lists as broken; remove them from it:"
+            f" {', '.join(satisfied)}"
+        )
     return report

@@ -1,4 +1,4 @@
-"""What the laws are asked on: seeded float64 logits, labels, and a mask."""
+"""The data that laws are checked on: seeded float64 logits, labels, and a mask."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kdlight.objectives import LossInputs
 
 @dataclass(frozen=True)
 class Sample:
-    """Logits of a few positions, small enough to compare every number.
+    """Logits of a few positions.
 
     Attributes:
-        student: float64 logits ``(B, T, V)`` with a graph.
-        teacher: likewise, without one.
+        student: float64 logits ``(B, T, V)`` that require a gradient.
+        teacher: float64 logits ``(B, T, V)`` without a gradient.
         labels: ``(B, T)``.
         mask: boolean ``(B, T)``, neither all True nor all False.
-        generator: draws what else a law needs.
+        generator: for the random numbers of laws.
     """
 
     student: Tensor
@@ -30,8 +30,10 @@ class Sample:
     generator: torch.Generator
 
     @classmethod
-    def draw(cls, *, batch: int = 2, positions: int = 5, vocabulary: int = 7, seed: int = 0) -> Any:
-        """The same sample for the same seed.
+    def draw(
+        cls, *, batch: int = 2, positions: int = 5, vocabulary: int = 7, seed: int = 0
+    ) -> Sample:
+        """Draw a sample, which is the same for the same seed.
 
         Example:
             >>> Sample.draw().student.shape
@@ -46,11 +48,11 @@ class Sample:
         mask[0, 0], mask[0, 1] = True, False
         return cls(student.requires_grad_(), teacher, labels, mask, generator)
 
-    def step(self, **changed: Any) -> LossInputs:
-        """All positions, unmasked, with what is ``changed``."""
-        given = {"student": self.student, "teacher": self.teacher, "labels": self.labels}
-        return LossInputs(**{**given, **changed})
+    def inputs(self, **changed: Any) -> LossInputs:
+        """Return student, teacher and labels without a mask, with the fields in ``changed``."""
+        fields = {"student": self.student, "teacher": self.teacher, "labels": self.labels}
+        return LossInputs(**{**fields, **changed})
 
     def randn(self, *shape: int) -> Tensor:
-        """More float64 numbers."""
+        """Draw float64 normal numbers."""
         return torch.randn(shape, dtype=torch.float64, generator=self.generator)

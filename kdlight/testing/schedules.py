@@ -1,4 +1,4 @@
-"""What holds for every schedule: a pure law, which a resumed run finds again."""
+"""The laws of schedules: pure functions, which a resumed run can restore."""
 
 from __future__ import annotations
 
@@ -8,38 +8,42 @@ from collections.abc import Mapping
 from math import isfinite
 from types import MappingProxyType
 
-from kdlight.schedules import Law
+from kdlight.schedules import Schedule
 from kdlight.testing.laws import Deviations
 from kdlight.testing.report import Deviation, Report, demand, find, holds
 
 
-def a_finite_number_at_every_step(law: Law, steps: int) -> Deviations:
-    """The end of the run among them."""
+def a_finite_number_at_every_step(schedule: Schedule, steps: int) -> Deviations:
+    """Every step gives a finite number, also the end of the run."""
     for step in range(steps + 1):
-        value = law(step, steps)
+        value = schedule(step, steps)
         yield holds(
             isinstance(value, (int, float)) and isfinite(value), f"{value!r} after step {step}"
         )
 
 
-def the_order_of_questions_does_not_matter(law: Law, steps: int) -> Deviations:
-    """A schedule keeps nothing in mind, or a resumed run would go another way."""
-    ahead = [law(step, steps) for step in range(steps + 1)]
-    back = [law(step, steps) for step in reversed(range(steps + 1))]
+def the_order_of_questions_does_not_matter(schedule: Schedule, steps: int) -> Deviations:
+    """A schedule has no state: otherwise a resumed run would differ."""
+    ahead = [schedule(step, steps) for step in range(steps + 1)]
+    back = [schedule(step, steps) for step in reversed(range(steps + 1))]
     for one, other in zip(ahead, reversed(back), strict=True):
         yield Deviation(abs(one - other), 0.0, "value")
 
 
-def copies_and_pickles_are_the_same_schedule(law: Law, steps: int) -> Deviations:
-    """As for other processes."""
-    for again in (copy.deepcopy(law), pickle.loads(pickle.dumps(law))):
+def copies_and_pickles_are_the_same_schedule(schedule: Schedule, steps: int) -> Deviations:
+    """A copy for another process gives the same numbers."""
+    for again in (copy.deepcopy(schedule), pickle.loads(pickle.dumps(schedule))):
         for step in range(steps + 1):
-            yield Deviation(abs(again(step, steps) - law(step, steps)), 0.0, "value")
+            yield Deviation(abs(again(step, steps) - schedule(step, steps)), 0.0, "value")
 
 
-def it_is_known_again_by_its_repr(law: Law, steps: int) -> Deviations:
-    """`kdlight.callbacks.HyperparameterScheduler` saves it in checkpoints: a dataclass has a good one."""
-    yield holds(repr(copy.deepcopy(law)) == repr(law), repr(law).partition(" at 0x")[0])
+def it_is_known_again_by_its_repr(schedule: Schedule, steps: int) -> Deviations:
+    """Equal schedules have equal reprs, as those of dataclasses are.
+
+    `kdlight.callbacks.HyperparameterScheduler` saves the repr in checkpoints.
+    """
+    name = repr(schedule)
+    yield holds(repr(copy.deepcopy(schedule)) == name, name.partition(" at 0x")[0])
 
 
 SCHEDULE_LAWS = {
@@ -54,21 +58,21 @@ SCHEDULE_LAWS = {
 
 
 def check_schedule(
-    schedule: Law, *, steps: int = 100, except_for: Mapping[str, str] = MappingProxyType({})
+    schedule: Schedule, *, steps: int = 100, except_for: Mapping[str, str] = MappingProxyType({})
 ) -> Report:
-    """The laws of schedules, asked of one's own.
+    """Check a schedule against the laws of schedules.
 
     Args:
-        schedule: one of `kdlight.schedules`, or a `kdlight.schedules.Law` of one's own.
+        schedule: one of `kdlight.schedules`, or your own `kdlight.schedules.Schedule`.
         steps: length of the run.
         except_for: laws that cannot hold, each with the reason.
 
     Returns:
-        What was found of every law.
+        The result of every law.
 
     Raises:
-        AssertionError: a law is broken, or an exception holds.
-        ValueError: an exception is no law.
+        AssertionError: a law is broken, or a law in ``except_for`` holds.
+        ValueError: a name in ``except_for`` is not a law.
 
     Example:
         >>> from kdlight.schedules import Linear

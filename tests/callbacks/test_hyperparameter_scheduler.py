@@ -1,4 +1,4 @@
-"""HyperparameterScheduler in real runs: it moves a number once per optimizer step or epoch, along its law."""
+"""HyperparameterScheduler in real runs: it sets a value once per optimizer step or epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,16 @@ from kdlight.objectives import (
     Weighted,
 )
 from kdlight.objectives.hyperparameters import scalar_hyperparameters
-from kdlight.schedules import Constant, Cosine, Exponential, Join, Law, Linear, Piecewise, Warmup
+from kdlight.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    Join,
+    Linear,
+    Piecewise,
+    Schedule,
+    Warmup,
+)
 from tests.support import runs
 
 
@@ -32,7 +41,7 @@ def mixture() -> Weighted:
 
 def fit(
     folder: Path,
-    ramps: list[HyperparameterScheduler],
+    schedulers: list[HyperparameterScheduler],
     objective: Objective,
     *,
     others: list[Callback] | None = None,
@@ -42,14 +51,14 @@ def fit(
     resume: bool = False,
     **options: Any,
 ) -> runs.Watch:
-    """A run; watched are the values of all targets as each step uses them."""
+    """Fit; the watch records the values of all targets as each step uses them."""
     watch = runs.Watch(
         lambda objective: tuple(
-            scalar_hyperparameters(objective)[ramp.target].get() for ramp in ramps
+            scalar_hyperparameters(objective)[scheduler.target].get() for scheduler in schedulers
         )
     )
     saving = [runs.saving(folder)] if save or resume else []
-    runs.trainer(folder, watch, *ramps, *(others or []), *saving, **options).fit(
+    runs.trainer(folder, watch, *schedulers, *(others or []), *saving, **options).fit(
         runs.module(objective),
         runs.loader() if data is None else data,
         validation,
@@ -59,11 +68,11 @@ def fit(
     return watch
 
 
-def along(law: Law, steps: int, total: float) -> list[tuple[float]]:
-    return [(law(step, total),) for step in range(steps)]
+def values_of(schedule: Schedule, steps: int, total: float) -> list[tuple[float]]:
+    return [(schedule(step, total),) for step in range(steps)]
 
 
-LAWS = [
+SCHEDULES = [
     Linear(4.0, 1.0),
     Linear(4.0, 1.0, steps=3),
     Cosine(1.0, 8.0),
@@ -74,121 +83,133 @@ LAWS = [
 ]
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
-def test_a_number_follows_every_law(tmp_path: Path, law: Law) -> None:
-    watch = fit(tmp_path, [HyperparameterScheduler("temperature", law)], ForwardKL(), max_epochs=1)
-    assert watch.used == along(law, 8, 8)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_a_value_follows_every_schedule(tmp_path: Path, schedule: Schedule) -> None:
+    watch = fit(
+        tmp_path, [HyperparameterScheduler("temperature", schedule)], ForwardKL(), max_epochs=1
+    )
+    assert watch.used == values_of(schedule, 8, 8)
     assert len(set(watch.used)) > 1
 
 
 @pytest.mark.parametrize(("accumulate", "steps"), [(1, 16), (2, 8), (3, 6)])
-def test_it_moves_once_per_optimizer_step(tmp_path: Path, accumulate: int, steps: int) -> None:
-    law, objective = Linear(4.0, 1.0), ForwardKL()
+def test_the_value_is_set_once_per_optimizer_step(
+    tmp_path: Path, accumulate: int, steps: int
+) -> None:
+    schedule, objective = Linear(4.0, 1.0), ForwardKL()
     watch = fit(
         tmp_path,
-        [HyperparameterScheduler("temperature", law)],
+        [HyperparameterScheduler("temperature", schedule)],
         objective,
         accumulate_grad_batches=accumulate,
     )
-    assert watch.used == along(law, steps, steps)
+    assert watch.used == values_of(schedule, steps, steps)
     assert len(set(watch.batches)) == steps
     assert objective.temperature == 1.0
 
 
-def test_it_moves_once_per_epoch(tmp_path: Path) -> None:
-    law = Linear(4.0, 1.0)
-    ramp = HyperparameterScheduler("temperature", law, interval="epoch")
-    watch = fit(tmp_path, [ramp], ForwardKL(), max_epochs=3)
-    assert watch.used == [(law(epoch, 3),) for epoch in range(3) for _ in range(8)]
+def test_the_value_is_set_once_per_epoch(tmp_path: Path) -> None:
+    schedule = Linear(4.0, 1.0)
+    scheduler = HyperparameterScheduler("temperature", schedule, interval="epoch")
+    watch = fit(tmp_path, [scheduler], ForwardKL(), max_epochs=3)
+    assert watch.used == [(schedule(epoch, 3),) for epoch in range(3) for _ in range(8)]
 
 
-def test_validation_and_the_sanity_check_do_not_move_it(tmp_path: Path) -> None:
-    law = Linear(4.0, 1.0)
+def test_validation_and_the_sanity_check_do_not_change_it(tmp_path: Path) -> None:
+    schedule = Linear(4.0, 1.0)
     watch = fit(
         tmp_path,
-        [HyperparameterScheduler("temperature", law)],
+        [HyperparameterScheduler("temperature", schedule)],
         ForwardKL(temperature=9.0),
         validation=runs.loader(),
         num_sanity_val_steps=2,
         val_check_interval=4,
         max_epochs=1,
     )
-    assert watch.used == along(law, 8, 8)
-    assert watch.evaluated[:2] == [(4.0,)] * 2  # the law holds from the start, not the 9
-    assert set(watch.evaluated[2:10]) <= {(law(3, 8),), (law(4, 8),)}
+    assert watch.used == values_of(schedule, 8, 8)
+    assert watch.evaluated[:2] == [(4.0,)] * 2  # the schedule holds from the start, not the 9
+    assert set(watch.evaluated[2:10]) <= {(schedule(3, 8),), (schedule(4, 8),)}
     assert len(set(watch.evaluated[2:10])) == 1
 
 
-def test_several_numbers_move_at_once_wherever_they_are(tmp_path: Path) -> None:
-    laws = {
+def test_several_values_are_scheduled_at_any_path(tmp_path: Path) -> None:
+    schedules = {
         "weights.ce": Linear(1.0, 0.0),
         "terms.taid.t": Linear(0.0, 1.0),
         "terms.inner.weights.kd": Constant(2.0),
         "terms.inner.terms.kd.temperature": Cosine(4.0, 1.0),
         "terms.inner.terms.jsd.beta": Linear(0.1, 0.9),
     }
-    ramps = [HyperparameterScheduler(target, law) for target, law in laws.items()]
-    watch = fit(tmp_path, ramps, mixture(), max_epochs=1)
-    assert watch.used == [tuple(law(step, 8) for law in laws.values()) for step in range(8)]
+    schedulers = [
+        HyperparameterScheduler(target, schedule) for target, schedule in schedules.items()
+    ]
+    watch = fit(tmp_path, schedulers, mixture(), max_epochs=1)
+    assert watch.used == [
+        tuple(schedule(step, 8) for schedule in schedules.values()) for step in range(8)
+    ]
     assert watch.trainer.callback_metrics["train/weights.ce"] == 0.0
     assert watch.trainer.callback_metrics["train/terms.taid.t"] == 1.0
 
 
-def test_a_number_that_moves_has_its_effect(tmp_path: Path) -> None:
-    still = fit(tmp_path, [], ForwardKL(), max_epochs=1)
-    moved = fit(
+def test_a_scheduled_value_changes_the_loss(tmp_path: Path) -> None:
+    constant = fit(tmp_path, [], ForwardKL(), max_epochs=1)
+    scheduled = fit(
         tmp_path,
         [HyperparameterScheduler("temperature", Linear(1.0, 4.0))],
         ForwardKL(),
         max_epochs=1,
     )
-    same = [one.loss == other.loss for one, other in zip(still.steps, moved.steps, strict=True)]
+    same = [
+        one.loss == other.loss for one, other in zip(constant.steps, scheduled.steps, strict=True)
+    ]
     assert same == [True] + [False] * 7
 
 
 @pytest.mark.parametrize("interval", ["step", "epoch"])
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, interval: Any) -> None:
-    def ramps() -> list[HyperparameterScheduler]:
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, interval: Any) -> None:
+    def schedulers() -> list[HyperparameterScheduler]:
         return [
             HyperparameterScheduler("terms.taid.t", Linear(0.1, 0.9), interval),
             HyperparameterScheduler("weights.ce", Cosine(1.0, 0.0), interval),
         ]
 
     options: dict[str, Any] = {"accumulate_grad_batches": 2, "max_epochs": 3}
-    whole = fit(tmp_path, ramps(), mixture(), save=True, **options)
+    uninterrupted = fit(tmp_path, schedulers(), mixture(), save=True, **options)
     resumed = fit(
         tmp_path,
-        ramps(),
+        schedulers(),
         mixture(),
         resume=True,
         validation=runs.loader(),
         num_sanity_val_steps=1,
         **options,
     )
-    assert resumed.used == whole.used[4:]
-    assert [step.loss for step in resumed.steps] == [step.loss for step in whole.steps[4:]]
-    assert resumed.evaluated[0] == whole.used[4 if interval == "step" else 0]
+    assert resumed.used == uninterrupted.used[4:]
+    assert [step.loss for step in resumed.steps] == [step.loss for step in uninterrupted.steps[4:]]
+    assert resumed.evaluated[0] == uninterrupted.used[4 if interval == "step" else 0]
 
 
-def test_each_ramp_saves_itself(tmp_path: Path) -> None:
+def test_each_scheduler_has_a_state_of_its_own(tmp_path: Path) -> None:
     fit(
         tmp_path, [HyperparameterScheduler("temperature", Linear(4.0, 1.0))], ForwardKL(), save=True
     )
     saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=False)["callbacks"]
     state = saved["HyperparameterScheduler{'target': 'temperature'}"]
-    assert state == {"done": 8, "law": "Linear(start=4.0, end=1.0, steps=None)"}
+    assert state == {"done": 8, "schedule": "Linear(start=4.0, end=1.0, steps=None)"}
 
 
-def test_a_missing_number_lists_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no number 'weights.taid'.*there are: temperature$"):
+def test_an_unknown_target_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"no hyper-parameter 'weights.taid'.*one of: temperature$"
+    ):
         fit(tmp_path, [HyperparameterScheduler("weights.taid", Constant(1.0))], ForwardKL())
-    with pytest.raises(ValueError, match=r"no number 'beta'.*weights.ce.*terms.taid.t"):
+    with pytest.raises(ValueError, match=r"no hyper-parameter 'beta'.*weights.ce.*terms.taid.t"):
         fit(tmp_path, [HyperparameterScheduler("beta", Constant(1.0))], mixture())
-    with pytest.raises(ValueError, match=r"no number 'temperature'.*there are: none"):
+    with pytest.raises(ValueError, match=r"no hyper-parameter 'temperature'.*one of: none"):
         fit(tmp_path, [HyperparameterScheduler("temperature", Constant(1.0))], CrossEntropy())
 
 
-def test_one_number_has_one_mover(tmp_path: Path) -> None:
+def test_one_value_has_one_schedule(tmp_path: Path) -> None:
     two = [
         HyperparameterScheduler("temperature", Constant(1.0)),
         HyperparameterScheduler("temperature", Constant(2.0)),
@@ -196,7 +217,7 @@ def test_one_number_has_one_mover(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"state_key.*must be unique"):
         fit(tmp_path, two, ForwardKL())
     with pytest.raises(
-        ValueError, match="HyperparameterScheduler and AdaptiveTAID both move 'terms.taid.t'"
+        ValueError, match="HyperparameterScheduler and AdaptiveTAID both schedule 'terms.taid.t'"
     ):
         fit(
             tmp_path,
@@ -204,14 +225,14 @@ def test_one_number_has_one_mover(tmp_path: Path) -> None:
             mixture(),
             others=[AdaptiveTAID()],
         )
-    beside = fit(
+    another_target = fit(
         tmp_path,
         [HyperparameterScheduler("weights.taid", Linear(0.0, 1.0))],
         mixture(),
         others=[AdaptiveTAID()],
         max_epochs=1,
     )
-    assert beside.used == along(Linear(0.0, 1.0), 8, 8)
+    assert another_target.used == values_of(Linear(0.0, 1.0), 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +246,7 @@ def test_one_number_has_one_mover(tmp_path: Path) -> None:
 def test_an_unknown_number_of_steps_is_refused_where_it_is_needed(
     tmp_path: Path, interval: Any, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match=r"Linear has steps=None.*unknown \(inf\); give the law"):
+    with pytest.raises(ValueError, match=r"Linear has steps=None.*unknown \(inf\); set steps of"):
         fit(
             tmp_path,
             [HyperparameterScheduler("temperature", Linear(4.0, 1.0), interval)],
@@ -235,30 +256,30 @@ def test_an_unknown_number_of_steps_is_refused_where_it_is_needed(
 
 
 def test_a_law_with_steps_of_its_own_runs_without_end_in_sight(tmp_path: Path) -> None:
-    law = Linear(4.0, 1.0, steps=3)
+    schedule = Linear(4.0, 1.0, steps=3)
     data = DataLoader(runs.Endless(), 2)
     watch = fit(
         tmp_path,
-        [HyperparameterScheduler("temperature", law)],
+        [HyperparameterScheduler("temperature", schedule)],
         ForwardKL(),
         data=data,
         max_epochs=-1,
         max_steps=5,
     )
-    assert watch.used == along(law, 5, 3)
+    assert watch.used == values_of(schedule, 5, 3)
 
 
-def test_wrong_arguments_are_refused_at_once() -> None:
+def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="interval must be 'step' or 'epoch', got 'batch'"):
         HyperparameterScheduler("temperature", Constant(1.0), interval="batch")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"law must be one of kdlight.schedules, got float"):
+    with pytest.raises(TypeError, match=r"schedule must be one of kdlight.schedules, got float"):
         HyperparameterScheduler("temperature", 1.0)  # type: ignore[arg-type]
 
 
-# ---- CTKD: a strength that grows, and a temperature that the optimizer moves
+# ---- CTKD: a scheduled strength, and a temperature that the optimizer learns
 
 
-def test_the_learned_temperature_moves_as_far_as_its_strength_allows(tmp_path: Path) -> None:
+def test_the_strength_scales_the_updates_of_the_learned_temperature(tmp_path: Path) -> None:
     objective = LearnableTemperature(strength=0.0)
     temperatures = []
 
@@ -266,9 +287,12 @@ def test_the_learned_temperature_moves_as_far_as_its_strength_allows(tmp_path: P
         def on_train_batch_end(self, *args: Any) -> None:
             temperatures.append(objective.temperature)
 
-    law = Piecewise([0.0, 1.0], [3])
+    schedule = Piecewise([0.0, 1.0], [3])
     watch = fit(
-        tmp_path, [HyperparameterScheduler("strength", law)], objective, others=[Temperatures()]
+        tmp_path,
+        [HyperparameterScheduler("strength", schedule)],
+        objective,
+        others=[Temperatures()],
     )
     start = LearnableTemperature().temperature
     assert temperatures[:3] == [start] * 3
@@ -280,6 +304,8 @@ def test_the_learned_temperature_moves_as_far_as_its_strength_allows(tmp_path: P
 
 
 def test_the_learned_temperature_is_in_the_checkpoint(tmp_path: Path) -> None:
-    whole = fit(tmp_path, [], LearnableTemperature(), save=True)
+    uninterrupted = fit(tmp_path, [], LearnableTemperature(), save=True)
     resumed = fit(tmp_path, [], LearnableTemperature(), resume=True)
-    assert [step.parts for step in resumed.steps] == [step.parts for step in whole.steps[8:]]
+    assert [step.parts for step in resumed.steps] == [
+        step.parts for step in uninterrupted.steps[8:]
+    ]

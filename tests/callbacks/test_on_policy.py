@@ -1,10 +1,11 @@
-"""The student writes what it is trained on: with real generation and the real Trainer."""
+"""Training on text that the student generates, with the real Trainer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from lightning.pytorch import Callback
 from torch import Tensor
@@ -12,11 +13,13 @@ from torch.utils.data import DataLoader
 
 from kdlight import DistillationModule
 from kdlight.callbacks import OnPolicy, SequenceCorrection
+from kdlight.models import Sampling
 from kdlight.objectives import ForwardKL
 from kdlight.schedules import Linear
 from tests.support import toy
 
 LENGTH, PROMPT = 12, 4
+GREEDY = Sampling(temperature=0.0)
 
 
 def loader(count: int = 8, batch_size: int = 4) -> DataLoader:
@@ -32,7 +35,7 @@ def loader(count: int = 8, batch_size: int = 4) -> DataLoader:
 
 
 class Watch(Callback):
-    """Keeps the batches as the module sees them; goes behind what it watches."""
+    """Keeps the batches that the module gets; must come after the callback that replaces them."""
 
     def __init__(self) -> None:
         self.batches: list[dict[str, Tensor]] = []
@@ -41,8 +44,8 @@ class Watch(Callback):
         self.batches.append(dict(batch))
 
 
-def wild(dim: int, *, seed: int) -> Any:
-    """A model that has more to say than its last token again."""
+def diverse_llama(dim: int, *, seed: int) -> Any:
+    """A model with large weights, which does not only repeat its last token."""
     network, generator = toy.llama(dim, seed=seed), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -53,7 +56,7 @@ def wild(dim: int, *, seed: int) -> Any:
 
 def module(objective: Any = None) -> DistillationModule:
     objective = ForwardKL() if objective is None else objective
-    return DistillationModule(wild(8, seed=1), objective, wild(12, seed=2))
+    return DistillationModule(diverse_llama(8, seed=1), objective, diverse_llama(12, seed=2))
 
 
 def fit(
@@ -70,16 +73,16 @@ def originals(count: int = 8) -> list[dict[str, Tensor]]:
 
 
 def replaced(watch: Watch) -> list[bool]:
-    given = originals(4 * len(watch.batches))
+    originally = originals(4 * len(watch.batches))
     return [
         seen["input_ids"].shape != old["input_ids"].shape
         or not torch.equal(seen["input_ids"], old["input_ids"])
-        for seen, old in zip(watch.batches, given, strict=True)
+        for seen, old in zip(watch.batches, originally, strict=True)
     ]
 
 
-def test_prompts_stay_and_responses_are_the_students(tmp_path: Path) -> None:
-    watch, trainer, _ = fit(tmp_path, OnPolicy(temperature=0.0))
+def test_prompts_are_kept_and_responses_are_generated_by_the_student(tmp_path: Path) -> None:
+    watch, trainer, _ = fit(tmp_path, OnPolicy(sampling=GREEDY))
     for seen, old in zip(watch.batches, originals(), strict=True):
         assert torch.equal(seen["input_ids"][:, :PROMPT], old["input_ids"][:, :PROMPT])
         assert (seen["labels"][:, :PROMPT] == -100).all()
@@ -88,28 +91,29 @@ def test_prompts_stay_and_responses_are_the_students(tmp_path: Path) -> None:
         assert torch.equal(seen["labels"][counts], seen["input_ids"][counts])
         assert torch.equal(counts[:, PROMPT:], seen["attention_mask"][:, PROMPT:].bool())
     first = watch.batches[0]
-    with torch.no_grad():  # before any step: the student as it is made
+    with torch.no_grad():  # the student as it was before the first step
         logits = module().student({**first}).logits()
-    said = logits.argmax(-1)[:, :-1]
+    greedy = logits.argmax(-1)[:, :-1]
     counts = first["labels"][:, 1:] != -100
-    assert torch.equal(said[counts], first["input_ids"][:, 1:][counts])
+    assert torch.equal(greedy[counts], first["input_ids"][:, 1:][counts])
     assert trainer.callback_metrics["train/on_policy/share"] == 1
     assert trainer.callback_metrics["train/on_policy/length"] > 0
 
 
-def test_a_fraction_of_the_batches_is_replaced_and_a_law_moves_it(tmp_path: Path) -> None:
-    half = replaced(fit(tmp_path, OnPolicy(fraction=0.5, max_new_tokens=2), count=96)[0])
+def test_a_fraction_of_the_batches_is_replaced_constant_or_scheduled(tmp_path: Path) -> None:
+    short = Sampling(max_new_tokens=2)
+    half = replaced(fit(tmp_path, OnPolicy(fraction=0.5, sampling=short), count=96)[0])
     assert 6 <= sum(half) <= 18
-    assert half == replaced(fit(tmp_path, OnPolicy(fraction=0.5, max_new_tokens=2), count=96)[0])
+    assert half == replaced(fit(tmp_path, OnPolicy(fraction=0.5, sampling=short), count=96)[0])
     rising = replaced(
-        fit(tmp_path, OnPolicy(fraction=Linear(0.0, 1.0), max_new_tokens=2), count=96)[0]
+        fit(tmp_path, OnPolicy(fraction=Linear(0.0, 1.0), sampling=short), count=96)[0]
     )
     assert sum(rising[:8]) < sum(rising[-8:])
     assert not any(replaced(fit(tmp_path, OnPolicy(fraction=0.0))[0]))
 
 
-def test_off_policy_draws_from_what_was_written_before(tmp_path: Path) -> None:
-    callback = OnPolicy(refresh_every=3, max_new_tokens=3, capacity=4)
+def test_off_policy_draws_from_the_buffer(tmp_path: Path) -> None:
+    callback = OnPolicy(refresh_every=3, sampling=Sampling(max_new_tokens=3), capacity=4)
     watch, _, _ = fit(tmp_path, callback, count=24)
     assert len(callback.buffer) == 4
     fresh = {tuple(row) for row in watch.batches[0]["input_ids"][:, : PROMPT + 1].tolist()}
@@ -120,7 +124,7 @@ def test_off_policy_draws_from_what_was_written_before(tmp_path: Path) -> None:
     }
 
 
-def test_other_random_numbers_are_left_alone(tmp_path: Path) -> None:
+def test_the_global_random_generators_are_not_changed(tmp_path: Path) -> None:
     class Draw(Watch):
         def on_train_batch_start(self, *given: Any) -> None:
             self.drawn = torch.rand(3)
@@ -137,18 +141,36 @@ def test_other_random_numbers_are_left_alone(tmp_path: Path) -> None:
     assert torch.equal(*drawn)
 
 
-def test_a_resumed_run_writes_and_draws_the_same(tmp_path: Path) -> None:
+def test_a_resumed_run_generates_and_draws_the_same(tmp_path: Path) -> None:
     def run(epochs: int, **options: Any) -> tuple[Watch, Any]:
-        callback = SequenceCorrection(fraction=0.7, refresh_every=2, max_new_tokens=4)
+        callback = SequenceCorrection(
+            fraction=0.7, refresh_every=2, sampling=Sampling(max_new_tokens=4)
+        )
         watch = Watch()
         trainer = toy.trainer(tmp_path, callbacks=[callback, watch], max_epochs=epochs)
         trainer.fit(module(), loader(24), weights_only=False, **options)
         return watch, trainer
 
-    whole, _ = run(2)
+    uninterrupted, _ = run(2)
     _, half = run(1)
     half.save_checkpoint(tmp_path / "half.ckpt")
-    rest, _ = run(2, ckpt_path=tmp_path / "half.ckpt")
-    assert len(rest.batches) == 6
-    for seen, expected in zip(rest.batches, whole.batches[6:], strict=True):
+    resumed, _ = run(2, ckpt_path=tmp_path / "half.ckpt")
+    assert len(resumed.batches) == 6
+    for seen, expected in zip(resumed.batches, uninterrupted.batches[6:], strict=True):
         assert all(torch.equal(seen[name], expected[name]) for name in expected)
+
+
+def test_batches_without_input_ids_are_refused(tmp_path: Path) -> None:
+    pairs = DataLoader([(torch.zeros(3), torch.tensor(0))] * 4, 2)  # type: ignore[arg-type]
+    trainer = toy.trainer(tmp_path, callbacks=[OnPolicy()], max_steps=1)
+    with pytest.raises(ValueError, match="OnPolicy needs batches that are mappings .* got list"):
+        trainer.fit(module(), pairs)
+
+
+@pytest.mark.parametrize(
+    "options", [{"prompt_tokens": 0}, {"refresh_every": 0}, {"capacity": 0}, {"fraction": -0.1}]
+)
+def test_arguments_outside_their_range_are_refused(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        OnPolicy(**options)

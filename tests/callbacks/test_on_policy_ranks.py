@@ -1,4 +1,4 @@
-"""Students that write on two processes, one of which has nothing to write at first."""
+"""Students that generate on two ranks, one of which has no prompt to continue at first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.split_fit import ROOT, _when_written
+from tests.support.split_fit import ROOT, load_when_written
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,11 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,  # ranks that wait for each other wait for ever
+        timeout=120,  # ranks that wait for each other never end
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return [_when_written(folder / f"{rank}.pt") for rank in range(2)]
+    return [load_when_written(folder / f"{rank}.pt") for rank in range(2)]
 
 
 @pytest.mark.slow
@@ -40,7 +40,7 @@ def test_no_rank_waits_for_another(strategy: str, ranks: list[Any]) -> None:
     assert first["replaced"] == second["replaced"] == 3
     assert first["loss"] == second["loss"] > 0
     assert "attention_mask" in first["batches"][0]
-    untouched = second["batches"][0]["labels"]
-    assert (untouched == -100).all()
-    written = second["batches"][2]["labels"]
-    assert (written[:, 3] != -100).all()
+    unchanged = second["batches"][0]["labels"]
+    assert (unchanged == -100).all()
+    replaced = second["batches"][2]["labels"]
+    assert (replaced[:, 3] != -100).all()

@@ -1,4 +1,4 @@
-"""Temperature scaling of a run's networks, and the reliability diagrams of its report."""
+"""Temperature scaling of the networks of a run, and the reliability diagrams of its report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from kdlight import DistillationModule, SingleInput
-from kdlight.callbacks import Report, TemperatureScaling
+from kdlight.callbacks import DistillationReport, TemperatureScaling
 from kdlight.metrics import ExpectedCalibrationError, predictions
 from kdlight.objectives import CrossEntropy, ForwardKL
 from tests.support import online_fit, toy
@@ -22,7 +22,7 @@ CLASSES = 5
 
 
 class Scaled(nn.Module):
-    """Logits times a factor, which makes them too sure or not sure enough."""
+    """Logits times a factor, which makes them over- or underconfident."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def run(
 
 @pytest.mark.parametrize("criterion", ["nll", "ece"])
 @pytest.mark.parametrize(("network", "factor"), [("student", 3.0), ("teacher", 0.5)])
-def test_the_temperature_is_the_factor_that_was_put_in(
+def test_the_temperature_is_the_factor_of_the_logits(
     network: str, factor: float, criterion: Any, data: TensorDataset, tmp_path: Path
 ) -> None:
     callback = TemperatureScaling(network, criterion)
@@ -79,7 +79,7 @@ def test_the_temperature_is_the_factor_that_was_put_in(
     assert logged.item() == pytest.approx(result["temperature"])
 
 
-def test_it_is_the_minimum(data: TensorDataset, tmp_path: Path) -> None:
+def test_the_temperature_is_the_minimum(data: TensorDataset, tmp_path: Path) -> None:
     nll, ece = TemperatureScaling(), TemperatureScaling(criterion="ece")
     run(tmp_path, data, nll, ece)
     logits, labels = data.tensors[0] * 3, data.tensors[1]
@@ -118,22 +118,22 @@ def test_the_checkpoint_of_a_validation_holds_its_result(
     for callback in callbacks:
         assert callback.result is not None
         assert saved[callback.state_key]["result"] == callback.result
-        again = TemperatureScaling(callback.network)
-        again.load_state_dict(saved[callback.state_key])
-        assert again.result == callback.result
+        restored = TemperatureScaling(callback.network)
+        restored.load_state_dict(saved[callback.state_key])
+        assert restored.result == callback.result
 
 
-def test_validate_scales_too_and_any_network_that_learns(tmp_path: Path) -> None:
+def test_validate_finds_the_temperature_of_any_network_of_an_online_module(tmp_path: Path) -> None:
     callback = TemperatureScaling("third")
     trainer = toy.trainer(tmp_path, callbacks=[callback])
     values = trainer.validate(online_fit.module(networks=3), toy.RaggedModule(8), verbose=False)[0]
     assert callback.result is not None
     assert callback.result["nll"]["before"] == pytest.approx(values["val/third/nll"], rel=1e-5)
     assert callback.result["ece"]["before"] == pytest.approx(values["val/third/ece"], rel=1e-4)
-    assert values["val/third_temperature_nll"] > 1  # it has learned nothing, and is to say so
+    assert values["val/third_temperature_nll"] > 1  # an untrained network is overconfident
 
 
-def test_it_leaves_no_trace_in_the_training(tmp_path: Path) -> None:
+def test_it_does_not_change_the_training(tmp_path: Path) -> None:
     def weights(*callbacks: Any) -> dict[str, Tensor]:
         torch.manual_seed(0)
         module = toy.module()
@@ -142,8 +142,8 @@ def test_it_leaves_no_trace_in_the_training(tmp_path: Path) -> None:
         )
         return module.student.state_dict()
 
-    alone, watched = weights(), weights(TemperatureScaling())
-    assert all(torch.equal(alone[name], watched[name]) for name in alone)
+    without, scaled = weights(), weights(TemperatureScaling())
+    assert all(torch.equal(without[name], scaled[name]) for name in without)
 
 
 @pytest.mark.parametrize(
@@ -153,24 +153,26 @@ def test_it_leaves_no_trace_in_the_training(tmp_path: Path) -> None:
         ({"bins": 0}, "bins must be at least 1, got 0"),
     ],
 )
-def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TemperatureScaling(**options)
 
 
-def test_a_network_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_network_is_refused(tmp_path: Path) -> None:
     for network, module in (
         ("third", toy.module()),
         ("teacher", DistillationModule(toy.ToyLM(), CrossEntropy())),
         ("fourth", online_fit.module(networks=3)),
     ):
         trainer = toy.trainer(tmp_path, callbacks=[TemperatureScaling(network)])
-        with pytest.raises(ValueError, match=f"network='{network}' is to be scaled, but .* has"):
+        with pytest.raises(
+            ValueError, match=f"network must be one of .* in this run, got '{network}'"
+        ):
             trainer.fit(module, toy.loader(8), toy.loader(8))
 
 
 def test_the_report_draws_reliability_diagrams(data: TensorDataset, tmp_path: Path) -> None:
-    report = Report()
+    report = DistillationReport()
     run(tmp_path, data, report)
     assert report.after is not None
     curves = report.after.reliability
@@ -179,7 +181,9 @@ def test_the_report_draws_reliability_diagrams(data: TensorDataset, tmp_path: Pa
         gaps = zip(*(curves[name][key] for key in ("share", "accuracy", "confidence")), strict=True)
         assert sum(s * abs(a - c) for s, a, c in gaps) == pytest.approx(error["ece"], rel=1e-4)
     below = zip(curves["student"]["accuracy"], curves["student"]["confidence"], strict=True)
-    assert sum(a < c for a, c in below) > len(curves["student"]["share"]) / 2  # it is too sure
+    assert (
+        sum(a < c for a, c in below) > len(curves["student"]["share"]) / 2
+    )  # the student is overconfident
     assert (tmp_path / "reliability.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -190,8 +194,8 @@ def test_without_labels_there_is_no_diagram(tmp_path: Path) -> None:
 
     module = Unlabelled(SingleInput(nn.Linear(4, 3)), ForwardKL(), SingleInput(nn.Linear(4, 3)))
     loader = DataLoader(torch.randn(16, 4), batch_size=4)  # type: ignore[arg-type]
-    toy.trainer(tmp_path, callbacks=[Report()]).fit(module, loader, loader)
+    toy.trainer(tmp_path, callbacks=[DistillationReport()]).fit(module, loader, loader)
     assert (tmp_path / "report.png").exists()
     assert not (tmp_path / "reliability.png").exists()
-    with pytest.raises(ValueError, match="temperature scaling needs labels"):
+    with pytest.raises(ValueError, match="TemperatureScaling needs labels"):
         toy.trainer(tmp_path, callbacks=[TemperatureScaling()]).validate(module, loader)

@@ -70,7 +70,8 @@ QUICK = [
     "--trainer.limit_val_batches=2",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_checkpointing=false",
-    '--trainer.callbacks=[{"class_path":"TrainTeacherFirst","init_args":{"epochs":1}},"Report"]',
+    '--trainer.callbacks=[{"class_path":"TrainTeacherFirst","init_args":{"epochs":1}},'
+    '"DistillationReport"]',
     "--trainer.logger=CSVLogger",
     "--trainer.logger.save_dir=.",
 ]

@@ -24,8 +24,8 @@ from torch.utils.data import DistributedSampler
 from kdlight import DistillationModule, SingleInput
 from kdlight.data import DigitsDataModule, TextDataModule
 from kdlight.data.padded import PaddedToWorldSize
+from kdlight.distributed import FSDP2Strategy
 from kdlight.models.digits import TinyNet
-from kdlight.modules import FSDP2Strategy
 from kdlight.objectives import ForwardKL
 from tests.support import toy
 

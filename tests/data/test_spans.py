@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdlight import Chunking, Projected
 from kdlight.data import TextDataModule
 from kdlight.data.span_finders import find
 from kdlight.data.spans import SpanIds, owners_of, text_and_offsets
-from kdlight.losses import span_kl
-from kdlight.objectives import DACKL, CrossEntropy, LossInputs, SpanKL, Weighted
-from kdlight.reduce import Loss
+from kdlight.objectives import DACKL, SpanKL, Weighted
 from tests.support import tiny_lm, toy
 
 TEXT = "The old cat sat, and left."
@@ -105,77 +102,6 @@ def test_the_data_module_finds_them_in_its_blocks(tmp_path: Path, tokenizer: Any
     assert (batch["span_ids"] >= 0).any()
     plain = TextDataModule(tokenizer, str(tmp_path / "*.txt"), block_size=16)
     assert "span_ids" not in next(iter(plain.train_dataloader()))
-
-
-class TestObjective:
-    IDS = torch.tensor([[0, 0, 0, -1, 1], [2, 2, 3, 3, 3]])
-    MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 1]], dtype=torch.bool)
-
-    def step(self, student: Any, teacher: Tensor, **more: Any) -> LossInputs:
-        return LossInputs(student, teacher, mask=self.MASK, span_ids=self.IDS, **more)
-
-    @pytest.mark.parametrize("distance", ["kl", "mse"])
-    def test_it_is_the_mean_of_the_loss(self, distance: Any, student: Tensor, teacher: Any) -> None:
-        found = SpanKL(distance=distance)(self.step(student, teacher))
-        assert found.count == 3
-        expected = span_kl(student, teacher, self.IDS, distance=distance, mask=self.MASK)
-        torch.testing.assert_close(found.mean(), expected)
-
-    @pytest.mark.parametrize("distance", ["kl", "mse"])
-    @pytest.mark.parametrize("chunking", [Chunking(2, 1), Chunking(10, 10)])
-    def test_hidden_states_in_chunks_give_what_logits_give(
-        self, chunking: Chunking, distance: Any, teacher: Tensor
-    ) -> None:
-        hidden = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
-        head = nn.Linear(3, 7).double()
-        objective = SpanKL(distance=distance, temperature=2.0)
-        dense = objective(self.step(head(hidden), teacher))
-        lazy = objective(self.step(Projected(hidden, head), teacher, chunked=chunking))
-        torch.testing.assert_close(lazy.total, dense.total)
-        leaves = [hidden, *head.parameters()]
-        ours, plain = (torch.autograd.grad(x.total, leaves) for x in (lazy, dense))
-        for one, other in zip(ours, plain, strict=True):
-            torch.testing.assert_close(one, other)
-
-    def test_gradcheck(self, student: Tensor, teacher: Tensor) -> None:
-        for distance in ("kl", "mse"):
-            objective = SpanKL(distance=distance)
-            assert torch.autograd.gradcheck(
-                lambda z, o=objective: o(self.step(z, teacher)).total, student
-            )
-
-    def test_no_pair_is_zero_with_a_graph(self, student: Tensor, teacher: Tensor) -> None:
-        lonely = torch.tensor([[0, 1, 2, 3, 4], [-1] * 5])
-        for found in (lonely, torch.full((2, 5), -1)):
-            loss = SpanKL()(LossInputs(student, teacher, span_ids=found))
-            assert loss.count == 0
-            (gradient,) = torch.autograd.grad(loss.mean(), student)
-            assert not gradient.any()
-
-    def test_spans_do_not_reach_into_the_next_sequence(self, student: Tensor, teacher: Any) -> None:
-        assert SpanKL()(LossInputs(student, teacher, span_ids=torch.zeros(2, 5).long())).count == 8
-
-    def test_zero_at_a_match(self, student: Tensor) -> None:
-        loss = SpanKL()(self.step(student, student.detach()))
-        assert loss.mean().abs() < 1e-12
-
-    def test_bad_input_is_refused_in_words(self, student: Tensor, teacher: Tensor) -> None:
-        with pytest.raises(ValueError, match="the step has no span_ids"):
-            SpanKL()(LossInputs(student, teacher))
-        with pytest.raises(ValueError, match=r"span_ids \(2, 4\) do not fit the sequences"):
-            SpanKL()(LossInputs(student, teacher, span_ids=self.IDS[:, 1:]))
-        with pytest.raises(TypeError, match="span_ids must be integers"):
-            SpanKL()(LossInputs(student, teacher, span_ids=self.IDS.double()))
-        with pytest.raises(ValueError, match="distance must be one of"):
-            SpanKL(distance="l2")  # type: ignore[arg-type]
-
-    def test_it_is_a_term_among_others(self, student: Tensor, teacher: Tensor) -> None:
-        labels = torch.zeros(2, 5, dtype=torch.long)
-        whole = Weighted({"dac": DACKL(), "span": SpanKL(), "sft": CrossEntropy()})
-        step = LossInputs(student, teacher, labels, span_ids=self.IDS)
-        found: Loss = whole(step)
-        alone = SpanKL()(step).mean().detach()
-        torch.testing.assert_close(found.parts["span"] / found.count, alone)
 
 
 def test_a_fit_on_spans(tmp_path: Path) -> None:

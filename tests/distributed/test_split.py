@@ -1,8 +1,8 @@
-"""A law: the gradient of an optimizer step does not depend on how its work is split.
+"""The gradient of an optimizer step does not depend on how its work is split.
 
-What is learned is compared after several steps, the last of them an incomplete window, among
-sequences of very different length. Some have no position that counts: the whole first micro-batch,
-one in the middle, and all that the second of two ranks sees in the first step.
+Parameters are compared after several steps, of which the last has fewer micro-batches, on sequences
+of very different length. Some sequences have no valid position: all of the first micro-batch, one
+in the middle, and all that the second of two ranks gets in the first step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from kdlight.objectives import ForwardKL
 from tests.support import toy
-from tests.support.split_fit import Options, Result, fit, fit_on_ranks
+from tests.support.split_fit import Options, Result, fit, fit_on_ranks, largest_difference
 
 BIG = {"batch_size": 8}
 SPLITS: dict[str, Options] = {
@@ -26,7 +26,7 @@ SPLITS: dict[str, Options] = {
 }
 ON_RANKS = [name for name in SPLITS if "strategy" in SPLITS[name]]
 
-# What is learned and how, and how far two splits may be apart.
+# The options of a fit, and the tolerance between two splits.
 RAGGED = {"count": 27, "silent": [0, 1, 3, 5, 7, 10, 11]}
 WORK: dict[str, tuple[Options, float]] = {
     "float64": ({}, 1e-10),
@@ -37,7 +37,7 @@ WORK: dict[str, tuple[Options, float]] = {
     "sequences": ({"objective": "sequences"}, 1e-10),
     "plain": ({"network": "plain"}, 1e-10),
     "mixin": ({"mixin": True, "clip": 0.02}, 1e-10),
-    "llama": ({"network": "llama"}, 1e-6),  # Llama's norm is made in float32 whatever the weights
+    "llama": ({"network": "llama"}, 1e-6),  # Llama computes its norms in float32 whatever its dtype
     "bfloat16": ({"dtype": "float32", "precision": "bf16-mixed"}, 5e-3),
     "float16": ({"dtype": "float32", "precision": "16-mixed"}, 5e-3),
     "packed": ({"data": {**RAGGED, "packed": True}}, 1e-10),
@@ -68,7 +68,7 @@ def big_batch(work: str) -> Result:
 
 @pytest.fixture(scope="module")
 def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
-    """All that takes two processes, one fit after another: starting them is what takes long."""
+    """Run all fits on two ranks in one process each, as starting a process takes seconds."""
     cases = {
         f"{work} {split}": options(work, SPLITS[split])
         for work, split in CASES
@@ -83,95 +83,92 @@ def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
 
 @pytest.fixture
 def result(request: pytest.FixtureRequest) -> Any:
-    """The result of a split, on the first rank."""
+    """Return a function from a case to its result on the first rank."""
 
-    def find(work: str, split: str, **more: Any) -> Result:
+    def get_result(work: str, split: str, **more: Any) -> Result:
         if split in ON_RANKS:
             name = "local" if more else work
             return request.getfixturevalue("on_ranks")[0][f"{name} {split}"]
         return fit(options(work, SPLITS[split], **more))
 
-    return find
-
-
-def far(first: Result, second: Result) -> float:
-    """Largest difference of two runs, relative to the size of the parameters."""
-    assert "error" not in second, second["error"]
-    a, b = first["parameters"], second["parameters"]
-    assert a.keys() == b.keys()
-    return max(((a[name] - b[name]).abs().max() / a[name].abs().max()).item() for name in a)
+    return get_result
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("work", "split"), CASES)
-def test_the_split_changes_nothing(work: str, split: str, result: Any) -> None:
-    whole, parts, tolerance = big_batch(work), result(work, split), WORK[work][1]
-    assert far(whole, parts) < tolerance
-    assert parts["losses"] == pytest.approx(whole["losses"], rel=max(tolerance, 1e-9))
+def test_parameters_do_not_depend_on_the_split(work: str, split: str, result: Any) -> None:
+    expected, split_result, tolerance = big_batch(work), result(work, split), WORK[work][1]
+    assert largest_difference(expected, split_result) < tolerance
+    assert split_result["losses"] == pytest.approx(expected["losses"], rel=max(tolerance, 1e-9))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_mean_of_means_is_another_thing(split: str, result: Any) -> None:
-    """The law above can fail: this is what Lightning does by itself."""
-    assert far(big_batch("float64"), result("float64", split, normalization="local")) > 1e-2
+def test_a_mean_of_means_does_depend_on_the_split(split: str, result: Any) -> None:
+    """The test above can fail: this is what Lightning does by default."""
+    assert (
+        largest_difference(big_batch("float64"), result("float64", split, normalization="local"))
+        > 1e-2
+    )
 
 
-def test_clipping_and_own_parameters_bite() -> None:
-    """Else the law would say nothing of them."""
+def test_clipping_and_parameters_of_the_objective_have_an_effect() -> None:
+    """Otherwise the test above would not cover them."""
     free = fit(options("own_parameters", BIG) | {"clip": None})
-    assert far(free, big_batch("own_parameters")) > 1e-3
-    assert far(big_batch("float64"), big_batch("clipped")) > 1e-2
+    assert largest_difference(free, big_batch("own_parameters")) > 1e-3
+    assert largest_difference(big_batch("float64"), big_batch("clipped")) > 1e-2
     assert free["parameters"]["terms.kd.g"].item() != pytest.approx(1.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("work", [work for work in WORK if f"chunked_{work}" in WORK])
 def test_chunks_change_nothing(work: str) -> None:
-    whole, chunked = big_batch(work), big_batch(f"chunked_{work}")
-    assert far(whole, chunked) < WORK[work][1]
-    assert chunked["losses"] == pytest.approx(whole["losses"], rel=max(WORK[work][1], 1e-9))
+    expected, chunked = big_batch(work), big_batch(f"chunked_{work}")
+    assert largest_difference(expected, chunked) < WORK[work][1]
+    assert chunked["losses"] == pytest.approx(expected["losses"], rel=max(WORK[work][1], 1e-9))
 
 
-def test_a_mixin_learns_what_a_module_learns() -> None:
-    """The same mixture, of which one half is the training step of somebody else's module."""
-    whole, mixed = big_batch("clipped"), big_batch("mixin")
-    assert far(whole, mixed) < 1e-10
+def test_a_mixin_equals_a_module() -> None:
+    """For the same mixture, of which one term is the training step of the module."""
+    expected, mixed = big_batch("clipped"), big_batch("mixin")
+    assert largest_difference(expected, mixed) < 1e-10
 
 
-def test_padding_is_no_work() -> None:
-    assert far(big_batch("float64"), big_batch("packed")) < 1e-10
+def test_packed_sequences_equal_padded_ones() -> None:
+    assert largest_difference(big_batch("float64"), big_batch("packed")) < 1e-10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_schedule_moves_once_a_step_and_alike_everywhere(
+def test_a_schedule_is_updated_once_per_step_and_equally_on_all_ranks(
     split: str, result: Any, request: pytest.FixtureRequest
 ) -> None:
-    whole, parts = big_batch("taid"), result("taid", split)
-    assert len(parts["t"]) == len(parts["losses"]) == 8
-    assert parts["t"] == pytest.approx(whole["t"], rel=1e-10)
-    assert len(set(whole["t"])) > 4
+    expected, split_result = big_batch("taid"), result("taid", split)
+    assert len(split_result["t"]) == len(split_result["losses"]) == 8
+    assert split_result["t"] == pytest.approx(expected["t"], rel=1e-10)
+    assert len(set(expected["t"])) > 4
     if split in ON_RANKS:
         first, second = (rank[f"taid {split}"] for rank in request.getfixturevalue("on_ranks"))
         assert first["t"] == second["t"]
         assert first["losses"] == second["losses"]
 
 
-def test_a_mixture_of_units_weighs_each_by_the_tokens_of_its_batch() -> None:
-    """The one rule of `Weighted`, on a single optimizer step of two micro-batches."""
+def test_a_mixture_of_units_weights_each_by_the_tokens_of_its_batch() -> None:
+    """On a single optimizer step of two micro-batches."""
     two = {"batch_size": 4, "accumulate": 2, "objective": "two_units", "data": {"count": 8}}
     data, module = toy.Ragged(8), toy.module(dtype="float64")
-    steps = [module.step(toy.pad([data[i] for i in batch])) for batch in (range(4), range(4, 8))]
-    tokens = [step.valid_positions().numel() for step in steps]
+    inputs = [
+        module.loss_inputs(toy.pad([data[i] for i in batch])) for batch in (range(4), range(4, 8))
+    ]
+    tokens = [each.valid_positions().numel() for each in inputs]
     totals = [
-        ForwardKL()(step).total + count * toy.PerSequence()(step).mean()
-        for step, count in zip(steps, tokens, strict=True)
+        ForwardKL()(each).total + count * toy.PerSequence()(each).mean()
+        for each, count in zip(inputs, tokens, strict=True)
     ]
     assert fit(two)["losses"] == pytest.approx([torch.stack(totals).sum().item() / sum(tokens)])
 
 
-def test_a_mixture_of_units_is_invariant_where_sequences_are_alike() -> None:
-    """`Weighted` brings a term of another unit to tokens micro-batch by micro-batch."""
+def test_a_mixture_of_units_does_not_depend_on_the_split_for_equal_lengths() -> None:
+    """`Weighted` converts a term of another unit to tokens in each micro-batch."""
     alike = {"data": {"count": 27, "silent": [], "length": 9}, "objective": "two_units"}
-    whole = fit({**BIG, **alike})
-    assert far(whole, fit({**SPLITS["accumulated"], **alike})) < 1e-10
+    expected = fit({**BIG, **alike})
+    assert largest_difference(expected, fit({**SPLITS["accumulated"], **alike})) < 1e-10

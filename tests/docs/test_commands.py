@@ -1,7 +1,7 @@
-"""Every command that a text, a config or a docstring shows is one that is understood.
+"""Every command in a text, a page, a config or a docstring is valid.
 
-A command is read by the parser that would run it: a renamed option, a config that is gone and a
-target that make does not know fail here. What stands for something else is written in capitals.
+A command is parsed by the parser that would run it: a renamed option, a missing config and an
+unknown target of make fail here. Placeholders are written in capitals.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from kdlight.cli import COMMANDS, main
 from tests.support import tiny_lm
 from tests.support.shown_commands import CONFIG, ROOT, arguments, shown
 
-# What a mention of a command leaves out.
-GIVEN = {
+# Required options that a mention of a command may leave out.
+REQUIRED = {
     "fit": {"--config": CONFIG},
     "validate": {"--config": CONFIG},
+    "predict": {"--config": CONFIG},
     "doctor": {"--config": CONFIG},
     "cache": {"--config": CONFIG, "--output": "FOLDER"},
     "export": {"--ckpt_path": "FILE", "--output": "FOLDER"},
@@ -28,24 +29,24 @@ GIVEN = {
 }
 
 
-class Understood(Exception):
-    """The arguments were read; what comes next would do what they say."""
+class Parsed(Exception):
+    """The arguments were parsed; the next call would run the command."""
 
 
 def completed(words: list[str]) -> list[str]:
-    """A command of kdlight with what it cannot do without."""
+    """Add the required options to a command of kdlight."""
     name = " ".join(words[: 2 if words[0] == "traces" else 1])
-    given = [
-        (option, value) for option, value in GIVEN.get(name, {}).items() if option not in words
+    missing = [
+        (option, value) for option, value in REQUIRED.get(name, {}).items() if option not in words
     ]
-    return [*words, *(word for pair in given for word in pair)]
+    return [*words, *(word for pair in missing for word in pair)]
 
 
-def understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the parser of a kdlight command takes these words."""
+def is_valid(words: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Return whether the parser of a kdlight command accepts these words."""
 
     def stop(*_: object, **__: object) -> None:
-        raise Understood
+        raise Parsed
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["kdlight"])
@@ -53,14 +54,14 @@ def understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
     reads_configs = words[0] in ("fit", "validate", "test", "predict", "doctor", "cache")
     try:
         main([*words, "--print_config"] if reads_configs else words)
-    except Understood:
+    except Parsed:
         return True
     except SystemExit as end:
         return not end.code
-    return words[0] in COMMANDS  # it has answered
+    return words[0] in COMMANDS  # it has printed its result
 
 
-# An ellipsis, and a bar between alternatives, make a pattern of a command.
+# A command with an ellipsis, or with a bar between alternatives, is a pattern.
 ALL = sorted({command for command in shown() if not re.search(r"^$|\.\.\.|\w\|\w", command)})
 COMMAND_LINES = [command for command in ALL if arguments(command)[0] == "kdlight"]
 TARGETS = [command for command in ALL if arguments(command)[0] == "make"]
@@ -75,8 +76,8 @@ def test_all_kinds_of_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize("command", COMMAND_LINES)
-def test_a_command_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert understood(completed(arguments(command)[1:]), monkeypatch)
+def test_a_command_is_valid(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_valid(completed(arguments(command)[1:]), monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +93,8 @@ def test_a_command_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) 
         "kdlight nothing",
     ],
 )
-def test_one_that_is_not_is_seen(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not understood(arguments(command)[1:], monkeypatch)
+def test_an_invalid_command_is_detected(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_valid(arguments(command)[1:], monkeypatch)
 
 
 @pytest.mark.parametrize("command", TARGETS)
@@ -115,7 +116,7 @@ def test_what_python_runs_is_there(command: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:AdaptiveTAID stays idle")  # the config's, without its TAID
+@pytest.mark.filterwarnings("ignore:AdaptiveTAID has no effect")  # the config's, without its TAID
 @pytest.mark.parametrize("option", ["JensenShannon", "+=ExactResume"])
 def test_a_command_of_the_readme_runs(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

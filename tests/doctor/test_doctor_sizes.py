@@ -18,7 +18,7 @@ from kdlight.doctor import Report, Setting, examine
 from kdlight.doctor.optimizer_state import state_bytes
 from kdlight.doctor.sharing import Sharing, sharing
 from kdlight.doctor.sizes import Row
-from kdlight.modules import FSDP2Strategy
+from kdlight.distributed import FSDP2Strategy
 from kdlight.objectives import ForwardKL
 from tests.support import toy
 

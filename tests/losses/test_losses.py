@@ -342,7 +342,7 @@ def test_masked_mean_is_the_mean_of_what_is_kept() -> None:
 
 
 BAD: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("forward_kl", {"temperature": 0.0}, "temperature must be a positive finite number, got 0.0"),
+    ("forward_kl", {"temperature": 0.0}, "temperature must be above 0 and finite, got 0.0"),
     ("reverse_kl", {"temperature": -1.0}, "temperature .* got -1.0"),
     ("total_variation", {"temperature": float("inf")}, "temperature .* got inf"),
     ("todi", {"temperature": float("nan")}, "temperature .* got nan"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.gated_kl import TAILS
+from kdlight.losses.clipped_kl.gated_kl import TAILS
 
 RULES = ("mass", "quantile", "value")
 WITHIN: dict[str, Any] = {"lower": 0.05, "upper": 0.8}

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.dac_kl import clip
-from kdlight.losses.gated_kl import TAILS
+from kdlight.losses.clipped_kl.clipping import clip
+from kdlight.losses.clipped_kl.gated_kl import TAILS
 from tests.methods.test_dac_kl import RULES, WITHIN, close
 
 CLIP: dict[str, Any] = {
@@ -115,7 +115,7 @@ def test_half_precision_is_widened_first(student: Tensor, teacher: Tensor) -> No
         ({"lower": 0.9}, "lower must be below upper"),
         ({"gate_temperature": 0.0}, "gate_temperature must be above 0"),
         ({"residual": 0.5}, "residual=0.5 needs tail='residual'"),
-        ({"gate": "ste", "tail": "renorm_teacher"}, "slope of -inf"),
+        ({"gate": "ste", "tail": "renorm_teacher"}, "gradient of -inf"),
     ],
 )
 def test_bad_input_is_refused_in_words(wrong: dict[str, Any], message: str) -> None:

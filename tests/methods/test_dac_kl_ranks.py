@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from tests.distributed.test_split import RAGGED, far
-from tests.support.split_fit import Options, Result, fit, fit_on_ranks
+from tests.distributed.test_split import RAGGED
+from tests.support.split_fit import Options, Result, fit, fit_on_ranks, largest_difference
 
 WORK: Options = {"objective": "dac_kl", "data": RAGGED}
 SPLITS: dict[str, Options] = {
@@ -35,13 +35,13 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
 @pytest.mark.parametrize("name", SPLITS)
 def test_two_processes_learn_what_one_learns(name: str, together: Any) -> None:
     whole, parts = alone(), together[0][name]
-    assert far(whole, parts) < 1e-10
+    assert largest_difference(whole, parts) < 1e-10
     assert parts["losses"] == pytest.approx(whole["losses"], rel=1e-9)
     assert parts["logged"]["train/kd/upper"] == pytest.approx(whole["logged"]["train/kd/upper"])
 
 
 def test_accumulation_changes_nothing_and_the_network_moves() -> None:
-    assert far(alone(), alone(2, accumulate=4)) < 1e-10
+    assert largest_difference(alone(), alone(2, accumulate=4)) < 1e-10
     learned = alone()["parameters"]
     assert any("thresholds.net" in name for name in learned)
     once = fit({**WORK, "batch_size": 8, "epochs": 2})["parameters"]

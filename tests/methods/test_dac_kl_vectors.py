@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.losses.clipped_kl.clipping import clip
 from kdlight.losses.correction import disagreement, worst
-from kdlight.losses.dac_kl import clip
 from kdlight.losses.span_kl import pair_values, pairs
 from tests.methods.test_conformance import agree, read
 

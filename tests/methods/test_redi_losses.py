@@ -142,7 +142,7 @@ def test_unlikelihood_is_that_of_the_other_tokens() -> None:
     [
         (lambda m: losses.redi(m, m, alpha=1.5), "alpha must be in"),
         (lambda m: losses.redi(m, m, chosen_weight=-1.0), "chosen_weight must be in"),
-        (lambda m: losses.redi(m, m[:1]), "one log-probability a pair"),
+        (lambda m: losses.redi(m, m[:1]), "one log-probability per pair"),
         (lambda m: losses.dpo(m, m, m[:1], m), "reference_chosen must hold"),
         (lambda m: losses.dpo(m, m, m, m, beta=0.0), "beta must be above 0"),
         (lambda m: losses.simpo(m, m, gamma=-1.0), "gamma must be in"),

@@ -1,4 +1,4 @@
-"""Both stages of REDI from the command line: the second begins with what the first saved."""
+"""Both stages of REDI from the command line: the second starts from the export of the first."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def run(config: str, *options: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Lightning's use of its own libraries
-def test_the_second_stage_goes_on_from_the_first(
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised within Lightning
+def test_the_second_stage_starts_from_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -47,10 +47,10 @@ def test_the_second_stage_goes_on_from_the_first(
     limits = "--data.init_args.max_length=64"
     run("redi_stage1.yaml", f"--model.init_args.student.init_args.source={source}", limits)
     run("redi.yaml", "--model.init_args.optimizer.init_args.lr=0.0", "--trainer.max_steps=1")
-    first, second, began = (
+    first, second, original = (
         AutoModelForCausalLM.from_pretrained(folder).state_dict()
         for folder in ("student", "student_redi", source)
     )
-    assert all(torch.equal(first[name], second[name]) for name in first)  # no rate, no change
-    assert not all(torch.equal(first[name], began[name]) for name in first)
+    assert all(torch.equal(first[name], second[name]) for name in first)  # the learning rate is 0
+    assert not all(torch.equal(first[name], original[name]) for name in first)
     assert "Student saved: student_redi" in capsys.readouterr().out

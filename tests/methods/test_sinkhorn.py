@@ -162,16 +162,16 @@ def test_extreme_logits_have_finite_gradients(student: Tensor, teacher: Tensor) 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"epsilon": 0.0}, "epsilon must be positive"),
-        ({"epsilon": float("nan")}, "epsilon must be positive"),
+        ({"epsilon": 0.0}, "epsilon must be above 0 and finite"),
+        ({"epsilon": float("nan")}, "epsilon must be above 0 and finite"),
         ({"iterations": 0}, "iterations must be .* at least 1, got 0"),
         ({"temperature": -1.0}, "temperature must be .*got -1.0"),
-        ({"geometry": "token"}, "geometry must be one of batch, .*got 'token'"),
+        ({"geometry": "token"}, "geometry must be one of 'batch', .*got 'token'"),
         ({"reduction": "none"}, "reduction must be .*got 'none'"),
         ({"gradient": "exact"}, "gradient must be one of .*got 'exact'"),
         ({"solver": "newton"}, "solver must be one of .*got 'newton'"),
-        ({"p": 3}, "p must be 1 or 2, got 3"),
-        ({"mask": torch.ones(2, 4)}, r"mask must stand for .*\(2, 5\), got \(2, 4\)"),
+        ({"p": 3}, "p must be one of 1, 2, got 3"),
+        ({"mask": torch.ones(2, 4)}, r"mask must have the shape of .*\(2, 5\), got \(2, 4\)"),
     ],
 )
 def test_what_is_wrong_is_named(

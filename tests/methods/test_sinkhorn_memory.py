@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from kdlight import Projected
-from kdlight.losses import distances, sinkhorn
+from kdlight.losses import sinkhorn
+from kdlight.losses.optimal_transport import distances
 from kdlight.objectives import LossInputs, Sinkhorn
 from kdlight.reduce import Chunking
 
@@ -65,13 +66,13 @@ def test_a_device_without_a_kernel_of_its_own_gets_the_same_slopes(
     x, y = (torch.rand(rows, V, dtype=torch.float64) for rows in (N, M))
     x[3] = y[5]  # points that meet
     grad, far = torch.randn(N, M, dtype=torch.float64), torch.cdist(x, y, p)
-    expected = distances.slope(grad, x, y, far, p)
+    expected = distances.distance_grad(grad, x, y, far, p)
     if p == 2:
-        found = distances.euclidean_slope(grad, x, y, far)
+        found = distances.euclidean_grad(grad, x, y, far)
     else:
         monkeypatch.setattr(distances, "BUFFER", 7 * N * M)
         with Largest() as largest:
-            found = distances.sign_slope(grad, x, y)
+            found = distances.absolute_grad(grad, x, y)
         assert largest.entries <= max(7 * N * M, N * V)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 

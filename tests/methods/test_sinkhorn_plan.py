@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdlight.losses import sinkhorn, sinkhorn_plan
-from kdlight.losses.distances import pair_distances
+from kdlight.losses.optimal_transport.distances import pair_distances
 
 
 @pytest.fixture

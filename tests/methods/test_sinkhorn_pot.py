@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ot.batch import solve_batch
 from torch import Tensor
 
-from kdlight.losses.transport import transport_costs
+from kdlight.losses.optimal_transport.transport import transport_costs
 
 SIZES = [(1, 1), (1, 5), (6, 1), (7, 7), (4, 9)]
 EPSILONS = [1.0, 0.1, 0.005, 0.001]  # a plain exponential of -2 / 0.005 is 0 in float32

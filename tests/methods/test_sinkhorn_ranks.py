@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from tests.distributed.test_split import far
-from tests.support.split_fit import Options, Result, fit, fit_on_ranks
+from tests.support.split_fit import Options, Result, fit, fit_on_ranks, largest_difference
 
 RAGGED = {"count": 27, "silent": [0, 1, 3, 5, 7, 10, 11]}
 WORK: dict[str, Options] = {
@@ -45,7 +44,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
 @pytest.mark.parametrize("name", WORK)
 def test_two_processes_learn_what_one_learns(name: str, together: Any) -> None:
     whole, parts = alone(name), together[0][name]
-    assert far(whole, parts) < 1e-10
+    assert largest_difference(whole, parts) < 1e-10
     assert parts["losses"] == pytest.approx(whole["losses"], rel=1e-9)
     assert together[1][name]["losses"] == parts["losses"]
     logged = "train/sinkhorn/points"
@@ -56,4 +55,4 @@ def test_two_processes_learn_what_one_learns(name: str, together: Any) -> None:
 @pytest.mark.slow
 def test_problems_of_each_rank_are_another_thing(together: Any) -> None:
     """The law above can fail."""
-    assert far(alone("toy ddp"), together[0]["apart"]) > 1e-4
+    assert largest_difference(alone("toy ddp"), together[0]["apart"]) > 1e-4

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.log_sinkhorn import log_sinkhorn
-from kdlight.losses.transport import transport_costs
-from kdlight.losses.uld import sorted_distance
+from kdlight.losses.optimal_transport.plan import log_sinkhorn
+from kdlight.losses.optimal_transport.transport import transport_costs
+from kdlight.losses.optimal_transport.uld import sorted_distance
 from kdlight.objectives import LossInputs, SinkhornKD
 from tests.methods.test_conformance import ROOT, read
 

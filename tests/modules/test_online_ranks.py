@@ -39,7 +39,7 @@ def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("work", "strategy"), CASES)
-def test_ranks_learn_and_measure_what_one_process_does(
+def test_ranks_equal_one_process_in_training_and_evaluation(
     work: str, strategy: str, on_ranks: list[dict[str, Result]], tmp_path: Path
 ) -> None:
     whole = fit({**WORK[work], "scaled": str(tmp_path)})
@@ -70,7 +70,7 @@ class SaveAt(Callback):
 
 
 @pytest.mark.parametrize("updates", ["simultaneous", "alternating"])
-def test_an_interrupted_run_goes_on_to_the_same_bits(updates: Any, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bits(updates: Any, tmp_path: Path) -> None:
     def run(*callbacks: Callback, resume: Path | None = None, seed: int = 0) -> Any:
         seed_everything(seed, verbose=False)
         module = OnlineDistillationModule(

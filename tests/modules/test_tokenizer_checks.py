@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kdlight import CachedTeacher
+from kdlight import CachedTeacher, FrozenTeacher
 from kdlight.cache import Manifest, Settings
 from kdlight.cache.fingerprints import fingerprint_tokenizer
 from kdlight.models import CausalLM
-from kdlight.modules.tokenizer_checks import check_tokens
+from kdlight.modules.tokenizer_checks import check_tokenizers
 
 
 def tokenizer(words: list[str]) -> Any:
@@ -43,20 +43,22 @@ def saved(folder: Path, its: Any) -> CausalLM:
     return CausalLM(str(folder))
 
 
-def test_one_size_is_not_one_vocabulary(tmp_path: Path) -> None:
+def test_vocabularies_of_one_size_may_differ(tmp_path: Path) -> None:
     network = saved(tmp_path / "other", OTHER)
     data = SimpleNamespace(tokenizer_source=ONE, tokenizer=ONE)
-    why = r"the teacher .*other\) reads .*1 of 3 ids .*id 1 is 'b'.*policy='map'"
+    why = r"the teacher .*other\) has another tokenizer .*1 of 3 ids .*id 1 is 'b'.*policy='map'"
     with pytest.raises(ValueError, match=why):
-        check_tokens(data, {"student": None, "teacher": network})
-    check_tokens(SimpleNamespace(tokenizer_source=OTHER, tokenizer=OTHER), {"teacher": network})
-    check_tokens(SimpleNamespace(), {"teacher": network})  # no text
+        check_tokenizers(data, None, FrozenTeacher(network))
+    check_tokenizers(
+        SimpleNamespace(tokenizer_source=OTHER, tokenizer=OTHER), None, FrozenTeacher(network)
+    )
+    check_tokenizers(SimpleNamespace(), None, FrozenTeacher(network))  # no text
 
 
-def test_a_cache_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
+def test_a_cache_of_another_tokenizer_raises(tmp_path: Path) -> None:
     fingerprints = {"vocabulary": fingerprint_tokenizer(ONE)}
     Manifest({}, fingerprints, {}, 3, Settings()._asdict(), complete=True).write(tmp_path)
     teacher = CachedTeacher(str(tmp_path))
-    check_tokens(SimpleNamespace(tokenizer_source=ONE, tokenizer=ONE), {"teacher": teacher})
+    check_tokenizers(SimpleNamespace(tokenizer_source=ONE, tokenizer=ONE), None, teacher)
     with pytest.raises(ValueError, match=f"fingerprint {fingerprints['vocabulary']}, and the data"):
-        check_tokens(SimpleNamespace(tokenizer_source="x", tokenizer=OTHER), {"teacher": teacher})
+        check_tokenizers(SimpleNamespace(tokenizer_source="x", tokenizer=OTHER), None, teacher)

@@ -1,7 +1,7 @@
-"""The laws of `kdlight.testing`, asked of every objective in `OBJECTIVES`.
+"""The laws of `kdlight.testing` on every objective in `OBJECTIVES`.
 
-A new objective gets them by its line there. Where a law cannot hold, `EXCEPTIONS` says so with the
-reason, and the test then demands that it indeed does not hold.
+A new objective is tested as soon as it has an entry there. `EXCEPTIONS` lists the laws that cannot
+hold, with the reason, and the test then requires that the law is indeed broken.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from kdlight.objectives import (
     OBJECTIVES,
-    TAID,
     Divergence,
     LearnableTemperature,
     Loss,
@@ -28,7 +27,7 @@ from kdlight.testing import LAWS, Sample, worst
 from kdlight.testing.laws import Deviations, compared
 from tests.support.reference import REFERENCE
 
-# Hyper-parameters at which the laws are asked for, besides the defaults.
+# Hyper-parameters that the laws are checked with, in addition to the defaults.
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "alpha_beta": [{"alpha": 1.0, "beta": 0.0}, {"alpha": 0.0, "beta": 0.0}],
     "bdkd": [
@@ -53,12 +52,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "topk_forward_kl": [{"k": 2, "temperature": 2.0}, {"k": 9}, {"k": 2, "tail": "renormalise"}],
 }
 
-# Their steps say which sequences are wrong: tests/methods/test_redi_laws.py asks the same of them.
+# Their inputs mark rejected sequences: tests/methods/test_redi_laws.py has the laws for them.
 ELSEWHERE = {"dpo", "redi", "simpo", "unlikelihood"}
 
 # (law, objective or one of its settings): why it cannot hold there
 EXCEPTIONS = {
-    ("zero_at_a_match", "cross_entropy"): "measured against labels: a teacher is not looked at",
+    ("zero_at_a_match", "cross_entropy"): "compared with labels: the teacher is not used",
     (
         "gradient_is_the_slope",
         "adaptive_kl",
@@ -69,9 +68,12 @@ EXCEPTIONS = {
     ): "the shares of head and tail take no gradient",
     ("gradient_is_the_slope", "bdkd(weighting=soft)"): "the weights take no gradient",
     ("value_and_gradient_are_those_of_the_slow_reference", "bdkd(granularity=sequence)"): (
-        "the reference goes row by row: tests/methods/test_bdkd.py has one for sequences"
+        "the reference is per row: tests/objectives/test_bdkd.py has one for sequences"
     ),
-    ("masking_is_removing", "bdkd(granularity=sequence)"): "what is left is one sequence, not two",
+    (
+        "masking_is_removing",
+        "bdkd(granularity=sequence)",
+    ): "the valid positions form one sequence, not two",
     (
         "gradient_is_the_slope",
         "taid",
@@ -82,9 +84,12 @@ EXCEPTIONS = {
     ): "the student's half takes no gradient",
     ("zero_at_a_match", "topk_forward_kl(k=2, temperature=2.0)"): "only the teacher is tempered",
     ("zero_at_a_match", "sinkd"): "labels, and the bias of an entropic plan",
-    ("half_precision_is_widened_first", "sinkd"): "the gradients of two terms are rounded each",
+    (
+        "half_precision_is_widened_first",
+        "sinkd",
+    ): "the gradients of two terms are rounded separately",
     ("half_precision_is_widened_first", "sinkd(cross_entropy=0.0, debiased=True)"): (
-        "the gradients of two terms are rounded each"
+        "the gradients of two terms are rounded separately"
     ),
     ("value_is_one_finite_number_over_all_positions", "uld"): "it counts sequences",
     **{
@@ -97,12 +102,12 @@ EXCEPTIONS = {
             "uld",
         )
     },
-    ("masking_is_removing", "uld"): "what is left is one sequence, not two",
-    ("masking_is_removing", "multi_level_ot"): "what is left is one sequence, not two",
+    ("masking_is_removing", "uld"): "the valid positions form one sequence, not two",
+    ("masking_is_removing", "multi_level_ot"): "the valid positions form one sequence, not two",
     ("zero_at_a_match", "multi_level_ot"): "one of its terms is a cross-entropy",
     **{
         ("value_and_gradient_are_those_of_the_slow_reference", key): (
-            f"the reference goes row by row: tests/{own} has one for sets of them"
+            f"the reference is per row: tests/methods/{own} has one for sets of rows"
         )
         for key, own in {
             "sinkd": "test_sinkhorn.py",
@@ -113,7 +118,7 @@ EXCEPTIONS = {
     },
     **{
         ("value_and_gradient_are_those_of_the_slow_reference", f"dackl{chosen}"): (
-            "a network has the thresholds: tests/methods/test_dac_kl.py has one where they are given"
+            "a network predicts the thresholds: tests/methods/test_dac_kl.py has given ones"
         )
         for chosen in (
             "",
@@ -131,8 +136,8 @@ EXCEPTIONS = {
 
 
 def settings() -> dict[str, Callable[[], Objective]]:
-    """Every objective at its defaults, at another temperature, and at `SETTINGS`, by its id."""
-    found: dict[str, Callable[[], Objective]] = {}
+    """All objectives with their defaults, another temperature, and `SETTINGS`, by id."""
+    objectives: dict[str, Callable[[], Objective]] = {}
     for name, kind in OBJECTIVES.items():
         if name in ELSEWHERE:
             continue
@@ -140,26 +145,26 @@ def settings() -> dict[str, Callable[[], Objective]]:
         for chosen in ({}, *tempered, *SETTINGS.get(name, [])):
             arguments = ", ".join(f"{key}={value}" for key, value in chosen.items())
             build = lambda name=name, chosen=chosen: build_objective(name, **chosen)  # noqa: E731
-            found[f"{name}({arguments})" if arguments else name] = build
-    return found
+            objectives[f"{name}({arguments})" if arguments else name] = build
+    return objectives
 
 
 def value_and_gradient_are_those_of_the_slow_reference(
     objective: Objective, sample: Sample
 ) -> Deviations:
-    """A law that only the objectives of kdlight can be asked for."""
+    """A law for the objectives of kdlight only, which have a slow reference."""
     objective = objective.double()
     expected = by_reference(objective, sample.student, sample.teacher, sample.labels)
-    yield from compared(objective(sample.step()), Loss(expected, expected), sample.student)
+    yield from compared(objective(sample.inputs()), Loss(expected, expected), sample.student)
 
 
 def by_reference(objective: Objective, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    """The sum that an objective should be, from `tests.support.reference`, row by row."""
+    """Compute the expected sum row by row, from `tests.support.reference`."""
     learned = isinstance(objective, LearnableTemperature)
     rule = objective.objective if learned else objective
     (name,) = (name for name, kind in OBJECTIVES.items() if type(rule) is kind)
     assert name in REFERENCE, (
-        f"write {name} slowly, from its formula, in tests/support/reference.py"
+        f"write a slow reference of {name}, from its formula, in tests/support/reference.py"
     )
     numbers = {
         key: getattr(rule, key)
@@ -186,23 +191,15 @@ assert set(EXCEPTIONS) <= {(law, key) for law in EVERY_LAW for key in KNOWN}
 
 
 def cases() -> list[Any]:
-    found = []
+    params = []
     for law, key in product(EVERY_LAW, KNOWN):
         reason = EXCEPTIONS.get((law, key))
         excepted = [pytest.mark.xfail(reason=reason, raises=AssertionError)] if reason else []
-        found.append(pytest.param(law, key, id=f"{law}-{key}", marks=excepted))
-    return found
+        params.append(pytest.param(law, key, id=f"{law}-{key}", marks=excepted))
+    return params
 
 
 @pytest.mark.parametrize(("law", "key"), cases())
 def test_law(law: str, key: str) -> None:
     deviation = worst(EVERY_LAW[law](KNOWN[key](), Sample.draw()))
     assert deviation.excess <= 1, deviation
-
-
-def test_state_dict_brings_back_the_t_of_taid() -> None:
-    """Which is neither a parameter nor a buffer."""
-    objective, again = TAID(), TAID()
-    objective.t = 0.75
-    again.load_state_dict(objective.state_dict())
-    assert again.t == 0.75

@@ -1,4 +1,4 @@
-"""Schedules: TAID's law beside its authors' trajectories, and laws of one number."""
+"""Schedules: TAID's against its authors' trajectories, and schedules of one number."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kdlight.schedules import (
     Cosine,
     Exponential,
     Join,
-    Law,
     Linear,
     Piecewise,
+    Schedule,
     TAIDState,
     Warmup,
     check_taid,
@@ -39,20 +39,20 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def run(
-    losses: list[float], steps: list[int], total: float, state: TAIDState, **law: Any
+    losses: list[float], steps: list[int], total: float, state: TAIDState, **hyper: Any
 ) -> list[TAIDState]:
     states = []
     for loss, step in zip(losses, steps, strict=True):
-        state = taid_step(state, loss, step / total, **law)
+        state = taid_step(state, loss, step / total, **hyper)
         states.append(state)
     return states
 
 
-def law_of(meta: dict[str, Any]) -> dict[str, Any]:
-    law = dict(meta["hparams"])
-    law["adaptive"] = not law.pop("disable_adaptive")
-    law.pop("resume", None)
-    return law
+def hyper_of(meta: dict[str, Any]) -> dict[str, Any]:
+    hyper = dict(meta["hparams"])
+    hyper["adaptive"] = not hyper.pop("disable_adaptive")
+    hyper.pop("resume", None)
+    return hyper
 
 
 # ---- TAID: conformance
@@ -61,15 +61,15 @@ def law_of(meta: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("path", TRAJECTORIES, ids=lambda path: path.stem)
 def test_taid_follows_the_authors_trajectory(path: Path) -> None:
     tensors, meta = read(path)
-    law = law_of(meta)
+    hyper = hyper_of(meta)
     losses = tensors.get("losses", tensors.get("expected_loss"))
     assert losses is not None
     states = run(
         losses.tolist(),
         tensors["global_steps"].tolist(),
         meta["num_train_steps"],
-        TAIDState(t=law["t_start"]),
-        **law,
+        TAIDState(t=hyper["t_start"]),
+        **hyper,
     )
     expected = zip(
         tensors["expected_t"],
@@ -135,7 +135,7 @@ def test_the_linear_floor_stops_at_its_end() -> None:
 # ---- TAID: properties
 
 numbers = st.floats(allow_nan=True, allow_infinity=True, width=64)
-laws = st.fixed_dictionaries(
+hypers = st.fixed_dictionaries(
     {
         "t_start": st.floats(0, 0.99),
         "alpha": st.floats(0, 1),
@@ -143,35 +143,35 @@ laws = st.fixed_dictionaries(
         "adaptive": st.booleans(),
     }
 ).flatmap(
-    lambda law: st.floats(law["t_start"], 1, exclude_min=True).map(
-        lambda end: {**law, "t_end": end}
+    lambda hyper: st.floats(hyper["t_start"], 1, exclude_min=True).map(
+        lambda end: {**hyper, "t_end": end}
     )
 )
 
 
-@given(laws, st.lists(st.tuples(numbers, st.floats(-2, 3)), max_size=30))
+@given(hypers, st.lists(st.tuples(numbers, st.floats(-2, 3)), max_size=30))
 def test_t_never_falls_and_stays_between_its_ends(
-    law: dict[str, Any], run_of: list[tuple[float, float]]
+    hyper: dict[str, Any], run_of: list[tuple[float, float]]
 ) -> None:
-    check_taid(**{key: value for key, value in law.items() if key != "adaptive"})
-    state = TAIDState(t=law["t_start"])
+    check_taid(**{key: value for key, value in hyper.items() if key != "adaptive"})
+    state = TAIDState(t=hyper["t_start"])
     for loss, progress in run_of:
-        after = taid_step(state, loss, progress, **law)
-        assert law["t_start"] <= state.t <= after.t <= law["t_end"]
+        after = taid_step(state, loss, progress, **hyper)
+        assert hyper["t_start"] <= state.t <= after.t <= hyper["t_end"]
         assert isfinite(after.momentum)
         assert after == state or isfinite(after.previous_loss)
         state = after
 
 
-@given(laws, st.lists(st.floats(0, 1e6), min_size=2, max_size=20))
-def test_t_is_never_below_the_linear_floor(law: dict[str, Any], losses: list[float]) -> None:
-    state = TAIDState(t=law["t_start"])
+@given(hypers, st.lists(st.floats(0, 1e6), min_size=2, max_size=20))
+def test_t_is_never_below_the_linear_floor(hyper: dict[str, Any], losses: list[float]) -> None:
+    state = TAIDState(t=hyper["t_start"])
     for step, loss in enumerate(losses):
-        state = taid_step(state, loss, step / len(losses), **law)
-        floor = law["t_start"] + (law["t_end"] - law["t_start"]) * step / len(losses)
+        state = taid_step(state, loss, step / len(losses), **hyper)
+        floor = hyper["t_start"] + (hyper["t_end"] - hyper["t_start"]) * step / len(losses)
         if step > 0:  # the first loss is only remembered
-            assert state.t >= min(floor, law["t_end"]) - 1e-12
-        if not law["adaptive"] and step > 0:
+            assert state.t >= min(floor, hyper["t_end"]) - 1e-12
+        if not hyper["adaptive"] and step > 0:
             assert state.t == pytest.approx(floor)
 
 
@@ -200,12 +200,12 @@ def test_a_falling_loss_moves_t_faster() -> None:
         ({"beta": nan}, "beta must be in"),
     ],
 )
-def test_numbers_that_make_no_schedule_are_refused(wrong: dict[str, float], message: str) -> None:
+def test_numbers_out_of_range_for_taid_are_refused(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_taid(**{"t_start": 0.4, "t_end": 1.0, "alpha": 5e-4, "beta": 0.99, **wrong})
 
 
-# ---- laws of one number
+# ---- schedules of one number
 
 TRANSITIONS = (Linear, Cosine, Exponential)
 
@@ -215,17 +215,17 @@ TRANSITIONS = (Linear, Cosine, Exponential)
 def test_a_transition_goes_from_start_to_end(
     kind: type[Linear], start: float, end: float, total: int
 ) -> None:
-    law = kind(start, end)
-    path = [law(step, total) for step in range(total + 1)]
+    schedule = kind(start, end)
+    path = [schedule(step, total) for step in range(total + 1)]
     assert (path[0], path[-1]) == pytest.approx((start, end), rel=1e-15)
-    assert law(total + 7, total) == path[-1]
+    assert schedule(total + 7, total) == path[-1]
     rising = sorted(path, reverse=end < start)
     assert path == pytest.approx(rising, rel=1e-12)
-    assert kind(start, end, steps=total)(3, inf) == law(3, total)
+    assert kind(start, end, steps=total)(3, inf) == schedule(3, total)
 
 
 @pytest.mark.parametrize(
-    ("law", "halfway", "quarter"),
+    ("schedule", "halfway", "quarter"),
     [
         (Linear(2.0, 8.0), 5.0, 3.5),
         (Cosine(2.0, 8.0), 5.0, 2.0 + 6 * (1 - 0.5**0.5) / 2),
@@ -233,9 +233,9 @@ def test_a_transition_goes_from_start_to_end(
         (Exponential(-2.0, -8.0), -4.0, -(2.0**1.5)),
     ],
 )
-def test_a_transition_has_its_shape(law: Law, halfway: float, quarter: float) -> None:
-    assert law(50, 100) == pytest.approx(halfway)
-    assert law(25, 100) == pytest.approx(quarter)
+def test_a_transition_has_its_shape(schedule: Schedule, halfway: float, quarter: float) -> None:
+    assert schedule(50, 100) == pytest.approx(halfway)
+    assert schedule(25, 100) == pytest.approx(quarter)
 
 
 def test_the_strength_of_ctkd_grows_as_its_authors_have_it() -> None:
@@ -255,26 +255,26 @@ def test_a_transition_over_an_unknown_number_of_steps_says_what_to_do() -> None:
 
 
 def test_stages_change_at_their_boundaries() -> None:
-    law = Piecewise([4.0, 2.0, 1.0], [10, 15])
-    assert [law(step) for step in (0, 9, 10, 14, 15, 99)] == [4.0, 4.0, 2.0, 2.0, 1.0, 1.0]
+    schedule = Piecewise([4.0, 2.0, 1.0], [10, 15])
+    assert [schedule(step) for step in (0, 9, 10, 14, 15, 99)] == [4.0, 4.0, 2.0, 2.0, 1.0, 1.0]
 
 
-def test_a_join_runs_each_law_over_its_own_stretch() -> None:
-    law = Join([Constant(5.0), Linear(4.0, 0.0), Cosine(1.0, 3.0)], [10, 20])
-    assert [law(step, 40) for step in (0, 9, 10, 15, 20, 30, 40)] == pytest.approx(
+def test_a_join_runs_each_schedule_over_its_own_part() -> None:
+    schedule = Join([Constant(5.0), Linear(4.0, 0.0), Cosine(1.0, 3.0)], [10, 20])
+    assert [schedule(step, 40) for step in (0, 9, 10, 15, 20, 30, 40)] == pytest.approx(
         [5.0, 5.0, 4.0, 2.0, 1.0, 2.0, 3.0]
     )
     assert Join([Constant(5.0), Linear(4.0, 0.0)], [10])(10, 10) == 4.0  # the run ends there
 
 
-def test_a_warmup_leads_to_where_the_law_starts() -> None:
-    law = Warmup(Linear(8.0, 0.0), steps=4, start=2.0)
-    assert [law(step, 12) for step in (0, 2, 4, 8, 12)] == [2.0, 5.0, 8.0, 4.0, 0.0]
+def test_a_warmup_leads_to_where_the_schedule_starts() -> None:
+    schedule = Warmup(Linear(8.0, 0.0), steps=4, start=2.0)
+    assert [schedule(step, 12) for step in (0, 2, 4, 8, 12)] == [2.0, 5.0, 8.0, 4.0, 0.0]
     assert Warmup(Linear(8.0, 0.0), steps=4)(2, 3) == 4.0  # the run is shorter than the warm-up
 
 
 @pytest.mark.parametrize(
-    "law",
+    "schedule",
     [
         Constant(1.0),
         Linear(1.0, 2.0),
@@ -282,12 +282,12 @@ def test_a_warmup_leads_to_where_the_law_starts() -> None:
         Warmup(Join([Exponential(1.0, 2.0), Constant(2.0)], [5]), steps=2),
     ],
 )
-def test_a_law_is_a_value(law: Law) -> None:
-    again = pickle.loads(pickle.dumps(law))
-    assert again == law
-    assert repr(again) == repr(law)
+def test_a_schedule_is_a_value(schedule: Schedule) -> None:
+    again = pickle.loads(pickle.dumps(schedule))
+    assert again == schedule
+    assert repr(again) == repr(schedule)
     with pytest.raises(AttributeError):
-        law.start = 3.0  # type: ignore[attr-defined]
+        schedule.start = 3.0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -301,13 +301,13 @@ def test_a_law_is_a_value(law: Law) -> None:
         (lambda: Exponential(-1.0, 1.0), "same side of 0, got -1.0 and 1.0"),
         (lambda: Piecewise([1.0], [3]), "values must be one more than boundaries, got 1 and 1"),
         (lambda: Piecewise([1.0, nan], [3]), r"values\[1\] must be a finite number, got nan"),
-        (lambda: Piecewise([1.0, 2.0], [0]), r"boundaries must rise, from above 0, got \[0\]"),
-        (lambda: Join([Constant(1.0)] * 3, [4, 4]), r"boundaries must rise.*got \[4, 4\]"),
-        (lambda: Join([], [4]), "laws must be one more than boundaries, got 0 and 1"),
+        (lambda: Piecewise([1.0, 2.0], [0]), r"boundaries must increase, from above 0, got \[0\]"),
+        (lambda: Join([Constant(1.0)] * 3, [4, 4]), r"boundaries must increase.*got \[4, 4\]"),
+        (lambda: Join([], [4]), "schedules must be one more than boundaries, got 0 and 1"),
         (lambda: Warmup(Constant(1.0), steps=0), "steps must be at least 1, got 0"),
         (lambda: Warmup(Constant(1.0), steps=2, start=nan), "start must be a finite number"),
     ],
 )
-def test_numbers_that_make_no_law_are_refused(build: Any, message: str) -> None:
+def test_numbers_that_make_no_schedule_are_refused(build: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()

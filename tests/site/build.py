@@ -1,7 +1,7 @@
-"""The site: README and its neighbours, and a page a room, out of the docstrings.
+"""Build the site: README, notebooks, how-to pages, configs, and the docstrings of each package.
 
-``python -m tests.site.build --output build/site``. Nothing in it comes from the network, and it
-reads as well from a folder as from a server.
+``python -m tests.site.build --output build/site``. Nothing in it comes from the network, and it can
+be read from a folder as well as from a server.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pdoc import doc, docstrings, render
 from tests.site.formulas import with_mathml, without_formulas
 from tests.site.links import link_files, link_names
 from tests.site.rooms import classes, public, rooms
-from tests.site.texts import texts
+from tests.site.texts import SECTIONS, texts
 
 CONVERT = docstrings.convert
 
 
 def build(output: Path) -> None:
-    """Write the site into ``output``, which is emptied first."""
+    """Write the site to ``output``, which is emptied first."""
     shutil.rmtree(output, ignore_errors=True)
     modules = {}
     for room in rooms():
-        public(room)  # asks for each name once, for those that resolve only then
+        public(room)  # resolves names that are imported when they are first used
         modules[room] = doc.Module(import_module(room))
     render.configure(
         docformat="google",
@@ -41,7 +41,9 @@ def build(output: Path) -> None:
     render.env.filters |= {"own": own, "inherited": inherited}
     render.env.tests["hook"] = is_hook
     pages = texts()
-    render.env.globals["reading"] = {page: title for page, (title, _) in pages.items()}
+    render.env.globals["sections"] = {
+        section: {page: pages[page][0] for page in names} for section, names in SECTIONS.items()
+    }
     # annotations that only a type checker can read are shown as they are written
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Error parsing type annotation", UserWarning)
@@ -56,7 +58,7 @@ def build(output: Path) -> None:
 
 
 def is_hook(found: doc.Doc) -> bool:
-    """Whether Lightning calls it, and no reader: a module's or a callback's way to be told."""
+    """Return whether a method is a hook, which Lightning calls and a reader does not."""
     owner, _, name = found.qualname.rpartition(".")
     known = public(found.modulename).get(owner) if found.modulename in rooms() else None
     return name != "__init__" and any(
@@ -66,7 +68,7 @@ def is_hook(found: doc.Doc) -> bool:
 
 
 def own(found: doc.Class) -> list[doc.Doc]:
-    """The members of a class, those of bases that no room shows among them."""
+    """Return the members of a class, including those of bases that are not public."""
     private = [
         member
         for base, members in found.inherited_members.items()
@@ -77,18 +79,18 @@ def own(found: doc.Class) -> list[doc.Doc]:
 
 
 def inherited(found: doc.Class) -> dict[tuple[str, str], list[doc.Doc]]:
-    """What a class has from public bases, by their rooms and names."""
+    """Return the members from public bases, by their packages and names."""
     bases = found.inherited_members.items()
     return {classes()[base]: members for base, members in bases if base in classes()}
 
 
 def _converter(formulas: Callable[[str], str]) -> Callable[..., str]:
-    """From a docstring to Markdown; ``formulas`` does what the generator leaves to a script."""
+    """Return a function from a docstring to Markdown; ``formulas`` converts its formulas."""
     return lambda docstring, docformat, source: CONVERT(formulas(docstring), docformat, None)
 
 
 def _without_guesses(content: str) -> str:
-    """A room's page without links to what it does not show, which the generator guesses."""
+    """Remove the links that the generator guesses to anchors that the page does not have."""
     shown = set(re.findall(r' id="([^"]+)"', content))
     link = re.compile(r'<a href="#([^"]+)">(.*?)</a>')
     return link.sub(lambda found: found[0] if found[1] in shown else found[2], content)
@@ -96,10 +98,9 @@ def _without_guesses(content: str) -> str:
 
 def _text(page: str, title: str, text: str, output: Path, modules: dict[str, doc.Module]) -> str:
     headings = getattr(text, "toc_html", None)
-    folder = page.rpartition("/")[0]
     return render.env.get_template("text.html.jinja2").render(
         title=title,
-        text=link_files(text, output, folder),
+        text=link_files(text, output, page),
         headings=headings,
         here=page,
         root="../" * page.count("/"),

@@ -1,4 +1,4 @@
-"""Formulas as MathML: a page needs neither a script nor a network to show them."""
+"""Convert formulas to MathML, which needs neither a script nor a network."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from latex2mathml.converter import convert
 
 BLOCK = re.compile(r"^(?P<indent> *)\.\. math::(?P<formula>.*\n?(?:(?P=indent) +.*\n?|\n)*)", re.M)
 INLINE = re.compile(r":math:`([^`]+)`")
-UNKNOWN = {r"\arg": r"\operatorname{arg}"}  # to the converter
+UNKNOWN = {r"\arg": r"\operatorname{arg}"}  # commands that the converter does not know
 NAMED = r"(<mi>(?:cos|exp|log|tanh)</mi>)(?!<mo stretchy=)"  # a function, and no bracket after it
 
 
 def with_mathml(docstring: str) -> str:
-    """A docstring whose ``.. math::`` blocks and inline formulas are MathML.
+    """Convert the ``.. math::`` blocks and inline formulas of a docstring to MathML.
 
     Raises:
-        ValueError: a formula uses a command that the converter does not know.
+        ValueError: A formula has a command that the converter does not know.
     """
     docstring = BLOCK.sub(_block, docstring)
     return INLINE.sub(lambda found: _mathml(found[1], "inline"), docstring)
 
 
 def without_formulas(docstring: str) -> str:
-    """A docstring as a search shows it: no blocks, and inline formulas as they are written."""
+    """Remove formula blocks, and leave inline formulas as they are written, for the search."""
     return INLINE.sub(r"\1", BLOCK.sub("", docstring))
 
 
@@ -43,5 +43,5 @@ def _mathml(formula: str, display: str) -> str:
     made = convert(" ".join(formula.split()), display=display)
     made = re.sub(NAMED, r'\1<mspace width="0.17em" />', made)
     if "\\" in made:
-        raise ValueError(f"a command that is not understood is left in the MathML of: {formula}")
+        raise ValueError(f"the formula has a command that the converter does not know: {formula}")
     return made

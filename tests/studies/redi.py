@@ -30,8 +30,7 @@ from lightning.pytorch import Callback
 from kdlight import CausalLM
 from kdlight.callbacks import REDIGuard
 from kdlight.data import TracesDataModule, read_traces
-from kdlight.data.traces import verified_rejection, write_traces
-from kdlight.data.traces.generate import Sampling, generate_traces
+from kdlight.data.traces import Sampling, generate_traces, verified_rejection, write_traces
 from kdlight.data.traces.verify import reasoning_gym, verify_traces
 from kdlight.objectives import DPO, REDI, CrossEntropy, Objective, SimPO, Unlikelihood
 from tests.studies.redi_picture import draw
@@ -78,9 +77,16 @@ def prepare(folder: Path, sizes: argparse.Namespace) -> tuple[CausalLM, Held, li
     files = []
     for name, asked in (("train", prompts), ("held_out", unseen[:400])):
         path = folder / f"{name}.jsonl"
-        sampling = Sampling(samples=4, max_new_tokens=LENGTH, temperature=1.0)
+        sampling = Sampling(max_new_tokens=LENGTH, temperature=1.0)
         generate_traces(
-            teacher, TOKENIZER, asked, path, sampling=sampling, chat=False, batch_size=256
+            teacher,
+            TOKENIZER,
+            asked,
+            path,
+            sampling=sampling,
+            samples=4,
+            chat=False,
+            batch_size=256,
         )
         right, wrong, _ = verify_traces(read_traces(str(path)), reasoning_gym)
         both = verified_rejection(right + wrong, threshold=1.0)

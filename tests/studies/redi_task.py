@@ -13,9 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from kdlight import CausalLM, DistillationModule
 from kdlight.data import TracesDataModule
-from kdlight.data.traces import Trace
+from kdlight.data.traces import Sampling, Trace, answer
 from kdlight.data.traces.chat import tokenize
-from kdlight.data.traces.generate import Sampling, answer
 from kdlight.data.traces.prompts import read_prompts
 from kdlight.data.traces.verify import reasoning_gym
 from kdlight.losses import sequence_log_probs

@@ -1,4 +1,4 @@
-"""What is wrong with a committed notebook, by its looks and beside a run of it."""
+"""Find faults of a committed notebook, by itself and in comparison with a run of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from tests.support.notebooks import ROOT, clean
 
 READ = ("text/plain", "text/html", "text/markdown", "text/latex")
-"""Kinds of output whose words are compared; of a picture it is only asked that it is there."""
+"""Kinds of output whose text is compared; a picture only has to exist."""
 
 SHOWN = (*READ, "image/svg+xml")
 FOLDERS = r"(?<![\w.:/])/(home|root|tmp|opt|usr|var|mnt|Users)/|\b[A-Z]:\\"
@@ -24,15 +24,15 @@ UNWANTED = {
 }
 BYTES = 400_000
 
-# Another processor adds up in another order: with the instructions of an older one (MKL_CBWR=AVX2
-# ATEN_CPU_CAPABILITY=default) the twelve steps of 01_first_distillation end 1.3 % apart. One in the
-# last printed digit is rounding, and what is as small as a rounding error is one.
+# Processors add up in different orders: with the instructions of an older one (MKL_CBWR=AVX2
+# ATEN_CPU_CAPABILITY=default) the 12 steps of 01_first_distillation end 1.3 % apart. A difference
+# of one in the last printed digit is rounding; values below ABSOLUTE are rounding errors.
 RELATIVE, ABSOLUTE = 0.05, 1e-5
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?%?", re.IGNORECASE)
 
 
 def faults(notebook: NotebookNode) -> Iterator[str]:
-    """What a look at ``notebook`` finds."""
+    """Yield the faults of ``notebook`` that are visible without a run."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
     if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
@@ -47,8 +47,8 @@ def faults(notebook: NotebookNode) -> Iterator[str]:
     texts = [cell.source for cell in notebook.cells]
     texts += [_data(each)[kind] for each in outputs for kind in SHOWN if kind in _data(each)]
     for what, pattern in UNWANTED.items():
-        for found in filter(None, (re.search(pattern, text) for text in texts)):
-            yield f"{what}: {found.string[max(found.start() - 20, 0) : found.end() + 20]!r}"
+        for match in filter(None, (re.search(pattern, text) for text in texts)):
+            yield f"{what}: {match.string[max(match.start() - 20, 0) : match.end() + 20]!r}"
     if clean(notebook) != notebook:
         yield "metadata (of an editor, a picture, a widget) that `make notebooks` clears away"
     if len({cell.get("id") for cell in notebook.cells}) < len(notebook.cells):
@@ -56,23 +56,23 @@ def faults(notebook: NotebookNode) -> Iterator[str]:
 
 
 def differences(committed: NotebookNode, run: NotebookNode) -> Iterator[str]:
-    """Where the outputs that ``committed`` shows are not those of a ``run`` of it."""
+    """Yield where the outputs of ``committed`` differ from those of a ``run`` of it."""
     for number, (before, now) in enumerate(zip(committed.cells, run.cells, strict=True)):
         pairs = zip_longest(before.get("outputs", []), now.get("outputs", []), fillvalue={})
         for one, other in pairs:
-            here, there = _data(one), _data(other)
-            if here.keys() != there.keys():
-                yield f"cell {number} shows {sorted(here)}, a run of it {sorted(there)}"
+            expected, actual = _data(one), _data(other)
+            if expected.keys() != actual.keys():
+                yield f"cell {number} shows {sorted(expected)}, a run of it {sorted(actual)}"
                 continue
-            for kind in (kind for kind in READ if kind in here):
-                if not same_text(here[kind], there[kind]):
-                    yield f"cell {number} says\n{here[kind]}\na run of it\n{there[kind]}"
+            for kind in (kind for kind in READ if kind in expected):
+                if not same_text(expected[kind], actual[kind]):
+                    yield f"cell {number} shows\n{expected[kind]}\na run of it\n{actual[kind]}"
 
 
 def same_text(one: str, other: str) -> bool:
-    """Whether words are equal and numbers nearly so.
+    """Return whether words are equal and numbers nearly equal.
 
-    A number without a point, an exponent or a % is a count, and has to be equal.
+    A number without a point, an exponent or a % is a count, and must be equal.
     """
     (words, numbers), (others, also) = _split(one), _split(other)
     return words == others and all(map(_same_number, numbers, also))
@@ -80,7 +80,7 @@ def same_text(one: str, other: str) -> bool:
 
 def _split(text: str) -> tuple[list[str], list[str]]:
     text = re.sub(r"<style.*?</style>|<[^>]*>", " ", text, flags=re.DOTALL)
-    # rules and spaces of a table are as wide as what stands below them
+    # rules and spaces of a table are as wide as its cells
     words = re.sub("-{2,}", "-", NUMBER.sub(" # ", text)).split()
     return words, NUMBER.findall(text)
 

@@ -1,4 +1,4 @@
-"""Run notebooks and keep what they show: ``python -m tests.support.notebooks [FILES]``."""
+"""Run notebooks and keep their outputs: ``python -m tests.support.notebooks [FILES]``."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 ENVIRONMENT = {
-    "PYTHONPATH": str(ROOT),  # a bare checkout is tested as it stands, as pytest does
+    "PYTHONPATH": str(ROOT),  # tests the checkout, like pytest, installed or not
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DELAY": "3600",  # no progress bars: in a notebook, tqdm does not hear TQDM_DISABLE
+    "TQDM_DELAY": "3600",  # no progress bars: in a notebook, tqdm ignores TQDM_DISABLE
 }
 
 
-class _Native(KernelSpecManager):
-    """Knows the kernel of this interpreter only, whatever a user has registered under its name."""
+class _ThisInterpreter(KernelSpecManager):
+    """Always uses the kernel of this interpreter, whatever a user has registered under its name."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         return KernelSpec(**get_kernel_dict())
@@ -44,8 +44,8 @@ class _Native(KernelSpecManager):
 
 class _Manager(AsyncKernelManager):
     @default("kernel_spec_manager")
-    def _native(self) -> KernelSpecManager:
-        return _Native()
+    def _this_interpreter(self) -> KernelSpecManager:
+        return _ThisInterpreter()
 
 
 def read(path: Path) -> NotebookNode:
@@ -53,43 +53,43 @@ def read(path: Path) -> NotebookNode:
 
 
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """A copy of ``notebook`` with the outputs it has when it is run in ``folder``, cleaned.
+    """Run a copy of ``notebook`` in ``folder``, and return it with clean outputs.
 
     Raises:
-        CellExecutionError: a cell raises.
-        CellTimeoutError: a cell takes more than `SECONDS`.
+        CellExecutionError: A cell raises an error.
+        CellTimeoutError: A cell takes more than `SECONDS`.
     """
-    # without MPLBACKEND, the kernel shows figures in the notebook
+    # without MPLBACKEND, the kernel displays figures in the notebook
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     client = NotebookClient(
         nbformat.from_dict(notebook),
         timeout=SECONDS,
         kernel_manager_class=_Manager,
         resources={"metadata": {"path": str(folder)}},
-        extra_arguments=["--IPKernelApp.log_level=40"],  # it warns of its own local sockets
+        extra_arguments=["--IPKernelApp.log_level=40"],  # no warnings about its local sockets
         coalesce_streams=True,
         record_timing=False,
         store_widget_state=False,
     )
-    asyncio.run(client.async_execute(env=environment | ENVIRONMENT))  # which closes its loop
+    asyncio.run(client.async_execute(env=environment | ENVIRONMENT))  # closes its event loop
     return clean(client.nb)
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """Without what differs from run to run and nobody reads."""
+    """Remove what differs from run to run and is not displayed."""
     notebook = nbformat.from_dict(notebook)
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for data in (output.get("data", {}) for output in cell.get("outputs", [])):
-            data.pop("application/vnd.jupyter.widget-view+json", None)  # nothing without a kernel
+            data.pop("application/vnd.jupyter.widget-view+json", None)  # empty without a kernel
             if "image/svg+xml" in data:
                 data["image/svg+xml"] = slim(data["image/svg+xml"])
     return notebook
 
 
 def slim(picture: str) -> str:
-    """A drawing in half the bytes: no date, no numbered names, tenths of a point, one line."""
+    """Halve the size of an SVG: no date, no numbered ids, tenths of a point, one line."""
     picture = re.sub(r"<metadata>.*?</metadata>", "", picture, flags=re.DOTALL)
     picture = re.sub(r"<[^>]*>", lambda tag: _slim_tag(tag[0]), picture)
     picture = re.sub(r"\s+", " ", picture)
@@ -97,14 +97,14 @@ def slim(picture: str) -> str:
 
 
 def _slim_tag(tag: str) -> str:
-    tag = re.sub(r' id="[A-Za-z][\w.]*_\d+"', "", tag)  # what is referred to has a hash
+    tag = re.sub(r' id="[A-Za-z][\w.]*_\d+"', "", tag)  # ids that are referred to contain a hash
     tag = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\d\.\d)\d+", r"\1", path[0]), tag)
     tag = re.sub(r"(\d\.\d\d)\d+", r"\1", tag)
-    return re.sub(r"=\"([^\"']*)\"", r"='\1'", tag)  # JSON escapes the other quotes
+    return re.sub(r"=\"([^\"']*)\"", r"='\1'", tag)  # JSON would escape double quotes
 
 
 def main(paths: list[str]) -> None:
-    """Run notebooks and write them where they were."""
+    """Run notebooks and overwrite them with their outputs."""
     for path in map(Path, paths) if paths else NOTEBOOKS:
         with tempfile.TemporaryDirectory() as folder:
             nbformat.write(execute(read(path), Path(folder)), path)

@@ -1,8 +1,8 @@
-"""A fit on two processes whose students write; see test_on_policy_ranks.py.
+"""A fit on two processes whose students generate; see test_on_policy_ranks.py.
 
-A script, run so that Lightning can start the ranks. The ranks' batches differ in width and in how
-many rows can be gone on from, so that a rank that generated only when it needs to would part from
-the other, and wait for ever.
+It is a script, so that Lightning can launch the ranks. The batches of the ranks differ in width and
+in the number of rows that can be continued. A rank that generated only when it needs to would make
+fewer collective calls than the other, and wait for it forever.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kdlight.callbacks import SequenceCorrection
-from kdlight.modules import FSDP2Strategy
+from kdlight.distributed import FSDP2Strategy
 from kdlight.objectives import ForwardKL
 from tests.callbacks.test_on_policy import Watch
 from tests.support import toy
 
 
 class Uneven(LightningDataModule):
-    """Rank 0 has responses to rewrite; rank 1 has wider batches, and at first nothing to write."""
+    """Rank 0 has responses to replace; rank 1 has wider batches, and at first no response."""
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
@@ -43,7 +43,7 @@ class Uneven(LightningDataModule):
 
 
 def fit(strategy: str) -> dict[str, Any]:
-    """Three steps, and what this rank saw and learned."""
+    """Train for three steps; return the batches and the loss of this rank."""
     seed_everything(0, verbose=False)
     watch, module = Watch(), toy.module(ForwardKL(), network="llama")
     correction = SequenceCorrection(refresh_every=2)
@@ -68,11 +68,11 @@ def fit(strategy: str) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    """One strategy after the other, on every rank."""
+    """Fit with each strategy, on every rank."""
     torch.set_num_threads(1)
-    found = {strategy: fit(strategy) for strategy in ("ddp", "fsdp2")}
+    results = {strategy: fit(strategy) for strategy in ("ddp", "fsdp2")}
     path = folder / f"{os.environ.get('LOCAL_RANK', 0)}.pt"
-    torch.save(found, path.with_suffix(".part"))
+    torch.save(results, path.with_suffix(".part"))
     path.with_suffix(".part").rename(path)
 
 

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from kdlight import Learner, OnlineDistillationModule
 from kdlight.callbacks import TemperatureScaling
-from kdlight.modules import FSDP2Strategy
+from kdlight.distributed import FSDP2Strategy
 from kdlight.objectives import (
     BDKD,
     CrossEntropy,

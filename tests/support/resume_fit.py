@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from kdlight import DistillationModule, FrozenTeacher
 from kdlight.callbacks import AdaptiveTAID, ExactResume, HyperparameterScheduler, Preemption
 from kdlight.data.loaders import EpochSampler, ResumableLoader
-from kdlight.objectives import TAID, CrossEntropy, Weighted
+from kdlight.objectives import TAID, CrossEntropy, LearnableTemperature, Weighted
 from kdlight.schedules import Linear
 from tests.support import toy
 
@@ -103,13 +103,21 @@ def rows(folder: str) -> list[dict[str, str]]:
     ]
 
 
-def module() -> DistillationModule:
-    objective = Weighted({"taid": TAID(), "ce": CrossEntropy()}, weights={"ce": 0.3})
+def module(*, own_optimizers: bool = False) -> DistillationModule:
+    """A module with dropout; with ``own_optimizers`` its objective learns, at a rate of its own."""
+    terms: dict[str, Any] = {"taid": TAID(), "ce": CrossEntropy()}
+    optimizer: Any = lambda groups: torch.optim.AdamW(groups, lr=0.05)  # noqa: E731
+    if own_optimizers:
+        terms["ctkd"] = LearnableTemperature()
+        optimizer = {
+            "student": optimizer,
+            "objective": lambda groups: torch.optim.SGD(groups, lr=0.5, momentum=0.9),
+        }
     return DistillationModule(
         student=toy.ToyLM(seed=1, dropout=0.2),
         teacher=FrozenTeacher(toy.ToyLM(dim=9, seed=2)),
-        objective=objective,
-        optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.05),
+        objective=Weighted(terms, weights={"ce": 0.3}),
+        optimizer=optimizer,
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5),
     )
 
@@ -143,12 +151,13 @@ def fit(folder: Path, callbacks: list[Callback], **options: Any) -> dict[str, An
         ],
         **options.get("trainer", {"max_epochs": 2}),
     )
-    this = module()
+    this = module(own_optimizers=options.get("own_optimizers", False))
     trainer.fit(this, NoisyData(options.get("count", 10)), ckpt_path=options.get("resume"))
     parameters = {
         name: value.full_tensor() if hasattr(value, "full_tensor") else value
         for name, value in this.student.state_dict().items()
     }
+    parameters |= dict(this.objective.named_parameters())
     return {"parameters": parameters, "rows": rows(logger.log_dir)}
 
 

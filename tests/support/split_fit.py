@@ -1,8 +1,8 @@
-"""Short fits that several processes take part in: see test_split.py and test_strategies.py.
+"""Short fits on one process or several, for tests/distributed.
 
-`fit` runs one in this process. As a script, run so that Lightning can start the ranks, it runs one
-after another: its arguments are a JSON object of options by name, and where to write the results.
-Each rank writes its own; a fit that raises writes what it raised.
+`fit` runs one fit in this process. The script runs several, one after the other, on ranks that
+Lightning starts. Its arguments are a JSON object of options by name and the folder of the results.
+Each rank writes its results to a file of its own; for a fit that raises, it writes the error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor
 
 from kdlight import Chunking
 from kdlight.callbacks import AdaptiveTAID
-from kdlight.modules import FSDP2Strategy
+from kdlight.distributed import FSDP2Strategy
 from kdlight.objectives import (
     DACKL,
     REDI,
@@ -58,7 +58,7 @@ OBJECTIVES: dict[str, Any] = {
 
 
 class Watch(Callback):
-    """Keeps what each optimizer step amounted to, and looks at what the strategy made of us."""
+    """Records the loss of each optimizer step, and how the strategy wrapped student and teacher."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -71,13 +71,13 @@ class Watch(Callback):
         weight = next(teacher.parameters())
         self.seen = {
             "type": type(wrapped).__name__,
-            "teacher_among_ours": [name for name in names if "teacher" in name],
+            "teacher_in_student": [name for name in names if "teacher" in name],
             "teacher_type": type(teacher).__name__,
             "teacher_dtype": str(weight.dtype),
-            "teacher_part": sum(_local(p).numel() for p in teacher.parameters())
+            "teacher_part": sum(local_tensor(p).numel() for p in teacher.parameters())
             / sum(p.numel() for p in teacher.parameters()),
             "optimized": sum(len(g["params"]) for g in trainer.optimizers[0].param_groups),
-            "student_part": sum(_local(p).numel() for p in pl_module.student.parameters())
+            "student_part": sum(local_tensor(p).numel() for p in pl_module.student.parameters())
             / sum(p.numel() for p in pl_module.student.parameters()),
         }
 
@@ -89,7 +89,7 @@ class Watch(Callback):
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         head = getattr(pl_module.student, "head", None)
         if head is not None:
-            self.seen["head_gradient"] = _whole(head.weight.grad).abs().sum().item()
+            self.seen["head_gradient"] = full_tensor(head.weight.grad).abs().sum().item()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
         if pl_module.last_step is not None:
@@ -97,11 +97,11 @@ class Watch(Callback):
             self.t += [term.t for term in pl_module.modules() if isinstance(term, TAID)]
 
 
-def _local(tensor: Any) -> torch.Tensor:
+def local_tensor(tensor: Any) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _whole(tensor: Any) -> torch.Tensor:
+def full_tensor(tensor: Any) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -115,7 +115,7 @@ def _strategy(options: Options) -> Any:
 
 
 def fit(options: Options) -> Result:
-    """One fit, and an evaluation or two after it."""
+    """Run one fit, and validation and test after it if configured."""
     if options.get("ranks", 1) > 1:
         seed_everything(0, verbose=False)
     torch.manual_seed(0)
@@ -127,7 +127,7 @@ def fit(options: Options) -> Result:
         accelerator=options.get("accelerator", "cpu"),
         devices=options.get("ranks", 1),
         strategy=_strategy(options),
-        # Lightning turns float16 on a CPU into bfloat16, unless one insists
+        # Lightning turns float16 on a CPU into bfloat16, except for a plugin
         plugins=MixedPrecision(precision, "cpu") if precision == "16-mixed" else None,
         precision=None if precision == "16-mixed" else precision,
         accumulate_grad_batches=options.get("accumulate", 1),
@@ -158,14 +158,14 @@ def fit(options: Options) -> Result:
     assert module.teacher is not None
     weights = [*module.teacher.model.parameters()]  # type: ignore[attr-defined]
     trainer.fit(module, data)
-    learned = {
-        name: _whole(value)
+    trained = {
+        name: full_tensor(value)
         for part in (module.student, module.objective)
         for name, value in part.state_dict().items()
         if isinstance(value, torch.Tensor)
     }
     result = {
-        "parameters": {name: value.detach().clone() for name, value in learned.items()},
+        "parameters": {name: value.detach().clone() for name, value in trained.items()},
         "losses": watch.losses,
         "t": watch.t,
         "seen": watch.seen,
@@ -175,45 +175,53 @@ def fit(options: Options) -> Result:
         result["validated"] = trainer.validate(module, data, verbose=False)[0]
         result["tested"] = trainer.test(module, data, verbose=False)[0]
         if not options.get("shard"):
-            kept = [*module.teacher.model.parameters()]  # type: ignore[attr-defined]
-            assert all(a is b for a, b in zip(weights, kept, strict=True))
+            parameters = [*module.teacher.model.parameters()]  # type: ignore[attr-defined]
+            assert all(a is b for a, b in zip(weights, parameters, strict=True))
         for name, value in module.student.state_dict().items():
-            torch.testing.assert_close(_whole(value), learned[name], rtol=0, atol=0)
+            torch.testing.assert_close(full_tensor(value), trained[name], rtol=0, atol=0)
     return result
 
 
+def largest_difference(first: Result, second: Result) -> float:
+    """Return the largest difference of two runs, relative to the size of each parameter."""
+    assert "error" not in second, second["error"]
+    a, b = first["parameters"], second["parameters"]
+    assert a.keys() == b.keys()
+    return max(((a[name] - b[name]).abs().max() / a[name].abs().max()).item() for name in a)
+
+
 def fit_on_ranks(cases: dict[str, Options], folder: Path, *, ranks: int = 2) -> list[Result]:
-    """The fits of ``cases`` by processes of their own: what each rank wrote, by case."""
+    """Run the fits of ``cases`` on ranks of their own; return the results of each rank by case."""
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo",
     }
     cases = {name: {"ranks": ranks, **options} for name, options in cases.items()}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.support.split_fit", json.dumps(cases), str(folder)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,  # ranks that wait for each other wait for ever
+        timeout=300,  # ranks that wait for each other never end
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [_when_written(folder / f"{rank}.pt") for rank in range(ranks)]
+    assert process.returncode == 0, process.stderr[-3000:]
+    return [load_when_written(folder / f"{rank}.pt") for rank in range(ranks)]
 
 
-def _when_written(path: Path) -> Result:
-    """The first rank does not wait for the others to write."""
+def load_when_written(path: Path) -> Result:
+    """Load the results of a rank, which may still be writing when the first rank has ended."""
     for _ in range(600):
         if path.exists():
             return torch.load(path)
         time.sleep(0.1)
-    raise TimeoutError(f"{path.name} is not there a minute after the first rank was done")
+    raise TimeoutError(f"{path.name} is missing a minute after the first rank ended")
 
 
 def main(cases: dict[str, Options], folder: Path) -> None:
-    """Every case after the other, on every rank."""
+    """Run one case after the other; called on every rank."""
     torch.set_num_threads(1)
     results: Result = {}
     for name, options in cases.items():

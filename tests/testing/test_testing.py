@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.objectives import CrossEntropy, ForwardKL, TokenObjective
-from kdlight.schedules import Law, Linear
+from kdlight.schedules import Linear, Schedule
 from kdlight.testing import (
     LAWS,
     SCHEDULE_LAWS,
@@ -186,7 +186,7 @@ def test_an_objective_is_not_changed_by_being_asked() -> None:
 # ---- schedules
 
 
-class Counting(Law):
+class Counting(Schedule):
     """Keeps its own count, and so knows nothing of a resume."""
 
     def __init__(self) -> None:
@@ -197,13 +197,13 @@ class Counting(Law):
         return float(self.calls)
 
 
-class Divides(Law):
+class Divides(Schedule):
     def __call__(self, step: int, total: float = float("inf")) -> float:
         return 1 / step
 
 
 @pytest.mark.parametrize(
-    ("law", "broken"),
+    ("schedule", "broken"),
     [
         (
             Counting(),
@@ -212,9 +212,9 @@ class Divides(Law):
         (Divides(), {"a finite number at every step"}),
     ],
 )
-def test_a_broken_schedule_is_found(law: Law, broken: set[str]) -> None:
+def test_a_broken_schedule_is_found(schedule: Schedule, broken: set[str]) -> None:
     with pytest.raises(AssertionError, match=f"of {len(SCHEDULE_LAWS)} laws") as error:
-        check_schedule(law)
+        check_schedule(schedule)
     assert all(name in str(error.value) for name in broken)
 
 

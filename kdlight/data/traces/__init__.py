@@ -1,21 +1,26 @@
-"""Traces: what a teacher answered, right and wrong, from making them to batches of them."""
+"""Traces: responses of a teacher to prompts, from sampling and scoring them to batches of them."""
 
 from __future__ import annotations
 
-from kdlight.data.traces.by_difficulty import adaptive_difficulty, joint_rank, pass_rate_band
-from kdlight.data.traces.by_trace import (
-    length_control,
-    quality_filter,
-    shortest_correct,
-    teacher_mix,
-    verified_rejection,
+from kdlight.data.traces.difficulty_selection import (
+    adaptive_difficulty,
+    joint_rank,
+    pass_rate_band,
 )
 from kdlight.data.traces.formats import to_traces
-from kdlight.data.traces.generate import Sampling, answer, generate_traces
+from kdlight.data.traces.generate import answer, generate_traces
+from kdlight.data.traces.length_control import length_control
 from kdlight.data.traces.module import TracesDataModule
 from kdlight.data.traces.readers import read_traces
-from kdlight.data.traces.record import Trace, write_traces
+from kdlight.data.traces.response_selection import (
+    quality_filter,
+    shortest_correct,
+    verified_rejection,
+)
+from kdlight.data.traces.teacher_mixing import teacher_mix
+from kdlight.data.traces.trace import Trace, write_traces
 from kdlight.data.traces.verify import exact, number, verify_traces
+from kdlight.models.sampling import Sampling
 
 __all__ = [
     "Sampling",

@@ -1,4 +1,4 @@
-"""From traces to token ids that fit, and what was dropped on the way."""
+"""Traces encoded to token ids within length limits, with counts of those dropped."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
 from kdlight.data.traces.chat import tokenize
-from kdlight.data.traces.record import Trace
+from kdlight.data.traces.trace import Trace
+from kdlight.losses.checks import check_at_least
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long traces may be, in tokens; None where they may be as long as they are.
+    """Maximal lengths of traces in tokens; None for no limit.
 
-    A prompt or a response that is too long is dropped. ``length`` is what both may have together:
-    a right response is cut at its end to fit, a wrong one that would have to be cut is dropped,
-    since its end is where its error is.
+    A trace with a longer prompt or response is dropped. ``length`` limits the sum of both: a chosen
+    response is cut at its end to fit; a rejected response that does not fit is dropped, since its
+    error may be in the part that would be cut.
     """
 
     prompt: int | None = None
@@ -30,15 +31,13 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("prompt", "completion", "length"):
             limit = getattr(self, name)
-            if limit is not None and limit < 1 + (name == "length"):
-                raise ValueError(
-                    f"max_{name} must be at least {1 + (name == 'length')}, got {limit}"
-                )
+            if limit is not None:
+                check_at_least(f"max_{name}", limit, 2 if name == "length" else 1)
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Token ids of one trace, and on which side it stands."""
+class EncodedTrace:
+    """Token ids of one trace, and whether its response is rejected."""
 
     prompt_id: str
     prompt: list[int]
@@ -53,44 +52,47 @@ def encode(
     threshold: float,
     chat: bool,
     limits: Limits,
-) -> tuple[list[Encoded], Counter[str]]:
-    """Ids of the traces that fit, in order, and how many there were of each fate.
+) -> tuple[list[EncodedTrace], Counter[str]]:
+    """Encode the traces that fit, in order, and count the outcomes.
 
     Args:
-        traces: right ones have a score of at least ``threshold`` or none at all.
+        traces: traces; those with a score below ``threshold`` are rejected.
         tokenizer: a Hugging Face tokenizer.
-        threshold: the least score of a right trace.
-        chat: put prompts into the tokenizer's chat template.
-        limits: how long they may be.
+        threshold: the smallest score of a chosen trace; a trace without a score is chosen.
+        chat: whether to apply the chat template of the tokenizer.
+        limits: maximal lengths.
+
+    Returns:
+        The encoded traces, and the number of traces by outcome, such as ``"prompt too long"``.
     """
-    kept, fates = [], Counter[str]()
-    hidden = rank_zero_only.rank != 0  # pyright: ignore[reportFunctionMemberAccess]
-    for trace in tqdm(traces, desc="encoding traces", delay=2, leave=False, disable=hidden):
+    kept, outcomes = [], Counter[str]()
+    is_hidden = rank_zero_only.rank != 0  # pyright: ignore[reportFunctionMemberAccess]
+    for trace in tqdm(traces, desc="encoding traces", delay=2, leave=False, disable=is_hidden):
         prompt, completion = tokenize(trace, tokenizer, chat=chat)
         rejected = trace.score is not None and trace.score < threshold
-        fate, completion = _fit(len(prompt), completion, limits, rejected=rejected)
-        fates[fate] += 1
+        outcome, completion = _fit(len(prompt), completion, limits, rejected=rejected)
+        outcomes[outcome] += 1
         if completion:
-            kept.append(Encoded(trace.prompt_id, prompt, completion, rejected))
-    return kept, fates
+            kept.append(EncodedTrace(trace.prompt_id, prompt, completion, rejected))
+    return kept, outcomes
 
 
 def _fit(
-    prompt: int, completion: list[int], limits: Limits, *, rejected: bool
+    prompt_length: int, completion: list[int], limits: Limits, *, rejected: bool
 ) -> tuple[str, list[int]]:
-    """What becomes of a trace, and what is left of its completion: nothing if it is dropped."""
-    if not prompt:
+    """Return the outcome of a trace and the completion to use, empty if the trace is dropped."""
+    if not prompt_length:
         return "empty prompt", []
     if not completion:
         return "empty response", []
-    if limits.prompt is not None and prompt > limits.prompt:
+    if limits.prompt is not None and prompt_length > limits.prompt:
         return "prompt too long", []
     if limits.completion is not None and len(completion) > limits.completion:
         return "response too long", []
-    if limits.length is None or prompt + len(completion) <= limits.length:
+    if limits.length is None or prompt_length + len(completion) <= limits.length:
         return "kept", completion
-    if prompt >= limits.length:
+    if prompt_length >= limits.length:
         return "prompt too long", []
     if rejected:
         return "rejected and would be cut", []
-    return "kept, cut at the end", completion[: limits.length - prompt]
+    return "kept, cut at the end", completion[: limits.length - prompt_length]

@@ -1,77 +1,85 @@
-"""From the rows of common data sets to traces."""
+"""Traces from the rows of common dataset formats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kdlight.data.traces.record import NAMES, Message, Prompt, Trace
+from kdlight.data.traces.trace import FIELDS, Message, Prompt, Trace
 
 Row = Mapping[str, Any]
 
 
 def to_traces(row: Row) -> list[Trace]:
-    """The traces in a row of a data set, by the fields it has.
+    """Return the traces in a row of a dataset, whose format is found by its fields.
 
     ===================================  ======================================================
-    ``prompt``, ``response``             one of ours, see `Trace`
-    ``problem``, ``generations``         Open-R1: right where every verifier in ``correctness``
-                                         (or in ``correctness_...``) says so
-    ``chosen``, ``rejected``             a right and a wrong one, with ``prompt`` or with the
-                                         whole conversation in each
-    ``prompt``, ``completion``           one; ``label`` tells right from wrong
-    ``messages``                         the last message, an assistant's, after the others
+    ``prompt``, ``response``             a trace of kdlight, see `Trace`
+    ``problem``, ``generations``         Open-R1: correct if every verifier in ``correctness``
+                                         (or in ``correctness_...``) accepts it
+    ``chosen``, ``rejected``             a chosen and a rejected response, with ``prompt`` or
+                                         with the whole conversation in each
+    ``prompt``, ``completion``           one response; ``label`` is its score
+    ``messages``                         a conversation that ends with the response, a message
+                                         of the assistant
     ===================================  ======================================================
 
-    A response is a text, or messages of which the last is the response. Ids are taken from
+    A response is a text, or messages of which the last is the response. The prompt id is taken from
     ``prompt_id``, ``uuid`` or ``id``.
 
     Raises:
-        ValueError: the row has none of these fields, or no response where it should be.
+        ValueError: If the row has none of these fields, or no response.
 
     Example:
         >>> row = {"prompt": "2 + 2 =", "chosen": "4", "rejected": "5"}
         >>> [(trace.response, trace.score) for trace in to_traces(row)]
         [('4', 1.0), ('5', 0.0)]
     """
-    for needed, read in FORMATS:
-        if all(row.get(name) is not None for name in needed):
+    for required, read in FORMATS:
+        if all(row.get(name) is not None for name in required):
             return list(read(row))
-    known = "; ".join(" and ".join(needed) for needed, _ in FORMATS)
+    known = "; ".join(" and ".join(required) for required, _ in FORMATS)
     raise ValueError(f"a row has fields {sorted(row)}, but a trace needs: {known}")
 
 
-def _ours(row: Row) -> Iterator[Trace]:
-    known = {name: value for name, value in row.items() if name in NAMES and value is not None}
-    meta = {name: value for name, value in row.items() if name not in NAMES}
-    yield Trace(**{**known, "meta": {**meta, **known.get("meta", {})}, **_ids(row)})
+def prompt_id(row: Row) -> str:
+    """Return the prompt id of a row, from ``prompt_id``, ``uuid`` or ``id``, or an empty string."""
+    ids = (row[name] for name in ("prompt_id", "uuid", "id") if row.get(name) is not None)
+    return str(next(ids, ""))
+
+
+def _kdlight(row: Row) -> Iterator[Trace]:
+    known = {name: value for name, value in row.items() if name in FIELDS and value is not None}
+    meta = {name: value for name, value in row.items() if name not in FIELDS}
+    meta |= known.get("meta", {})
+    yield Trace(**{**known, "meta": meta, "prompt_id": prompt_id(row)})
 
 
 def _open_r1(row: Row) -> Iterator[Trace]:
     if str(row.get("problem_is_valid", "yes")).lower() != "yes":
         return
-    responses, votes = row["generations"], _votes(row)
-    if any(len(vote) != len(responses) for vote in votes):
-        return  # it is not known which verdict is whose
+    responses, verdicts = row["generations"], _verdicts(row)
+    if any(len(each) != len(responses) for each in verdicts):
+        return  # verdicts cannot be matched with responses
     complete = row.get("is_reasoning_complete") or [None] * len(responses)
     for index, response in enumerate(responses):
         yield Trace(
             prompt=row["problem"],
             response=response,
             answer=row.get("answer"),
-            score=float(all(vote[index] for vote in votes)) if votes else None,
+            score=float(all(each[index] for each in verdicts)) if verdicts else None,
             finished=complete[index],
             meta={"generation": index, "source": row.get("source")},
-            **_ids(row),
+            prompt_id=prompt_id(row),
         )
 
 
-def _votes(row: Row) -> list[list[bool]]:
-    """What each verifier says of every generation."""
-    found = [value for name, value in row.items() if name.startswith("correctness")]
+def _verdicts(row: Row) -> list[list[bool]]:
+    """Return, for each verifier, its verdict on every generation."""
+    columns = [value for name, value in row.items() if name.startswith("correctness")]
     lists = [
         each
-        for value in found
+        for value in columns
         for each in (value.values() if isinstance(value, Mapping) else [value])
     ]
     return [list(each) for each in lists if isinstance(each, (list, tuple))]
@@ -79,44 +87,40 @@ def _votes(row: Row) -> list[list[bool]]:
 
 def _preference(row: Row) -> Iterator[Trace]:
     for name, score in (("chosen", 1.0), ("rejected", 0.0)):
-        prompt, response = _split(row[name], row.get("prompt"))
-        yield Trace(prompt, response, score=score, answer=row.get("answer"), **_ids(row))
+        yield _trace(row, row[name], row.get("prompt"), score)
 
 
 def _completion(row: Row) -> Iterator[Trace]:
-    prompt, response = _split(row["completion"], row["prompt"])
     label = row.get("label")
-    score = None if label is None else float(label)
-    yield Trace(prompt, response, score=score, answer=row.get("answer"), **_ids(row))
+    yield _trace(row, row["completion"], row["prompt"], None if label is None else float(label))
 
 
 def _messages(row: Row) -> Iterator[Trace]:
-    prompt, response = _split(row["messages"], None)
-    yield Trace(prompt, response, score=row.get("score"), answer=row.get("answer"), **_ids(row))
+    yield _trace(row, row["messages"], None, row.get("score"))
+
+
+def _trace(row: Row, response: Any, prompt: Prompt | None, score: float | None) -> Trace:
+    prompt, text = _split(response, prompt)
+    return Trace(prompt, text, score=score, answer=row.get("answer"), prompt_id=prompt_id(row))
 
 
 def _split(response: Any, prompt: Prompt | None) -> tuple[Prompt, str]:
-    """A response that may hold its prompt, and a prompt that may stand beside it."""
+    """Return prompt and text of a response that may contain its prompt."""
     if isinstance(response, str):
         if prompt is None:
-            raise ValueError("a row has a response and no prompt")
+            raise ValueError("a row has a response but no prompt; add a field `prompt`")
         return prompt, response
     messages: list[Message] = [{"role": m["role"], "content": m["content"]} for m in response]
     if not messages or messages[-1]["role"] != "assistant":
         raise ValueError("a conversation does not end with a message of the assistant")
-    before = messages[:-1] or prompt
-    if not before:
-        raise ValueError("a row has a response and no prompt")
-    return before, messages[-1]["content"]
-
-
-def _ids(row: Row) -> dict[str, Any]:
-    found = [row[name] for name in ("prompt_id", "uuid", "id") if row.get(name) is not None]
-    return {"prompt_id": str(found[0])} if found else {}
+    context = messages[:-1] or prompt
+    if not context:
+        raise ValueError("a row has a response but no prompt; add a field `prompt`")
+    return context, messages[-1]["content"]
 
 
 FORMATS = (
-    (("prompt", "response"), _ours),
+    (("prompt", "response"), _kdlight),
     (("problem", "generations"), _open_r1),
     (("chosen", "rejected"), _preference),
     (("prompt", "completion"), _completion),

@@ -1,9 +1,9 @@
-"""Sampling a teacher's answers to prompts, batch by batch, to be gone on with after a kill."""
+"""Responses of a teacher to prompts, sampled in batches; a run can be resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -15,52 +15,9 @@ from tqdm import tqdm
 
 from kdlight.data.traces.chat import prompt_ids
 from kdlight.data.traces.journal import Journal
-from kdlight.data.traces.record import Trace
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How answers are drawn.
-
-    Attributes:
-        samples: answers to each prompt.
-        max_new_tokens: length of an answer; one that does not end by then is unfinished.
-        temperature: of the draw; 0 takes the likeliest token.
-        top_p: the share of the probability to draw from.
-        seed: of the draw. Each batch has a seed of its own, made of this one and its place.
-
-    Example:
-        >>> Sampling(temperature=0, max_new_tokens=8).options()
-        {'max_new_tokens': 8, 'do_sample': False}
-    """
-
-    samples: int = 4
-    max_new_tokens: int = 512
-    temperature: float = 0.7
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
-
-    def options(self) -> dict[str, Any]:
-        """What ``generate`` of a Hugging Face model takes."""
-        length: dict[str, Any] = {"max_new_tokens": self.max_new_tokens}
-        if self.temperature == 0:
-            return {**length, "do_sample": False}
-        return {
-            **length,
-            "do_sample": True,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": 0,  # Hugging Face would draw from 50 tokens
-        }
+from kdlight.data.traces.trace import Trace
+from kdlight.losses.checks import check_at_least
+from kdlight.models.sampling import Sampling
 
 
 def generate_traces(
@@ -71,36 +28,54 @@ def generate_traces(
     *,
     sampling: Sampling,
     chat: bool,
+    samples: int = 4,
     batch_size: int = 8,
     teacher: str | None = None,
 ) -> Path:
-    """Sample answers and write them to ``output`` as JSON lines.
+    """Sample responses and write them to ``output`` as JSON lines.
 
-    Run again after a kill, it goes on behind the last whole batch, and ends with the same bytes
-    as an undisturbed run: a batch holds the same prompts and is drawn with the same seed.
+    An interrupted run resumes after its last complete batch. The file then has the same bytes as
+    that of a run without interruption: each batch holds the same prompts and has the same seed.
 
     Args:
         model: a Hugging Face causal language model, or a `kdlight.CausalLM`.
-        tokenizer: its tokenizer.
-        prompts: see `kdlight.data.traces.prompts.read_prompts`.
-        output: where to.
-        sampling: how to draw.
-        chat: put prompts into the tokenizer's chat template.
-        batch_size: answers drawn at once.
-        teacher: name of the model, kept with each trace.
+        tokenizer: the tokenizer of the model.
+        prompts: prompts, see `kdlight.data.traces.prompts.read_prompts`.
+        output: path of the file.
+        sampling: how the model generates. The seed of a batch is derived from ``sampling.seed`` and
+            the position of the batch. A response without an end-of-text token is unfinished.
+        chat: whether to apply the chat template of the tokenizer to prompts.
+        samples: number of responses to each prompt.
+        batch_size: number of responses generated at once.
+        teacher: name of the model, written to each trace.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        ValueError: no prompts, or ``output`` was begun with other prompts or settings.
+        ValueError: If there are no prompts, ``sampling`` has no ``max_new_tokens``, ``samples`` is
+            below 1, or ``output`` was started with other prompts or settings.
     """
+    check_at_least("samples", samples, 1)
+    if sampling.max_new_tokens is None:
+        raise ValueError(
+            "sampling.max_new_tokens must be the maximal length of a response, got None"
+        )
     if not prompts:
-        raise ValueError("there are no prompts to answer")
-    names = sha256("\n".join(prompt.to_json() for prompt in prompts).encode()).hexdigest()
-    settings = {**asdict(sampling), "chat": chat, "teacher": teacher, "prompts": names[:16]}
-    asked = [prompt for prompt in prompts for _ in range(sampling.samples)]
-    journal = Journal(output, batch_size=batch_size, total=len(asked), settings=settings)
-    rest = iter(asked[journal.done :])
-    with tqdm(total=len(asked), initial=journal.done, desc="generating traces", delay=2) as bar:
-        while batch := list(islice(rest, batch_size)):
+        raise ValueError("prompts must hold at least one prompt, got none")
+    digest = sha256("\n".join(prompt.to_json() for prompt in prompts).encode()).hexdigest()
+    settings = {
+        "samples": samples,
+        **asdict(sampling),
+        "chat": chat,
+        "teacher": teacher,
+        "prompts": digest[:16],
+    }
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    journal = Journal(output, batch_size=batch_size, total=len(repeated), settings=settings)
+    remaining = iter(repeated[journal.done :])
+    with tqdm(total=len(repeated), initial=journal.done, desc="generating traces", delay=2) as bar:
+        while batch := list(islice(remaining, batch_size)):
             seed = int(sha256(f"{sampling.seed}:{journal.done}".encode()).hexdigest()[:8], 16)
             with isolate_rng():
                 torch.manual_seed(seed)
@@ -114,7 +89,7 @@ def generate_traces(
 def answer(
     model: Any, tokenizer: Any, prompts: Sequence[Trace], *, chat: bool, **options: Any
 ) -> list[Trace]:
-    """The model's answers to some prompts, in one batch."""
+    """Return the responses of a model to prompts, generated in one batch with left padding."""
     device = next(model.parameters()).device
     end = tokenizer.eos_token_id
     rows = [prompt_ids(prompt.prompt, tokenizer, chat=chat) for prompt in prompts]
@@ -123,12 +98,14 @@ def answer(
     mask = torch.tensor(
         [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device
     )
-    out = model.generate(ids, attention_mask=mask, pad_token_id=end, eos_token_id=end, **options)
+    generated = model.generate(
+        ids, attention_mask=mask, pad_token_id=end, eos_token_id=end, **options
+    )
     answers = []
-    for prompt, new in zip(prompts, out[:, longest:].tolist(), strict=True):
-        finished = end in new
-        text = new[: new.index(end)] if finished else new
-        response = tokenizer.decode(text, skip_special_tokens=True)
-        length = len(text) + finished
+    for prompt, new_ids in zip(prompts, generated[:, longest:].tolist(), strict=True):
+        finished = end in new_ids
+        text_ids = new_ids[: new_ids.index(end)] if finished else new_ids
+        response = tokenizer.decode(text_ids, skip_special_tokens=True)
+        length = len(text_ids) + finished
         answers.append(replace(prompt, response=response, n_tokens=length, finished=finished))
     return answers

@@ -1,4 +1,4 @@
-"""Scoring traces: built-in verifiers, a user's own, and what becomes of the unfinished."""
+"""Scores of traces, from built-in verifiers or a function of one's own."""
 
 from __future__ import annotations
 
@@ -13,55 +13,59 @@ from typing import Any
 
 from tqdm import tqdm
 
+from kdlight.data.traces.prompt_groups import CORRECT
 from kdlight.data.traces.prompts import import_gym
-from kdlight.data.traces.record import Trace
+from kdlight.data.traces.trace import Trace
 
 Verifier = Callable[[Trace], "float | bool"]
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
 def exact(trace: Trace) -> bool:
-    r"""Whether the last line of the response is the answer.
+    r"""Return whether the last line of the response is the answer.
 
     >>> exact(Trace("Capital of France?", "Let me think.\nParis", answer="Paris"))
     True
     """
-    return final_line(trace) == str(_wanted(trace)).strip()
+    return final_line(trace) == str(_answer(trace)).strip()
 
 
 def number(trace: Trace) -> bool:
-    """Whether the last number of the response is the answer.
+    """Return whether the last number of the response is the answer.
 
     >>> number(Trace("3 + 4 =", "It is 3 + 4 = 7.", answer=7))
     True
     """
-    found = NUMBER.findall(trace.response)
+    numbers, answer = NUMBER.findall(trace.response), _answer(trace)
     try:
-        wanted = float(str(_wanted(trace)).replace(",", ""))
+        expected = float(str(answer).replace(",", ""))
     except ValueError as error:
         raise ValueError(
-            f"the answer to prompt {trace.prompt_id!r} is no number, got {trace.answer!r}; use"
+            f"the answer to prompt {trace.prompt_id!r} must be a number, got {trace.answer!r}; use"
             " another verifier"
         ) from error
-    return bool(found) and float(found[-1].replace(",", "")) == wanted
+    return bool(numbers) and float(numbers[-1].replace(",", "")) == expected
 
 
 def reasoning_gym(trace: Trace) -> float:
-    """What the task that the prompt comes from says of the last line, or of ``<answer>...``."""
+    """Return the score of reasoning-gym for the last line, or for the text in ``<answer>``."""
     tagged = re.findall(r"<answer>(.*?)</answer>", trace.response, flags=re.DOTALL)
     entry = {"answer": trace.answer, "metadata": trace.meta["metadata"], "question": trace.prompt}
     score = import_gym().get_score_answer_fn(trace.meta["task"])
     return float(score(tagged[-1].strip() if tagged else final_line(trace), entry))
 
 
-def _wanted(trace: Trace) -> Any:
+def _answer(trace: Trace) -> Any:
     if trace.answer is None:
-        raise ValueError(f"prompt {trace.prompt_id!r} comes without an answer to compare with")
+        raise ValueError(
+            f"prompt {trace.prompt_id!r} has no answer to compare the response with; set `answer`"
+            " or use another verifier"
+        )
     return trace.answer
 
 
 def final_line(trace: Trace) -> str:
-    """The last line of the response that is not empty."""
+    """Return the last line of the response that is not empty."""
     lines = trace.response.strip().splitlines()
     return lines[-1].strip() if lines else ""
 
@@ -72,25 +76,28 @@ VERIFIERS: dict[str, Verifier] = {
 
 
 def find_verifier(name: str) -> Verifier:
-    """A verifier by its name in `VERIFIERS`, or as ``module:function`` or ``file.py:function``.
+    """Return a verifier by its name in `VERIFIERS`, ``module:function`` or ``file.py:function``.
 
     Raises:
-        ValueError: there is none.
+        ValueError: If there is no such verifier.
     """
     if name in VERIFIERS:
         return VERIFIERS[name]
-    home, _, attribute = name.partition(":")
+    location, _, attribute = name.partition(":")
     try:
-        module: Any = _load(Path(home)) if home.endswith(".py") else import_module(home)
+        if location.endswith(".py"):
+            module = _import_file(Path(location))
+        else:
+            module = import_module(location)
         return getattr(module, attribute)
     except (ImportError, AttributeError, OSError, ValueError, TypeError) as error:
         raise ValueError(
-            f"no verifier {name!r} ({error}); known: {', '.join(VERIFIERS)}, or one of yours as"
+            f"no verifier {name!r} ({error}); known: {', '.join(VERIFIERS)}, or your own as"
             " module:function or file.py:function, from a Trace to a score"
         ) from error
 
 
-def _load(path: Path) -> Any:
+def _import_file(path: Path) -> Any:
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -104,28 +111,35 @@ def verify_traces(
     traces: Iterable[Trace],
     verifier: Verifier,
     *,
-    threshold: float = 0.9,
+    threshold: float = CORRECT,
     keep_unfinished: bool = False,
 ) -> tuple[list[Trace], list[Trace], list[Trace]]:
-    """Right traces, wrong ones, and those that are neither, each with its score.
+    """Return correct traces, incorrect traces, and unfinished traces, each with its score.
 
-    An answer that was cut off is not right. It is no lesson in what is wrong either, since nobody
-    knows how it would have ended: it is left out, unless ``keep_unfinished`` counts it as wrong.
+    An unfinished response is not correct. It is not a good example of an incorrect response either,
+    since its end is unknown. So unfinished traces are returned separately, unless
+    ``keep_unfinished`` counts them as incorrect.
+
+    Args:
+        traces: traces.
+        verifier: computes the score of a trace.
+        threshold: the smallest score of a correct trace.
+        keep_unfinished: whether unfinished traces count as incorrect.
 
     Example:
-        >>> traces = [Trace("1 + 1 =", said, answer="2") for said in ("2", "3")]
-        >>> right, wrong, neither = verify_traces(traces, exact)
-        >>> [trace.response for trace in right], [trace.score for trace in wrong]
+        >>> traces = [Trace("1 + 1 =", text, answer="2") for text in ("2", "3")]
+        >>> correct, incorrect, unfinished = verify_traces(traces, exact)
+        >>> [trace.response for trace in correct], [trace.score for trace in incorrect]
         (['2'], [0.0])
     """
-    right, wrong, neither = [], [], []
+    correct, incorrect, unfinished = [], [], []
     for trace in tqdm(traces, desc="verifying traces", delay=2):
         score = 0.0 if trace.finished is False else float(verifier(trace))
         scored = replace(trace, score=score)
         if score >= threshold:
-            right.append(scored)
+            correct.append(scored)
         elif trace.finished is False and not keep_unfinished:
-            neither.append(scored)
+            unfinished.append(scored)
         else:
-            wrong.append(scored)
-    return right, wrong, neither
+            incorrect.append(scored)
+    return correct, incorrect, unfinished

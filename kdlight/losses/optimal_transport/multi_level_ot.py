@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_choice, check_positive, check_range
+from kdlight.losses.checks import check_at_least, check_choice, check_positive, check_range
 from kdlight.losses.log_space import log_probs, probs
 from kdlight.losses.optimal_transport.distances import pair_distances
 from kdlight.losses.optimal_transport.plan import check_transport
@@ -185,8 +185,7 @@ def check_multi_level_ot(
     Raises:
         ValueError: If one is; the message names it, what is allowed and the value.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    check_at_least("k", k, 1)
     check_range("beta", beta, 0.0, inf, open_high=True)
     check_range("gamma", gamma, 0.0, inf, open_high=True)
     check_positive("temperature", temperature)

@@ -61,9 +61,9 @@ def problems(
     of_teacher = points(teacher, teacher_mask, geometry=geometry, side="teacher")
     if len(of_student) != len(of_teacher):
         raise ValueError(
-            f"geometry={geometry!r} pairs the problems of the student, of which there are"
-            f" {len(of_student)}, with those of the teacher, of which there are"
-            f" {len(of_teacher)}; use geometry='batch', which needs no pairs"
+            f"geometry={geometry!r} pairs the {len(of_student)} problems of the student with those"
+            f" of the teacher, which has {len(of_teacher)}; use geometry='batch', which needs no"
+            " such pairs"
         )
     pairs = zip(of_student, of_teacher, strict=True)
     return [(one, other) for one, other in pairs if one.count and other.count]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import torch
 
 from kdlight.data import read_traces
 from kdlight.data.traces import Trace
-from kdlight.data.traces.generate import Sampling, answer, generate_traces
+from kdlight.data.traces.generate import answer, generate_traces
 from kdlight.data.traces.journal import Journal
+from kdlight.models import Sampling
 from tests.support import tiny_lm
 
 ROOT = Path(__file__).parents[3]
 PROMPTS = [Trace(f"{i} + 1 =", "", answer=i + 1) for i in range(7)]
-SAMPLING = Sampling(samples=3, max_new_tokens=6, temperature=1.0, seed=5)
+SAMPLING = Sampling(max_new_tokens=6, temperature=1.0, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,14 @@ def make(network: Any, path: Path, prompts: list[Trace] = PROMPTS, **options: An
         tiny_lm.tokenizer(),
         prompts,
         path,
-        **{"sampling": SAMPLING, "chat": False, "batch_size": 4, "teacher": "tiny", **options},
+        **{
+            "sampling": SAMPLING,
+            "samples": 3,
+            "chat": False,
+            "batch_size": 4,
+            "teacher": "tiny",
+            **options,
+        },
     )
 
 
@@ -66,7 +75,7 @@ def test_the_seed_decides_and_nothing_else_is_touched(network: Any, tmp_path: Pa
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(4)
     assert make(network, tmp_path / "b.jsonl").read_bytes() == first
-    other = make(network, tmp_path / "c.jsonl", sampling=Sampling(3, 6, 1.0, seed=6))
+    other = make(network, tmp_path / "c.jsonl", sampling=replace(SAMPLING, seed=6))
     assert other.read_bytes() != first
 
 
@@ -84,7 +93,7 @@ def test_what_is_left_of_an_interrupted_run_is_gone_on_with(
 def test_another_run_does_not_go_on_in_the_same_file(network: Any, tmp_path: Path) -> None:
     path = make(network, tmp_path / "t.jsonl")
     with pytest.raises(ValueError, match=r"begun with other settings \(seed: 5 there, 6 now\)"):
-        make(network, path, sampling=Sampling(3, 6, 1.0, seed=6))
+        make(network, path, sampling=replace(SAMPLING, seed=6))
     with pytest.raises(ValueError, match="prompts: "):
         make(network, path, prompts=[*PROMPTS[1:], PROMPTS[0]])
     (tmp_path / "mine.jsonl").write_text("{}\n")
@@ -114,7 +123,7 @@ def test_a_killed_command_loses_and_repeats_nothing(network: Any, tmp_path: Path
         "source": source,
         "prompts": prompts,
         "output": path,
-        "sampling.samples": 40,
+        "samples": 40,
         "sampling.max_new_tokens": 60,
         "sampling.temperature": 1.0,
         "batch_size": 4,
@@ -133,7 +142,8 @@ def test_a_killed_command_loses_and_repeats_nothing(network: Any, tmp_path: Path
     done = path.read_bytes().count(b"\n")
     assert 0 < done < 280
     subprocess.run(command, env=environment, check=True, capture_output=True)
-    sampling = Sampling(samples=40, max_new_tokens=60, temperature=1.0)
-    whole = make(network, tmp_path / "whole.jsonl", sampling=sampling, teacher=source)
+    sampling = Sampling(max_new_tokens=60, temperature=1.0)
+    options = {"samples": 40, "sampling": sampling, "teacher": source}
+    whole = make(network, tmp_path / "whole.jsonl", **options)
     assert path.read_bytes() == whole.read_bytes()
     assert path.read_bytes().count(b"\n") == 280

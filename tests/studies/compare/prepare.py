@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from tqdm import tqdm
 
 from kdlight import CausalLM, DistillationModule, PrunedCausalLM
-from kdlight.cache.run import write_cache
+from kdlight.cache.cache_pass import write_cache
 from kdlight.cache.settings import Settings
 from kdlight.models import load_tokenizer
 from kdlight.objectives import ForwardKL

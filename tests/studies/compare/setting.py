@@ -89,7 +89,6 @@ class Text(TextDataModule):
     def train_dataloader(self) -> ResumableLoader:
         return train_loader(
             self.train_blocks,
-            size=len(self.train_blocks),
             batch_size=self.batch_size,
             seed=self.order,
             num_workers=0,

@@ -1,0 +1,85 @@
+"""The base of callbacks in which the student generates text during training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
+from torch import Tensor
+
+from kdlight.callbacks.generation.checks import check_generates, datamodule_of
+from kdlight.callbacks.generation.continuation import continue_text
+from kdlight.callbacks.generation.end_tokens import end_tokens
+from kdlight.models.sampling import Sampling
+from kdlight.modules import StandaloneModule
+from kdlight.teachers import Teacher
+
+
+class GeneratingCallback(Callback):
+    """A callback whose student generates text, on which the teacher must be able to compute logits.
+
+    Attributes:
+        sampling: how the student generates.
+        end: ids of the tokens that end a text; None for those of the data module's tokenizer and
+            of the student's generation config.
+    """
+
+    sampling: Sampling
+    end: list[int] | None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that the student can generate, and that the teacher is a live network."""
+        name = type(self).__name__
+        if not isinstance(pl_module, StandaloneModule):
+            raise ValueError(
+                f"{name} needs a module derived from kdlight.modules.StandaloneModule, such as"
+                f" DistillationModule or OnlineDistillationModule, got {type(pl_module).__name__}"
+            )
+        check_generates(name, "student", pl_module.student)
+        teacher = pl_module.teacher
+        if isinstance(teacher, Teacher) and not teacher.networks():
+            raise ValueError(
+                f"{name} needs the teacher's logits for text that the student generates, but a"
+                f" {type(teacher).__name__} has no network to compute them; use a live teacher"
+            )
+        if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy)):
+            raise ValueError(
+                f"{name} cannot generate under {type(trainer.strategy).__name__}; use DDP, or"
+                " kdlight.distributed.FSDP2Strategy"
+            )
+
+    def continue_text(
+        self,
+        trainer: Trainer,
+        module: StandaloneModule,
+        prefixes: Sequence[Tensor],
+        room: Sequence[int],
+    ) -> list[Tensor]:
+        """Continue each prefix by at most ``room`` tokens.
+
+        If the student is sharded, all ranks must call this equally often, even without prefixes.
+        """
+        sharded = module.device_mesh is not None
+        if sharded:  # gather the parameters of the root module, which `generate` does not call
+            module.student({"input_ids": torch.zeros(1, 1, dtype=torch.long, device=module.device)})
+        elif not prefixes:
+            return []
+        texts = continue_text(
+            module.student,
+            prefixes or [torch.zeros(1, dtype=torch.long)],
+            room or [1],
+            end=self.end_tokens(trainer, module),
+            device=module.device,
+            synced_gpus=sharded,
+            **replace(self.sampling, max_new_tokens=None).options(),
+        )
+        return texts if prefixes else []
+
+    def end_tokens(self, trainer: Trainer, module: StandaloneModule) -> list[int]:
+        """Return the ids of the tokens that end a text."""
+        if self.end is not None:
+            return self.end
+        return end_tokens(module.student, getattr(datamodule_of(trainer), "tokenizer", None))

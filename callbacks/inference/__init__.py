@@ -1,0 +1,1 @@
+"""Run the networks of a module on batches without training them."""

@@ -1,0 +1,180 @@
+"""A teacher whose logits are read from a cache."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlight.cache.fingerprints import fingerprint_tokenizer
+from kdlight.cache.manifest import read_manifest
+from kdlight.cache.reader import CacheReader
+from kdlight.cache.records import Sequence
+from kdlight.cache.row_keys import KeyedRow, keyed_rows, valid_positions
+from kdlight.losses.checks import check_positive
+from kdlight.losses.topk import Tail, check_tail
+from kdlight.sources import Logits, TopK
+from kdlight.teachers.base import Teacher
+
+
+class CachedTeacher(Teacher):
+    """A teacher whose logits were written by ``kdlight cache``: no network is in memory or runs.
+
+    Sequences are found by their content, so the cache works for any epoch, shuffling, padding,
+    number of ranks, and for a resumed run. The stored logits are a `kdlight.TopK`, which describes
+    what ``tail`` means for an objective.
+
+    Args:
+        path: the folder of the cache.
+        tail: how the tokens that are not stored are treated: ``"bucket"`` or ``"renormalise"``.
+        temperature: temperature of the teacher, above 0; above 1 flattens its distribution.
+        verify: compare checksums when the cache is opened.
+
+    Raises:
+        ValueError: If the cache is missing, incomplete or damaged; when called, if a sequence of
+            the batch is not in the cache.
+
+    Example:
+        >>> CachedTeacher("nowhere")  # a folder that `kdlight cache` has not written
+        Traceback (most recent call last):
+        ValueError: no cache in 'nowhere': it has no manifest.json. Write one with ...
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        tail: Tail = "bucket",
+        temperature: float = 1.0,
+        verify: bool = True,
+    ) -> None:
+        check_tail(tail)
+        self.path = path
+        self.tail: Tail = tail
+        check_positive("temperature", temperature)
+        self.temperature = float(temperature)
+        self.verify = verify
+        self.manifest = read_manifest(Path(path))
+        self._device: torch.device | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """Width V of the logits."""
+        return self.manifest.vocabulary
+
+    def prepare(self, device: torch.device) -> None:
+        """Open the cache, and set the device of the logits."""
+        self._device = device
+        self._cache  # noqa: B018  # a faulty cache is an error before the run starts
+
+    def check_tokenizer(self, tokenizer: Any) -> None:
+        """Raise a ValueError if the cache was written with another tokenizer."""
+        written = self.manifest.tokenizer.get("vocabulary")
+        own = fingerprint_tokenizer(tokenizer)
+        if None not in (written, own) and written != own:
+            name = getattr(tokenizer, "name_or_path", tokenizer)
+            raise ValueError(
+                f"the cache {self.path!r} was written with a tokenizer of fingerprint {written},"
+                f" but the tokenizer of the data, {name}, has {own}; write the cache again with"
+                " this tokenizer, or train with the other one"
+            )
+
+    def answer(
+        self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
+    ) -> TopK:
+        """Return the stored logits of ``batch``."""
+        rows = keyed_rows(batch)
+        sequences = self._sequences(batch, rows)
+        width = batch["input_ids"].shape[1] if self.manifest.per_token else 1
+        k = max((_max_stored(each) for each in sequences.values()), default=1)
+        shape = (len(rows), width, k)
+        ids = np.zeros(shape, dtype=np.int64)
+        log_probs = np.full(shape, -np.inf, dtype=np.float32)
+        # NaN marks positions that are not stored, so that they cannot be used by mistake
+        log_tails = np.full(shape[:2], np.nan, dtype=np.float32)
+        for number, sequence in sequences.items():
+            starts = np.flatnonzero(np.diff(sequence.positions, prepend=-1))
+            counts = np.diff(starts, append=len(sequence.positions))
+            slots = np.arange(len(sequence.positions)) - np.repeat(starts, counts)
+            positions = sequence.positions + rows[number].start
+            ids[number, positions, slots] = sequence.ids
+            log_probs[number, positions, slots] = sequence.log_probs
+            log_tails[number, positions[starts]] = sequence.log_tails
+        self._check_stored(batch, log_tails)
+        parts = [torch.from_numpy(each) for each in (ids, log_probs, log_tails)]
+        if not self.manifest.per_token:
+            parts = [part.squeeze(1) for part in parts]
+        device = self._device or _device(batch)
+        ids, log_probs, log_tails = (part.to(device) for part in parts)
+        return TopK(
+            ids,
+            log_probs,
+            self.vocab_size,
+            tail=self.tail,
+            log_tail=log_tails,
+            temperature=self.temperature,
+        )
+
+    @cached_property
+    def _cache(self) -> CacheReader:
+        return CacheReader(Path(self.path), verify=self.verify)
+
+    def _sequences(self, batch: Any, rows: list[KeyedRow]) -> dict[int, Sequence]:
+        """Return the stored sequence of each row that has a key, by the number of the row."""
+        keys = {number: row.key for number, row in enumerate(rows) if row.key is not None}
+        indices = dict(zip(keys, self._cache.find(list(keys.values())), strict=True))
+        missing = [number for number, index in indices.items() if index < 0]
+        if missing:
+            first = missing[0]
+            raise ValueError(
+                f"{len(missing)} of {len(rows)} rows of this batch are not in {self._describe()};"
+                f" the first is row {first}, {_describe_row(batch, rows[first], first)}. Train on"
+                " the data, the tokenizer and the block size that the cache was written with, or"
+                " write a cache for these"
+            )
+        return {number: self._cache.read(index) for number, index in indices.items()}
+
+    def _check_stored(self, batch: Any, log_tails: Any) -> None:
+        valid = valid_positions(batch)
+        if valid is None or valid.numel() != log_tails.size:
+            return
+        absent = valid.numpy().reshape(log_tails.shape) & np.isnan(log_tails)
+        if absent.any():
+            row, position = np.argwhere(absent)[0].tolist()
+            raise ValueError(
+                f"{int(absent.sum())} positions are valid in this batch, but were not when"
+                f" {self._describe()} was written; the first is position {position} of row {row}."
+                " Use the same labels as then, or write the cache again"
+            )
+
+    def _describe(self) -> str:
+        data = self.manifest.data
+        return (
+            f"the cache {self.path!r} ({data.get('sequences')} sequences of {data.get('name')}, by"
+            f" {self.manifest.teacher.get('name')})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_cache"}
+
+
+def _max_stored(sequence: Sequence) -> int:
+    """Return the maximal number of stored tokens of a position."""
+    return int(np.bincount(sequence.positions).max())
+
+
+def _device(batch: Any) -> torch.device:
+    values = batch.values() if hasattr(batch, "values") else batch
+    tensors = [batch] if isinstance(batch, Tensor) else values
+    return next((each.device for each in tensors if isinstance(each, Tensor)), torch.device("cpu"))
+
+
+def _describe_row(batch: Any, row: KeyedRow, number: int) -> str:
+    if not (hasattr(batch, "keys") and "input_ids" in batch):
+        return "which is not a sequence of tokens"
+    tokens = batch["input_ids"][number, row.start : row.stop]
+    return f"{len(tokens)} tokens beginning {tokens[:8].tolist()}"

@@ -1,0 +1,66 @@
+"""Text files and JSON lines, named by a path or a glob."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def matching_files(pattern: str) -> list[Path]:
+    """Return the files that a path or a glob names, sorted.
+
+    A path without wildcards is returned even if it does not exist. Folders that a glob matches
+    along with other paths (``**`` does) are left out.
+
+    Raises:
+        ValueError: If no path matches the glob.
+    """
+    pattern = str(Path(pattern).expanduser())
+    if not glob.has_magic(pattern):
+        return [Path(pattern)]
+    paths = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
+    if not paths:
+        raise ValueError(f"files: no file matches {pattern!r}")
+    return paths if len(paths) == 1 else [path for path in paths if not path.is_dir()]
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        ValueError: If ``path`` is missing, a folder, empty, or not UTF-8 text.
+    """
+    if path.is_dir():
+        raise ValueError(f"files: {path} is a folder; name the files in it with a glob")
+    if not path.is_file():
+        raise ValueError(f"files: {path} does not exist")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"files: {path} is not UTF-8 text: {error}") from error
+    if not text.strip():
+        raise ValueError(f"files: {path} is empty")
+    return text
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the location, "PATH, line N", and the object of each line that is not blank.
+
+    Raises:
+        ValueError: If the file cannot be read, or a line is not a JSON object.
+    """
+    # not splitlines(), which also splits at separators that JSON allows inside a string
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        location = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"files: {location} is not JSON: {error}") from error
+        if not isinstance(row, Mapping):
+            raise ValueError(f"files: {location} must be a JSON object, got {type(row).__name__}")
+        yield location, row

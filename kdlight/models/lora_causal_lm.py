@@ -1,0 +1,106 @@
+"""A student of which only low-rank adapters are trained (LoRA)."""
+
+from __future__ import annotations
+
+import copy
+from importlib.util import find_spec
+from typing import Any
+
+from kdlight.losses.checks import check_at_least, check_range
+from kdlight.models.adapted_causal_lm import AdaptedCausalLM
+from kdlight.models.layer_pruning import prune_layers
+from kdlight.models.pretrained import parse_dtype
+from kdlight.models.student_recipe import StudentRecipe, load_base
+
+
+class LoRACausalLM(StudentRecipe):
+    r"""The recipe of a student with frozen weights and trainable low-rank adapters.
+
+    .. math:: W' = W + \frac{alpha}{r} B A, \qquad A \in R^{r \times in}, B \in R^{out \times r}
+
+    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, eq. (3); implemented by
+    the package peft. Choose it if the optimizer states of a whole student do not fit in memory, or
+    if many students share one base model. The outputs of a new student equal those of its base
+    model, since B is initialized to zero. Without ``source`` and ``layers``, the base model is a
+    copy of the whole teacher, so the student starts equal to its teacher.
+
+    Checkpoints of a run contain the frozen weights too, so an export needs nothing else.
+
+    Args:
+        source: the base model if it is not the teacher, spelled as for `kdlight.CausalLM`.
+        layers: prune the base model to these layers, or to this number of layers, see
+            `kdlight.PrunedCausalLM`; None keeps all.
+        gguf_file: name of a GGUF file inside ``source``.
+        dtype: dtype of the frozen weights. The adapters are always float32.
+        r: rank of an adapter.
+        alpha: strength of an adapter; its output is multiplied by ``alpha / r``.
+        dropout: dropout rate on the inputs of the adapters, in training.
+        target_modules: names of the layers to adapt, such as ``["q_proj", "v_proj"]``, or a regular
+            expression; by default every linear layer except the output head.
+
+    Raises:
+        ImportError: If peft is not installed.
+        ValueError: If a number is outside its range.
+
+    Example:
+        >>> LoRACausalLM("some/model", r=4)
+        LoRACausalLM(source='some/model', r=4)
+    """
+
+    def __init__(
+        self,
+        source: str | None = None,
+        *,
+        layers: int | list[int] | None = None,
+        gguf_file: str | None = None,
+        dtype: str = "float32",
+        r: int = 8,
+        alpha: float = 16.0,
+        dropout: float = 0.0,
+        target_modules: str | list[str] = "all-linear",
+    ) -> None:
+        if find_spec("peft") is None:
+            raise ImportError("LoRACausalLM needs the package peft: pip install 'kdlight[peft]'")
+        check_at_least("r", r, 1)
+        if not alpha > 0:
+            raise ValueError(f"alpha must be above 0, got {alpha}")
+        check_range("dropout", dropout, 0, 1, open_high=True)
+        self.source = source
+        self.layers = layers
+        self.gguf_file = gguf_file
+        self.dtype = dtype
+        self.r, self.alpha, self.dropout = r, alpha, dropout
+        self.target_modules = target_modules
+
+    def __repr__(self) -> str:
+        shown = {"source": self.source, "layers": self.layers, "r": self.r}
+        inner = ", ".join(f"{name}={value!r}" for name, value in shown.items() if value is not None)
+        return f"{type(self).__name__}({inner})"
+
+    def build(self, teacher: Any = None) -> AdaptedCausalLM:
+        """Add adapters to a copy of ``teacher``, or to the model at ``source`` if there is one.
+
+        Args:
+            teacher: a `CausalLM` or a Hugging Face model; it is not changed.
+
+        Raises:
+            TypeError: If there is no ``source``, and the teacher is not a causal language model.
+            ValueError: If ``layers`` or ``target_modules`` do not fit the model.
+        """
+        from peft import LoraConfig, TaskType, get_peft_model
+
+        base = load_base(self, teacher)
+        if self.layers is not None:
+            base = prune_layers(base, self.layers, dtype=self.dtype)
+        elif self.source is None:
+            base = copy.deepcopy(base).to(parse_dtype(self.dtype))
+        config = LoraConfig(
+            task_type=TaskType.CAUSAL_LM,
+            r=self.r,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]
+            lora_dropout=self.dropout,
+            target_modules=self.target_modules,
+        )
+        student = AdaptedCausalLM.wrap(get_peft_model(base, config))
+        assert isinstance(student, AdaptedCausalLM)
+        return student

@@ -1,0 +1,49 @@
+"""Students that are built from their teacher."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import nn
+
+from kdlight.models.causal_lm import CausalLM
+from kdlight.models.pretrained import load_model
+
+
+class StudentRecipe(ABC):
+    """How to build a student from its teacher's network.
+
+    `kdlight.DistillationModule` accepts a recipe in place of a student. Write a subclass for your
+    own students that are derived from their teacher: pruned, narrowed, quantized.
+
+    Example:
+        >>> class Smaller(StudentRecipe):
+        ...     def build(self, teacher):
+        ...         return nn.Linear(teacher.in_features, teacher.out_features, bias=False)
+        >>> Smaller().build(nn.Linear(4, 3))
+        Linear(in_features=4, out_features=3, bias=False)
+    """
+
+    @abstractmethod
+    def build(self, teacher: nn.Module | None) -> nn.Module:
+        """Return the student; ``teacher`` is not changed."""
+
+
+def load_base(recipe: Any, teacher: Any) -> Any:
+    """Return the Hugging Face model that a recipe starts from.
+
+    It is loaded from ``recipe.source``, or it is the teacher's if ``source`` is None.
+
+    Raises:
+        TypeError: If there is no ``source``, and the teacher is not a causal language model.
+    """
+    if recipe.source is not None:
+        return load_model(recipe.source, gguf_file=recipe.gguf_file, dtype=recipe.dtype)
+    model = teacher.model if isinstance(teacher, CausalLM) else teacher
+    if not hasattr(model, "get_output_embeddings"):
+        raise TypeError(
+            f"{recipe!r} starts from a Hugging Face causal language model, but the teacher is a"
+            f" {type(teacher).__name__}; set `source` to the model to start from"
+        )
+    return model

@@ -1,0 +1,108 @@
+"""Gradients of a block: closed form, autograd, transforms, compiled code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdlight import Chunking, Dense, Projected
+from kdlight.models.output_head import Rescale
+from kdlight.objectives import (
+    TAID,
+    Divergence,
+    ForwardKL,
+    Objective,
+    TokenObjective,
+    build_objective,
+)
+from tests.support.chunked_data import TOKEN_OBJECTIVES, ProjectedData, V, assert_all_close
+
+
+@pytest.mark.parametrize("transform", [Rescale(scale=0.25), Rescale(cap=3.0), Rescale(2.0, 5.0)])
+@pytest.mark.parametrize("name", ["forward_kl", "decoupled_kl", "ctkd"])
+def test_gradients_pass_through_scales_and_soft_caps(name, transform):
+    data, objective = ProjectedData(), build_objective(name).double()
+    data.student = Projected(data.hidden, data.head, transform)
+    data.teacher = Projected(data.teacher_hidden, data.teacher_head, Rescale(cap=2.0))
+    assert_all_close(data.evaluate(objective, Chunking(5, 2)), data.evaluate(objective, False))
+
+
+def test_logits_of_minus_infinity():
+    data = ProjectedData()
+    forbidden = torch.zeros(V, dtype=torch.float64)
+    forbidden[3] = forbidden[V - 1] = -torch.inf
+    one_sided = data.teacher.logits()
+    one_sided[2, 5] = -torch.inf
+    labels = data.labels.clamp(4, V - 2)
+    for name in TOKEN_OBJECTIVES:
+        objective = build_objective(name).double()
+
+        def evaluate(chunked: Any, objective: Objective = objective) -> list[Tensor]:
+            student = Dense(data.student.logits() + forbidden)
+            teacher = Dense(one_sided + forbidden)
+            return data.evaluate(
+                objective, chunked, labels=labels, student=student, teacher=teacher
+            )
+
+        chunked = evaluate(Chunking(5, 2))
+        assert_all_close(chunked, evaluate(False))
+        # where the teacher alone forbids a token, a reverse KL is infinite, in chunks or not
+        finite = chunked if chunked[0].isfinite() else chunked[-3:]
+        assert all(x.isfinite().all() for x in finite), name
+
+
+def test_a_subclass_that_redefines_the_loss_does_not_inherit_the_closed_form():
+    class Doubled(ForwardKL):
+        def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+            return 2 * super().divergence(student, teacher, labels)
+
+    data = ProjectedData()
+    doubled, single = (data.evaluate(kind(), Chunking(5, 2)) for kind in (Doubled, ForwardKL))
+    assert_all_close(
+        [doubled[0], *doubled[2:]], [2 * single[0], *(2 * each for each in single[2:])]
+    )
+
+
+@pytest.mark.parametrize("name", TOKEN_OBJECTIVES)
+def test_closed_forms_equal_autograd(name):
+    torch.manual_seed(0)
+    for width in (7, 9000):  # short and long rows take different code paths
+        student, teacher = torch.randn(2, 3, width, dtype=torch.float64).unbind()
+        labels = torch.randint(width, (3,))
+        for temperature in (1.0, 2.5):
+            objective = build_objective(name)
+            if isinstance(objective, Divergence):
+                objective.temperature = temperature
+            assert isinstance(objective, TokenObjective)
+            result = objective.value_and_grad(student, teacher, labels)
+            if result is None:
+                continue
+            leaf = student.clone().requires_grad_()
+            values = objective.per_token_loss(leaf, teacher, labels)
+            assert isinstance(values, Tensor)
+            (grad,) = torch.autograd.grad(values.sum(), leaf)
+            assert_all_close([result[0], result[1]], [values.detach(), grad])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize("name", ["forward_kl", "taid", "todi"])
+def test_compiled_blocks_equal_eager_ones(name):
+    torch.compiler.reset()
+    data, objective = ProjectedData(torch.float32), build_objective(name)
+    compiled = Chunking(5, 2, compiled=True)
+    assert_all_close(data.evaluate(objective, compiled), data.evaluate(objective, False), rtol=1e-5)
+    if isinstance(objective, TAID):
+        for objective.t in (0.1, 0.5, 1.0):  # a schedule changes it
+            assert_all_close(
+                data.evaluate(objective, compiled), data.evaluate(objective, False), rtol=1e-5
+            )
+    forbidden = torch.zeros(17).index_fill(0, torch.tensor(3), -torch.inf)
+    result, eager = (
+        data.evaluate(objective, how, student=data.student.logits() + forbidden)
+        for how in (compiled, False)
+    )
+    assert_all_close(result, eager, rtol=1e-5)
