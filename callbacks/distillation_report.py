@@ -82,6 +82,9 @@ class DistillationReport(Callback):
         """Evaluate the trained student, print the report and write it."""
         assert isinstance(pl_module, StandaloneModule)
         self.after = evaluate(trainer, pl_module)
+        recorded = self.history["forward_kl"]
+        if not recorded or recorded[-1][0] != trainer.global_step:
+            self._record("forward_kl", trainer.global_step, self.after.student.get("forward_kl"))
         directory = Path(self.directory or trainer.log_dir or trainer.default_root_dir)
         self._write(directory)
 

@@ -14,7 +14,7 @@ from kdlight.callbacks.generation.checks import datamodule_of
 from kdlight.callbacks.generation.generating_callback import GeneratingCallback
 from kdlight.callbacks.generation.rows import Row, put_rows, take_rows
 from kdlight.callbacks.inference.context import inference_context
-from kdlight.losses.checks import check_range
+from kdlight.checks import check_range
 from kdlight.models.sampling import Sampling
 from kdlight.modules import StandaloneModule
 from kdlight.schedules import Schedule

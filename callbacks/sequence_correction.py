@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from kdlight.callbacks.generation.errors import find_errors
 from kdlight.callbacks.generation.rows import Row, put_rows
 from kdlight.callbacks.on_policy import OnPolicy
-from kdlight.losses.checks import check_range
+from kdlight.checks import check_range
 from kdlight.losses.correction import DIRECTIONS, Direction
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.modules import StandaloneModule

@@ -130,12 +130,11 @@ def check_complete(path: str | Path) -> Path:
         raise ValueError(f"checkpoint {str(path)!r} does not exist")
     if not is_readable(path):
         raise ValueError(
-            f"{str(path)!r} is not a checkpoint: neither a file nor a folder of shards with"
-            f" {META!r}"
+            f"{str(path)!r} is not a checkpoint, neither a file nor a folder with {META!r}"
         )
-    for name in (META, ".metadata"):
-        if not (path / name).exists():
-            raise ValueError(_incomplete(path, f"{name!r} is missing"))
+    missing = [name for name in (META, ".metadata") if not (path / name).exists()]
+    if missing:
+        raise ValueError(_incomplete(path, f"{missing[0]!r} is missing"))
     if not zipfile.is_zipfile(path / META):
         raise ValueError(_incomplete(path, f"the end of {META!r} is missing"))
     for info in FileSystemReader(path).read_metadata().storage_data.values():
@@ -146,10 +145,7 @@ def check_complete(path: str | Path) -> Path:
 
 
 def check_format(checkpoint: Mapping[str, Any]) -> None:
-    """Raise an error for a checkpoint of a later version of kdlight with another format.
-
-    Raises:
-        ValueError: If the format is later than `FORMAT`.
+    """Raise a ValueError for a checkpoint in a later format than `FORMAT`.
 
     Example:
         >>> check_format({"kdlight": {"format": 99, "version": "9.0"}})
@@ -165,14 +161,11 @@ def check_format(checkpoint: Mapping[str, Any]) -> None:
 
 
 def check_weights(saved: Shapes, current: Shapes) -> None:
-    """Raise an error that names the weights of a checkpoint that do not fit a module.
+    """Raise a ValueError that names the weights of a checkpoint that do not fit a module.
 
     Args:
         saved: names and shapes in the checkpoint.
         current: names and shapes of the module.
-
-    Raises:
-        ValueError: If names or shapes differ.
 
     Example:
         >>> check_weights({"head": (12, 6)}, {"head": (11, 6)})
@@ -180,15 +173,14 @@ def check_weights(saved: Shapes, current: Shapes) -> None:
         ValueError: the weights of the checkpoint do not fit this run (another student, ...
           other shapes: head (12, 6) in the checkpoint, (11, 6) in this run
     """
-    other_shapes = [
-        f"{name} {saved[name]} in the checkpoint, {current[name]} in this run"
-        for name in saved
-        if name in current and saved[name] != current[name]
-    ]
     differences = {
         "only in the checkpoint": [name for name in saved if name not in current],
         "only in this run": [name for name in current if name not in saved],
-        "other shapes": other_shapes,
+        "other shapes": [
+            f"{name} {saved[name]} in the checkpoint, {current[name]} in this run"
+            for name in saved
+            if name in current and saved[name] != current[name]
+        ],
     }
     lines = [f"  {kind}: {_first_few(names)}" for kind, names in differences.items() if names]
     if lines:

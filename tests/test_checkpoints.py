@@ -1,4 +1,4 @@
-"""Half a checkpoint, one of another run, and one that the command line contradicts."""
+"""Checkpoints that are incomplete, of another run, or in conflict with the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kdlight.callbacks import ExactResume
 from kdlight.checkpoints import read_checkpoint, weight_shapes
 from kdlight.cli import main
 from kdlight.objectives import ForwardKL, LearnableTemperature
-from tests.cli.test_main import DIGITS, QUICK
+from tests.support.config_runs import DIGITS, QUICK
 from tests.support import resume_fit, toy
 
 
@@ -72,7 +72,9 @@ def test_a_checkpoint_that_was_cut_short_is_refused(
     else:
         sharded(saved, path)
     spoil(path)
-    with pytest.raises(ValueError, match=rf"cut.ckpt' is not whole: .*{what}.*use an older one"):
+    with pytest.raises(
+        ValueError, match=rf"cut.ckpt' is incomplete: .*{what}.*an older checkpoint"
+    ):
         read_checkpoint(path)
 
 
@@ -80,7 +82,7 @@ def test_a_run_does_not_go_on_from_half_a_checkpoint(saved: Path, tmp_path: Path
     path = tmp_path / "cut.ckpt"
     shutil.copy(saved, path)
     cut(path)
-    with pytest.raises(ValueError, match="is not whole"):
+    with pytest.raises(ValueError, match="is incomplete"):
         resume_fit.fit(tmp_path, [], resume=str(path))
 
 
@@ -124,7 +126,7 @@ def test_a_checkpoint_of_other_parts_names_them(saved: Path, tmp_path: Path) -> 
         toy.trainer(tmp_path).fit(module, toy.loader(8), ckpt_path=str(saved))
     message = str(error.value)
     assert "only in this run: objective." in message
-    assert "student.head.weight (11, 6) in the checkpoint, (12, 6) here" in message
+    assert "student.head.weight (11, 6) in the checkpoint, (12, 6) in this run" in message
     assert "teacher" not in message
 
 
@@ -197,7 +199,7 @@ def test_an_option_decides(
             ["fit", "--config", DIGITS, *QUICK, *COLDER, *more]
             + ["--ckpt_path", digits, "--on_conflict", choice]
         )
-    who = f"the {choice.replace('_', ' ')} decides"
+    who = f"the {choice.replace('_', ' ')} is used"
     assert who in caplog.text
     assert "model.objective.temperature: 4.0 in the checkpoint, 2.0 given" in caplog.text
     (path,) = tmp_path.rglob("*.ckpt")
@@ -221,4 +223,4 @@ def test_a_checkpoint_that_does_not_fit_is_one_clear_error(
     half = tmp_path / "half.ckpt"
     shutil.copy(digits, half)
     cut(half)
-    assert "is not whole" in refused(capsys, "--ckpt_path", str(half))
+    assert "is incomplete" in refused(capsys, "--ckpt_path", str(half))

@@ -21,7 +21,7 @@ LINKED = ("callbacks", "configs")  # folders at the top that import as kdlight.N
 
 # Lowest first: a room may import itself and the rooms of the lines before its own.
 ORDER = (
-    ("lazy",),
+    ("checks", "lazy"),
     ("losses", "schedules"),
     ("sources",),
     ("reduce",),
@@ -41,6 +41,12 @@ ORDER = (
     ("cli",),
     ("__main__",),
 )
+# Source files without a test at the mirrored path, and where they are tested.
+TESTED_ELSEWHERE = {
+    "__main__.py": "tests/cli/test_main.py runs `python -m kdlight`",
+    "cli/__main__.py": "tests/cli/test_main.py runs `python -m kdlight.cli`",
+}
+
 MAY_SEE = {
     room: {room} | {below for lower in ORDER[:level] for below in lower}
     for level, rooms in enumerate(ORDER)
@@ -143,6 +149,19 @@ def test_imports_point_one_way(room: str, path: Path) -> None:
 )
 def test_a_wrong_import_is_seen(room: str, source: str) -> None:
     assert len(faults(room, source)) == 1
+
+
+def test_every_source_file_has_its_test_at_the_mirrored_path() -> None:
+    """The test of kdlight/a/b.py is tests/a/test_b.py."""
+    missing = []
+    for name, path in sources():
+        if path.name == "__init__.py":
+            continue
+        *folders, file = name.split(".")[1:]
+        mirrored = ROOT.joinpath("tests", *folders, f"test_{file}.py")
+        if not mirrored.exists() and "/".join((*folders, path.name)) not in TESTED_ELSEWHERE:
+            missing.append(mirrored.relative_to(ROOT).as_posix())
+    assert missing == []
 
 
 def imported_files(name: str, path: Path, known: set[str]) -> set[str]:

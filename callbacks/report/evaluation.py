@@ -41,24 +41,26 @@ class Evaluation(NamedTuple):
 def evaluate(trainer: Trainer, module: StandaloneModule) -> Evaluation:
     """Evaluate the student and the teacher on the validation batches of all ranks.
 
-    The time of a network is measured from the batch to the logits at every position. The states of
-    the random generators and the training mode of the module are restored after.
+    The speed of a network is measured on the first batch, from the batch to the logits at every
+    position. The states of the random generators and the training mode of the module are restored.
     """
     metrics = DistillationMetrics(module.metrics.temperature).to(module.device)
     reduce_over_data_parallel_ranks(trainer, metrics)
     seconds, positions, unit = {"student": 0.0, "teacher": 0.0}, 0, "sample"
     with inference_context(trainer, module):
         for batch in validation_batches(trainer, module):
+            is_timed = not positions  # the metrics compute all logits once more
             start = time.perf_counter()
             student = as_source(module.student_logits(batch))
-            _compute_logits(student)
+            if is_timed:
+                _compute_logits(student)
             middle = time.perf_counter()
             teacher = module.teacher_logits(batch)
-            if teacher is not None:
-                _compute_logits(as_source(teacher))
-            seconds["student"] += middle - start
-            seconds["teacher"] += time.perf_counter() - middle
-            positions += prod(student.shape[:-1])
+            if is_timed:
+                if teacher is not None:
+                    _compute_logits(as_source(teacher))
+                seconds = {"student": middle - start, "teacher": time.perf_counter() - middle}
+                positions = prod(student.shape[:-1])
             unit = "token" if len(student.shape) > 2 else unit
             metrics.update(module.make_loss_inputs(batch, student, teacher))
     values = {name: value.item() for name, value in metrics.compute().items()}

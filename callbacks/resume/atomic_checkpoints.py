@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.strategies import Strategy
 
-from kdlight.checkpoints import check_whole, is_ours
+from kdlight.checkpoints import check_complete, is_readable
 
 
 def make_checkpoints_atomic(strategy: Strategy) -> None:
@@ -43,8 +43,8 @@ def make_checkpoints_atomic(strategy: Strategy) -> None:
 
     def load_complete(checkpoint_path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         checkpoint_path = strategy.broadcast(checkpoint_path)
-        if is_ours(checkpoint_path):
-            check_whole(checkpoint_path)
+        if is_readable(checkpoint_path):
+            check_complete(checkpoint_path)
         return load(checkpoint_path, *args, **kwargs)
 
     # on the instance: users would have to name a subclass of each strategy of Lightning

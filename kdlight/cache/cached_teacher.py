@@ -15,7 +15,7 @@ from kdlight.cache.manifest import read_manifest
 from kdlight.cache.reader import CacheReader
 from kdlight.cache.records import Sequence
 from kdlight.cache.row_keys import KeyedRow, keyed_rows, valid_positions
-from kdlight.losses.checks import check_positive
+from kdlight.checks import check_positive
 from kdlight.losses.topk import Tail, check_tail
 from kdlight.sources import Logits, TopK
 from kdlight.teachers.base import Teacher

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlight.cache.records import BITS
-from kdlight.losses.checks import check_at_least
+from kdlight.checks import check_at_least
 from kdlight.sources import LogitsSource, TopK
 
 POSITIONS_PER_CHUNK = 256

@@ -1,4 +1,4 @@
-"""The command line: ``kdlight fit|validate|test|predict`` and the commands in ``COMMANDS``."""
+"""The command line: ``kdlight fit|validate|test|predict``, and the commands in ``COMMANDS``."""
 
 from __future__ import annotations
 

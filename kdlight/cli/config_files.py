@@ -6,13 +6,15 @@ it. A mapping with the key ``base`` includes a file and overrides values of it::
     data: base/text.yaml
     trainer:
       base: base/short_run.yaml
-      max_steps: 200              # mappings are merged, everything else replaces the value of the base
+      max_steps: 200
 
-A base may include others. The files are combined before the parser reads the config, so
-interpolation from the root (``${model.init_args.temperature}``) works in a base, options on the
-command line and further ``--config`` files override its values, and ``--print_config`` and the
-saved ``config.yaml`` contain no paths of bases. jsonargparse can read an object from a path by
-itself, but interpolates within that file only, and cannot override one of its values in the config.
+Mappings are merged; any other value replaces that of the base. A base may include others.
+
+The files are combined before the parser reads the config. So interpolation from the root
+(``${model.init_args.temperature}``) works in a base, options on the command line and further
+``--config`` files override its values, and ``--print_config`` and the saved ``config.yaml`` contain
+no paths of bases. jsonargparse can read an object from a path by itself, but interpolates within
+that file only, and a config cannot override a single value of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``kdlight doctor --config ...``: what a run will hold, and what stands in its way."""
+"""``kdlight doctor --config ...``: check a run before it starts."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from kdlight.cli.lightning_cli import DistillationCLI
-from kdlight.doctor import Setting, examine
+from kdlight.doctor import RunEnvironment, examine
 from kdlight.doctor.findings import error, reason
 
 DESCRIPTION = (
-    "What a fit with these options will hold, and what stands in its way. Nothing is trained and"
-    " no file is written; the exit code is 1 where the run cannot work."
+    "Check a fit with these options, and estimate the memory of each rank. Nothing is trained, and"
+    " no file is written. The exit code is 1 if the run cannot work."
 )
 
-HERE: dict[str, Any] = {
+CPU_TRAINER: dict[str, Any] = {
     "accelerator": "cpu",
     "devices": 1,
     "logger": False,
     "enable_checkpointing": False,
 }
-KEPT = (
+KEPT_OPTIONS = (
     "accumulate_grad_batches",
     "gradient_clip_algorithm",
     "gradient_clip_val",
@@ -31,46 +31,46 @@ KEPT = (
 
 
 class Preflight(DistillationCLI):
-    """Reads and builds what ``kdlight fit`` would, and starts nothing."""
+    """Parses the options of ``kdlight fit`` and creates its classes, but runs nothing."""
 
     def __init__(self, args: list[str]) -> None:
-        self.obstacle: str | None = None
-        about = {"prog": "kdlight doctor", "fit": {"description": DESCRIPTION}}
-        super().__init__(["fit", *args], parser_kwargs=about, save_config_callback=None)
+        self.trainer_error: str | None = None
+        parser_kwargs = {"prog": "kdlight doctor", "fit": {"description": DESCRIPTION}}
+        super().__init__(["fit", *args], parser_kwargs=parser_kwargs, save_config_callback=None)
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Read the options of a fit; the process was started with another command."""
+        """Parse the options of a fit; the process was started with another command."""
         self.config = parser.parse_args(args)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The Trainer, or one that holds its place where this machine cannot have it."""
+        """Create the Trainer, or one for the CPU if this machine does not support its options."""
         try:
             return super().instantiate_trainer(**kwargs)
-        except Exception as failure:  # Lightning has many names for what is not there
-            self.obstacle = reason(failure)
+        except Exception as failure:  # Lightning raises many types for missing devices
+            self.trainer_error = reason(failure)
             options = self._get(self.config_init, "trainer")
-            asked = {name: options[name] for name in KEPT if options.get(name) is not None}
+            kept = {name: options[name] for name in KEPT_OPTIONS if options.get(name) is not None}
             try:
-                return Trainer(**HERE, **asked)
-            except Exception:  # what was wrong is among them, and told
-                return Trainer(**HERE)
+                return Trainer(**CPU_TRAINER, **kept)
+            except Exception:  # one of these is the reported error
+                return Trainer(**CPU_TRAINER)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing runs."""
+        """Run nothing."""
 
 
 def doctor(args: list[str]) -> None:
-    """Look at a run before it starts; exit with 1 where it cannot work.
+    """Check a run before it starts, and exit with 1 if it cannot work.
 
     It takes the options of ``kdlight fit``, trains nothing and writes no file.
     """
     run = Preflight(args)
-    setting = None
-    if run.obstacle is not None:
-        setting = Setting.asked(run._get(run.config_init, "trainer"))
-    report = examine(run.model, run.datamodule, run.trainer, setting)
-    if run.obstacle is not None:
-        report.findings.insert(0, error(f"the Trainer cannot be made here: {run.obstacle}"))
+    environment = None
+    if run.trainer_error is not None:
+        environment = RunEnvironment.from_options(run._get(run.config_init, "trainer"))
+    report = examine(run.model, run.datamodule, run.trainer, environment)
+    if run.trainer_error is not None:
+        report.findings.insert(0, error(f"the Trainer cannot be made here: {run.trainer_error}"))
     print(report)
     if report.errors:
         sys.exit(1)

@@ -1,10 +1,14 @@
-"""One clear line for what is wrong with a config, out of the parser's long account of it."""
+"""Errors of the command line: one line instead of the long messages of the parser."""
 
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from pydoc import locate
+from typing import NoReturn
 
 from kdlight.objectives import OBJECTIVES
 
@@ -15,33 +19,48 @@ NOISE = re.compile(
 )
 
 
+def exit_with(message: str) -> NoReturn:
+    """Print one error and exit with code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Print errors of wrong input in one line, and exit with code 2."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        exit_with(str(error))
+
+
 def explain(message: str) -> str:
-    """What the parser's ``message`` comes down to, and what can be done.
+    """Return the cause in a ``message`` of the parser, and what to do.
 
     Example:
         >>> explain("class_path 'X': module 'kdlight.objectives' has no attribute 'Nope'")[:31]
         "unknown objective 'Nope'; known"
     """
-    for pattern, answer in ANSWERS:
-        found = re.search(pattern, message, flags=re.DOTALL)
-        if found:
-            return answer(*found.groups())
+    for pattern, explanation in EXPLANATIONS:
+        match = re.search(pattern, message, flags=re.DOTALL)
+        if match:
+            return explanation(*match.groups())
     kept = [line.strip(" -") for line in message.splitlines() if not NOISE.match(line)]
     return "\n  ".join(kept) or message
 
 
 def _unknown_objective(name: str) -> str:
     known = ", ".join(sorted(cls.__name__ for cls in OBJECTIVES.values()))
-    return f"unknown objective {name!r}; known: {known} (or the class_path of one of yours)"
+    return f"unknown objective {name!r}; known: {known} (or a class_path of your own)"
 
 
 def _unknown_option(path: str, option: str) -> str:
     cls = locate(path)
-    takes = ", ".join(signature(cls).parameters) if callable(cls) else ""
-    return f"{path} has no option {option!r}" + (f"; it takes: {takes}" if takes else "")
+    options = ", ".join(signature(cls).parameters) if callable(cls) else ""
+    return f"{path} has no option {option!r}" + (f"; it takes: {options}" if options else "")
 
 
-ANSWERS = (
+EXPLANATIONS = (
     (r"module 'kdlight\.objectives' has no attribute '(\w+)'", _unknown_objective),
     (r"key='objective', val='([^']+)'", _unknown_objective),
     # the innermost class is the last one named before the option

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,16 +11,21 @@ from jsonargparse.typing import Path_fr
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-# imported so that classes can be named without their path: `--model.objective ForwardKL`
+# imported so that jsonargparse finds classes by their name: `--model.objective ForwardKL`
 from kdlight import callbacks, models, objectives  # noqa: F401
+from kdlight.cli.checkpoint_conflicts import (
+    HELP,
+    OnConflict,
+    check_checkpoint_weights,
+    resolve_conflicts,
+)
 from kdlight.cli.config_files import read_config, to_text
-from kdlight.cli.conflicts import HELP, OnConflict, check_takes, settle
-from kdlight.cli.errors import explain
+from kdlight.cli.errors import exit_with, explain
 from kdlight.data import DigitsDataModule, TextDataModule, TracesDataModule  # noqa: F401
 from kdlight.modules import StandaloneModule
 
-REFUSALS = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
-"""What a constructor raises that does not like its arguments, or this machine."""
+CONSTRUCTOR_ERRORS = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
+"""Errors of constructors for wrong arguments, or for a machine without the required devices."""
 
 
 class Parser(LightningArgumentParser):
@@ -39,24 +43,23 @@ class Parser(LightningArgumentParser):
             return self.parse_string(content, os.path.basename(path), *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong and exit with 2; ``JSONARGPARSE_DEBUG=1`` shows everything."""
-        # the parser of a class inside a config raises, and the one of the command tells the whole
+        """Print the error and exit with 2; ``JSONARGPARSE_DEBUG=1`` shows all details."""
+        # the parser of a class in a config raises; the parser of the command reports it
         if not self.exit_on_error or "JSONARGPARSE_DEBUG" in os.environ:
             super().error(message, ex)
-        print(f"error: {explain(message)}", file=sys.stderr)
-        sys.exit(2)
+        exit_with(explain(message))
 
 
 class DistillationCLI(LightningCLI):
     """LightningCLI that builds a `kdlight.DistillationModule` or a subclass of it.
 
-    A config may refer to its own keys from the root (``${model.init_args.temperature}``), and an
-    override on the command line moves what refers to it too.
+    Interpolation in a config starts at the root (``${model.init_args.temperature}``) and follows
+    overrides on the command line. A config may include others, see `kdlight.cli.config_files`.
 
     Args:
         args: the arguments, the command first; None for those of the process.
-        parser_kwargs: for the parser, and by the name of a command for the parser of that.
-        **kwargs: what else `lightning.pytorch.cli.LightningCLI` takes.
+        parser_kwargs: options of the parser; those of a command's parser under its name.
+        **kwargs: other arguments of `lightning.pytorch.cli.LightningCLI`.
 
     Example:
         >>> class WithTag(DistillationCLI):
@@ -86,28 +89,31 @@ class DistillationCLI(LightningCLI):
         )
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Use our parser, also for the subcommands."""
+        """Return a `Parser`, also for subcommands."""
         parser = Parser(**kwargs)
         parser.add_argument(
-            "-c", "--config", action=ActionConfigFile, help="A config, or several to lay over it."
+            "-c",
+            "--config",
+            action=ActionConfigFile,
+            help="A config; later ones override it.",
         )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what decides between a checkpoint and the command line."""
+        """Add the option for conflicts between a checkpoint and the command line."""
         parser.add_argument("--on_conflict", type=OnConflict, default="error", help=HELP)
 
     def _parse_ckpt_path(self) -> None:
-        # Lightning lays the hyper-parameters of a checkpoint over the command line without a word
+        # Lightning overrides the command line by the hyper-parameters of a checkpoint silently
         try:
-            self.config = settle(self.parser, self.config)
+            self.config = resolve_conflicts(self.parser, self.config)
         except ValueError as error:
             self.parser.error(str(error), error)
 
     def instantiate_classes(self) -> None:
-        """Report what a constructor refuses like any other bad input: nothing has started yet."""
+        """Create the classes, and report errors of their constructors like other wrong input."""
         try:
             super().instantiate_classes()
-            check_takes(self.model, self.config[self.config.subcommand].ckpt_path)
-        except REFUSALS as error:
+            check_checkpoint_weights(self.model, self.config[self.config.subcommand].ckpt_path)
+        except CONSTRUCTOR_ERRORS as error:
             self.parser.error(str(error), error)

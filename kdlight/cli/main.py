@@ -1,4 +1,4 @@
-"""``kdlight COMMAND ...``: Lightning's commands, and those that are no method of its Trainer."""
+"""``kdlight COMMAND ...``: Lightning's commands, and the commands of kdlight."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from kdlight.cli.lightning_cli import DistillationCLI
 from kdlight.cli.objectives import objectives
 from kdlight.cli.traces import traces
 
-# what is no method of the Trainer: a function of the arguments after its name
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "cache": cache,
     "doctor": doctor,
@@ -20,6 +19,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "objectives": objectives,
     "traces": traces,
 }
+"""Commands that are not methods of the Trainer: functions of the arguments after their name."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -32,10 +32,10 @@ def main(args: list[str] | None = None) -> None:
         >>> main(["objectives", "taid"])
         taid...
     """
-    given = sys.argv[1:] if args is None else args
-    if given and given[0] in COMMANDS:
-        COMMANDS[given[0]](given[1:])
+    words = sys.argv[1:] if args is None else args
+    if words and words[0] in COMMANDS:
+        COMMANDS[words[0]](words[1:])
         return
-    also = ", ".join(f"kdlight {name} --help" for name in COMMANDS)
-    about = {"description": f"Knowledge distillation. There are also: {also}"}
-    DistillationCLI(args, parser_kwargs=about)
+    others = ", ".join(f"kdlight {name} --help" for name in COMMANDS)
+    description = f"Knowledge distillation. Other commands: {others}"
+    DistillationCLI(args, parser_kwargs={"description": description})

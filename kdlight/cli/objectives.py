@@ -1,11 +1,10 @@
-"""``kdlight objectives`` and ``kdlight objectives NAME``: what one can train on."""
+"""``kdlight objectives`` and ``kdlight objectives NAME``: list the objectives, or describe one."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -14,68 +13,79 @@ from textwrap import fill
 
 from jsonargparse import ArgumentParser
 
-from kdlight.cli.described import FOLDER, Described, Method, find_methods, find_objectives
+from kdlight.cli.descriptions import (
+    CONFIGS,
+    MethodDescription,
+    ObjectiveDescription,
+    find_methods,
+    find_objectives,
+)
+from kdlight.cli.errors import one_line_errors
 from kdlight.cli.signatures import HyperParameter
 
-WIDEST = 100
-"""Longer lines are hard to read, however wide the terminal is."""
+MAX_WIDTH = 100
+"""Longer lines are hard to read, even in a wider terminal."""
 
-GLUE = "\N{NO-BREAK SPACE}"
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def objectives(args: list[str]) -> None:
-    """List the objectives, or show one; an unknown name is one line, and the exit code 2."""
-    parser = ArgumentParser(prog="kdlight objectives", description="What one can train on.")
-    parser.add_argument("name", type=str | None, nargs="?", help="Show this one in full.")
-    parser.add_argument("--json", action="store_true", help="Print it for programs.")
+    """List the objectives, or describe one; an unknown name exits with one line and code 2."""
+    parser = ArgumentParser(
+        prog="kdlight objectives", description="List the objectives, or describe one."
+    )
+    parser.add_argument("name", type=str | None, nargs="?", help="Describe this one in full.")
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
     options = parser.parse_args(args)
-    found = find_objectives()
-    try:
-        shown = [_find(options.name, found)] if options.name else list(found.values())
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    known = find_objectives()
+    with one_line_errors():
+        shown = [_find(options.name, known)] if options.name else list(known.values())
     if options.json:
         print(json.dumps([asdict(each) for each in shown], indent=2))
     elif options.name:
-        print("\n".join(_whole(shown[0])))
+        print("\n".join(_full(shown[0])))
     else:
         print("\n".join(_list(shown, find_methods())))
 
 
-def _find(name: str, found: dict[str, Described]) -> Described:
-    named = {_plain(key): each for each in found.values() for key in (each.name, each.class_name)}
-    if _plain(name) in named:
-        return named[_plain(name)]
-    close = dict.fromkeys(named[key].name for key in get_close_matches(_plain(name), named))
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(found)}"
+def _find(name: str, known: dict[str, ObjectiveDescription]) -> ObjectiveDescription:
+    by_name = {
+        _normalized(key): each for each in known.values() for key in (each.name, each.class_name)
+    }
+    if _normalized(name) in by_name:
+        return by_name[_normalized(name)]
+    close = get_close_matches(_normalized(name), by_name)
+    names = dict.fromkeys(by_name[key].name for key in close)
+    hint = f"did you mean {' or '.join(names)}?" if names else f"known: {', '.join(known)}"
     raise ValueError(f"unknown objective {name!r}; {hint}")
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def _list(found: list[Described], methods: list[Method]) -> Iterator[str]:
-    for each in found:
+def _list(
+    objectives: list[ObjectiveDescription], methods: list[MethodDescription]
+) -> Iterator[str]:
+    for each in objectives:
         yield each.name if each.name == each.class_name else f"{each.name}  ({each.class_name})"
         yield _wrap(_words(each.text.split("\n\n")[0]), 4)
         yield _wrap(", ".join(map(_unbroken, each.hyper_parameters)) or "no hyper-parameters", 4)
-        yield from _origin(each)
-    yield "\nand methods that are no objectives:"
+        yield from _papers_and_configs(each)
+    yield "\nmethods that are not objectives:"
     for method in methods:
         yield method.class_path
         yield _wrap(_words(method.text), 4)
-        yield from _origin(method)
-    yield f"\nconfigs are in {_shown(FOLDER)}; one objective in full: kdlight objectives NAME"
+        yield from _papers_and_configs(method)
+    yield f"\nconfigs are in {_relative(CONFIGS)}; one objective in full: kdlight objectives NAME"
 
 
-def _origin(each: Described | Method) -> Iterator[str]:
-    yield from (_wrap(str(source), 4) for source in each.sources)
-    yield _wrap(_configs(each.configs), 4)
+def _papers_and_configs(each: ObjectiveDescription | MethodDescription) -> Iterator[str]:
+    yield from (_wrap(str(paper), 4) for paper in each.sources)
+    yield _wrap(_file_names(each.configs), 4)
 
 
-def _whole(each: Described) -> Iterator[str]:
+def _full(each: ObjectiveDescription) -> Iterator[str]:
     first, *rest = (text for text in each.text.split("\n\n") if not text.startswith(".. math::"))
     yield f"{each.name}: kdlight.objectives.{each.class_name}\n"
     yield _wrap(_words(first)) + "\n"
@@ -91,37 +101,37 @@ def _whole(each: Described) -> Iterator[str]:
     yield _wrap(f"needs: {', '.join(needs)}")
     yield _wrap(f"counts: {each.counts}")
     if each.configs:
-        yield _wrap(f"configs: {_configs(each.configs)}")
-        yield f"run: kdlight fit --config {_shown(FOLDER / each.configs[0])}.yaml"
+        yield _wrap(f"configs: {_file_names(each.configs)}")
+        yield f"run: kdlight fit --config {_relative(CONFIGS / each.configs[0])}.yaml"
     if not any(parameter.default is None for parameter in each.hyper_parameters):
-        dials = (p for p in each.hyper_parameters if p.type in ("int", "float"))
-        some = (f" --model.objective.{p.name} {p.default}" for p in dials)
+        numbers = (p for p in each.hyper_parameters if p.type in ("int", "float"))
+        options = (f" --model.objective.{p.name} {p.default}" for p in numbers)
         command = f"kdlight fit --config CONFIG --model.objective {each.class_name}"
-        yield f"in another config: {command}{next(some, '')}"
+        yield f"in another config: {command}{next(options, '')}"
 
 
 def _unbroken(parameter: HyperParameter) -> str:
     text = str(parameter)
-    return text.replace(" ", GLUE) if len(text) < 40 else text
+    return text.replace(" ", NO_BREAK_SPACE) if len(text) < 40 else text
 
 
-def _configs(names: Iterable[str]) -> str:
-    return ", ".join(f"{name}.yaml" for name in names) or "in no config"
+def _file_names(configs: Iterable[str]) -> str:
+    return ", ".join(f"{name}.yaml" for name in configs) or "in no config"
 
 
-def _shown(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+def _relative(path: Path) -> Path:
+    folder = Path.cwd()
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def _words(text: str) -> str:
-    """A paragraph of a docstring without its markup."""
+    """Return a paragraph of a docstring without its markup."""
     return re.sub(r":math:`([^`]*)`|`{1,2}([^`]*)`{1,2}", r"\1\2", " ".join(text.split()))
 
 
 def _wrap(text: str, indent: int = 0) -> str:
     margin = " " * indent
-    width = min(shutil.get_terminal_size().columns, WIDEST)
+    width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
     wrapped = fill(
         text,
         width,
@@ -130,4 +140,4 @@ def _wrap(text: str, indent: int = 0) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return wrapped.replace(GLUE, " ")
+    return wrapped.replace(NO_BREAK_SPACE, " ")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from kdlight.cli.errors import one_line_errors
 from kdlight.data.traces import read_traces, write_traces
 from kdlight.data.traces.chat import uses_chat
 from kdlight.data.traces.generate import generate_traces
@@ -30,19 +30,19 @@ def generate(
     dtype: str | None = None,
     device: str | None = None,
 ) -> None:
-    """Sample a teacher's answers to prompts; run again after a kill, it goes on where it was.
+    """Sample a teacher's answers to prompts; an interrupted run continues when started again.
 
     Args:
-        source: the teacher, spelled like the source of a CausalLM.
+        source: the teacher, like the source of a CausalLM.
         prompts: JSON lines, hf:NAME, or reasoning_gym:TASK.
         output: file of JSON lines to write.
         samples: number of answers to each prompt.
         sampling: how the teacher generates.
-        batch_size: answers drawn at once.
-        chat: put prompts into the tokenizer's chat template; by default if it has one.
-        size: how many prompts reasoning-gym makes.
-        prompts_seed: seed of the prompts that reasoning-gym makes.
-        options: options of the task of reasoning-gym.
+        batch_size: answers generated at once.
+        chat: use the tokenizer's chat template for prompts; by default if it has one.
+        size: number of prompts from reasoning-gym.
+        prompts_seed: seed of the prompts from reasoning-gym.
+        options: options of the reasoning-gym task.
         dtype: such as bfloat16; float32 by default.
         device: such as cuda:0; by default an accelerator if there is one.
     """
@@ -78,22 +78,22 @@ def verify(
     Args:
         files: traces.
         output: folder to write to.
-        verifier: exact, number, reasoning_gym, or yours as module:function or file.py:function.
-        threshold: the least score of a right trace.
-        keep_unfinished: count answers that were cut off as wrong, instead of leaving them out.
+        verifier: exact, number, reasoning_gym, or your own as module:function or file.py:function.
+        threshold: the minimum score of a positive trace.
+        keep_unfinished: count truncated answers as negative, instead of leaving them out.
     """
-    right, wrong, neither = verify_traces(
+    positives, negatives, unfinished = verify_traces(
         read_traces(files),
         find_verifier(verifier),
         threshold=threshold,
         keep_unfinished=keep_unfinished,
     )
-    for name, traces in (("positives", right), ("negatives", wrong)):
+    for name, traces in (("positives", positives), ("negatives", negatives)):
         write_traces(Path(output) / f"{name}.jsonl", traces)
-    both = {t.prompt_id for t in right} & {t.prompt_id for t in wrong}
+    both = {trace.prompt_id for trace in positives} & {trace.prompt_id for trace in negatives}
     print(
-        f"{len(right)} right, {len(wrong)} wrong, {len(neither)} unfinished and left out;"
-        f" {len(both)} prompts have both: {output}"
+        f"{len(positives)} positive, {len(negatives)} negative, {len(unfinished)} unfinished and"
+        f" left out; {len(both)} prompts have both: {output}"
     )
 
 
@@ -101,17 +101,14 @@ COMMANDS = {"generate": generate, "verify": verify}
 
 
 def traces(args: list[str]) -> None:
-    """Make traces; what is wrong is one line, and the exit code 2."""
-    parser = ArgumentParser(prog="kdlight traces", description="Make and score a teacher's traces.")
+    """Generate or verify traces; an error is one line, and the exit code 2."""
+    parser = ArgumentParser(prog="kdlight traces", description="Generate or verify traces.")
     commands = parser.add_subcommands()
     for name, function in COMMANDS.items():
         command = ArgumentParser(description=(function.__doc__ or "").split("\n")[0])
         command.add_function_arguments(function)
         commands.add_subcommand(name, command)
     options = parser.parse_args(args)
-    chosen = parser.instantiate_classes(options)[options.subcommand]
-    try:
-        COMMANDS[options.subcommand](**vars(chosen))
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    arguments = parser.instantiate_classes(options)[options.subcommand]
+    with one_line_errors():
+        COMMANDS[options.subcommand](**vars(arguments))

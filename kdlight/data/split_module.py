@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from kdlight.checks import check_at_least
 from kdlight.data.loaders import eval_loader, train_loader
-from kdlight.losses.checks import check_at_least
 
 
 class SplitDataModule(LightningDataModule):
@@ -54,9 +53,9 @@ class SplitDataModule(LightningDataModule):
         self.num_workers = num_workers
         self._parts: tuple[Any, Any] | None = None
 
-    @abstractmethod
     def load_parts(self) -> tuple[Any, Any]:
         """Load the data, and return the training and the validation samples."""
+        raise NotImplementedError(f"{type(self).__name__} must implement load_parts")
 
     def collate_fn(self) -> Callable[[list[Any]], Any] | None:
         """Return the collator of a batch; None for the default of PyTorch."""
@@ -101,5 +100,9 @@ class SplitDataModule(LightningDataModule):
         )
 
     def test_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Return the validation samples."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> DataLoader | list[DataLoader]:
         """Return the validation samples."""
         return self.val_dataloader()

@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
+from kdlight.checks import check_at_least
 from kdlight.data.documents import read_documents
 from kdlight.data.hub import HUB
 from kdlight.data.packing import Blocks, encode
 from kdlight.data.spans import SpanIds, WithSpans
 from kdlight.data.split_module import SplitDataModule
 from kdlight.data.splits import check_validation_fraction, shuffle, split_documents
-from kdlight.losses.checks import check_at_least
 from kdlight.models.pretrained import as_tokenizer
 
 

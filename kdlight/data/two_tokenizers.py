@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from kdlight.checks import check_at_least
 from kdlight.data.targets import next_token_labels
-from kdlight.losses.checks import check_at_least
 from kdlight.losses.labels import IGNORE_INDEX
 
 Sample: TypeAlias = "str | tuple[str, str]"

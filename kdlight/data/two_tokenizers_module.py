@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from kdlight.checks import check_at_least
 from kdlight.data.documents import read_documents
 from kdlight.data.split_module import SplitDataModule
 from kdlight.data.splits import check_validation_fraction, shuffle
 from kdlight.data.two_tokenizers import EncodedTwice, TwoTokenizers
-from kdlight.losses.checks import check_at_least
 from kdlight.models.pretrained import as_tokenizer
 
 

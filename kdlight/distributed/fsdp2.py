@@ -13,7 +13,7 @@ class FSDP2Strategy(ModelParallelStrategy):
     """Lightning's `ModelParallelStrategy`, data-parallel over all devices by default.
 
     By default that strategy makes all devices of a node one tensor-parallel group, so that a config
-    has to state their number to change it. The `kdlight.DistillationModule` decides what is sharded.
+    has to state their number to change it. The `kdlight.DistillationModule` decides what it shards.
 
     Args:
         tensor_parallel_size: number of ranks that work on the same batch and divide the linear

@@ -1,4 +1,4 @@
-"""One look at everything: parts, data, a step without numbers, sizes, memory."""
+"""All checks of a run: parts, data, a step on fake tensors, and memory."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from torch import nn
 
-from kdlight.doctor.data_checks import NoBatch, check_amount, first_batch, open_data
+from kdlight.doctor.available_memory import check_memory, memory_of_a_rank
+from kdlight.doctor.data_checks import NoBatchError, check_amount, first_batch, open_data
 from kdlight.doctor.findings import Finding
-from kdlight.doctor.logits import logits_bytes, positions
-from kdlight.doctor.machine import check_memory, memory_of_a_rank
+from kdlight.doctor.logits_bytes import logits_bytes, position_count
+from kdlight.doctor.memory_rows import MemoryRow, step_rows, teacher_rows, weight_rows
 from kdlight.doctor.optimizer_state import optimizer_bytes
 from kdlight.doctor.report import Report
 from kdlight.doctor.run_checks import check_parts
-from kdlight.doctor.setting import Setting
-from kdlight.doctor.sharing import sharing
-from kdlight.doctor.sizes import Row, step_rows, teacher_rows, weight_rows
+from kdlight.doctor.run_environment import RunEnvironment
+from kdlight.doctor.shard_factors import shard_factors
+from kdlight.doctor.step_check import check_step
 from kdlight.doctor.student_checks import check_student
-from kdlight.doctor.trial import try_step
-from kdlight.doctor.vocabulary import check_ids, check_labels, check_tokenizers
+from kdlight.doctor.vocabulary_checks import check_ids, check_labels, check_tokenizers
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.modules import StandaloneModule
 
@@ -29,15 +29,15 @@ def examine(
     module: StandaloneModule,
     data: LightningDataModule | None,
     trainer: Trainer,
-    setting: Setting | None = None,
+    environment: RunEnvironment | None = None,
 ) -> Report:
-    """Look at a run before it starts; nothing is trained, and no file is written.
+    """Check a run before it starts; nothing is trained, and no file is written.
 
     Args:
-        module: what is to be trained.
-        data: what on; None where the module brings its own.
-        trainer: by what. Where it cannot be made on this machine, one that can.
-        setting: where; None for that of ``trainer``.
+        module: the module to be trained.
+        data: the data; None if the module has its own dataloaders.
+        trainer: the Trainer; if it cannot be created on this machine, one that can.
+        environment: strategy, ranks and precision of the run; None for those of ``trainer``.
 
     Example:
         >>> from kdlight import DistillationModule, SingleInput
@@ -48,71 +48,77 @@ def examine(
         >>> report.facts[2]
         ('objective', 'ForwardKL')
     """
-    setting = setting or Setting.of(trainer)
+    environment = environment or RunEnvironment.from_trainer(trainer)
     module.trainer = trainer
     trainer.datamodule = data  # type: ignore[attr-defined]
     if data is not None:
         data.trainer = trainer
-    report = Report(facts=_facts(module, setting))
-    report.add(*check_student(module.student), *check_parts(module, trainer, setting))
+    report = Report(facts=_facts(module, environment))
+    report.add(*check_student(module.student), *check_parts(module, trainer, environment))
     try:
         loader = open_data(data or module)
-        report.add(*check_amount(loader, trainer, setting))
+        report.add(*check_amount(loader, trainer, environment))
         batch = first_batch(loader)
-    except NoBatch as failure:
+    except NoBatchError as failure:
         report.add(Finding("error", str(failure)))
-        in_a_step = step_rows(None, None)
+        rows_of_a_step = step_rows(None, None)
     else:
         report.add(*check_ids(module, data, batch), *check_tokenizers(module, data))
-        in_a_step = _step(module, batch, setting, report)
-    state = optimizer_bytes(module, held_in=setting.held_in)
+        rows_of_a_step = _check_batch(module, batch, environment, report)
+    state = optimizer_bytes(module, weight_dtype=environment.weight_dtype)
     if isinstance(state, Finding):
         report.add(state)
         state = None
-    shares = sharing(setting)
-    report.rows += weight_rows(module, shares, setting, state=state)
+    factors = shard_factors(environment)
+    report.rows += weight_rows(module, factors, environment, state=state)
     device = trainer.strategy.root_device
-    report.rows += [*teacher_rows(module, shares, device), *in_a_step]
-    if setting.here:
+    report.rows += [*teacher_rows(module, factors, device), *rows_of_a_step]
+    if environment.is_available:
         report.memory = memory_of_a_rank(trainer)
         report.add(*check_memory(report.rows, report.memory))
     return report
 
 
-def _step(module: StandaloneModule, batch: Any, setting: Setting, report: Report) -> list[Row]:
-    """Try a step on ``batch``, add what is found, and return what it holds."""
-    dry = try_step(module, batch, setting)
-    if isinstance(dry, Finding):
-        report.add(dry)
+def _check_batch(
+    module: StandaloneModule, batch: Any, environment: RunEnvironment, report: Report
+) -> list[MemoryRow]:
+    """Check a step on ``batch``, add the findings to ``report``, and return its memory."""
+    step = check_step(module, batch, environment)
+    if isinstance(step, Finding):
+        report.add(step)
         return step_rows(None, None)
-    step, labels = dry.step, module.labels(batch)
-    kept = positions(step) if labels is None else int((labels != IGNORE_INDEX).sum())
-    shape = " x ".join(map(str, step.student.shape[:-1]))
-    words = f"{shape} positions, {kept} of them count, {step.student.shape[-1]} logits each"
-    report.facts.append(("batch", words))
-    report.add(*check_labels(labels, kept=kept, classes=step.student.shape[-1]))
+    inputs, labels = step.inputs, module.labels(batch)
+    valid = position_count(inputs) if labels is None else int((labels != IGNORE_INDEX).sum())
+    *shape, classes = inputs.student.shape
+    sizes = " x ".join(map(str, shape))
+    report.facts.append(("batch", f"{sizes} positions, {valid} valid, {classes} logits each"))
+    report.add(*check_labels(labels, valid=valid, classes=classes))
     try:
-        with suppress(RuntimeError):  # it may look at numbers, and the step has none
-            module.objective.check(step)
-        device = module.trainer.strategy.root_device
-        logits = logits_bytes(step, kept=kept, autocast=setting.autocast, device=device)
+        with suppress(RuntimeError):  # the check may read values, which the step does not have
+            module.objective.check(inputs)
+        logits = logits_bytes(
+            inputs,
+            valid=valid,
+            autocast_dtype=environment.autocast_dtype,
+            device=module.trainer.strategy.root_device,
+        )
     except ValueError as failure:
         report.add(Finding("error", str(failure)))
-        return step_rows(dry.activations, None)
+        return step_rows(step.activations, None)
     how = "in chunks" if logits.in_chunks else "all at once"
-    report.facts.append(("logits", f"made {how}: {logits.why}"))
-    return step_rows(dry.activations, logits)
+    report.facts.append(("logits", f"computed {how}: {logits.why}"))
+    return step_rows(step.activations, logits)
 
 
-def _facts(module: StandaloneModule, setting: Setting) -> list[tuple[str, str]]:
-    network = module.parts()["teacher"]
-    strategy = type(setting.strategy).__name__ if setting.strategy else "not available"
-    ranks = "1 rank" if setting.ranks == 1 else f"{setting.ranks} ranks"
+def _facts(module: StandaloneModule, environment: RunEnvironment) -> list[tuple[str, str]]:
+    teacher, strategy = module.parts()["teacher"], environment.strategy
+    name = "not available" if strategy is None else type(strategy).__name__
+    ranks = "1 rank" if environment.ranks == 1 else f"{environment.ranks} ranks"
     return [
         ("student", _describe(module.student)),
-        ("teacher", "none" if network is None else _describe(network)),
+        ("teacher", "none" if teacher is None else _describe(teacher)),
         ("objective", type(module.objective).__name__),
-        ("strategy", f"{strategy}, {ranks}, precision {setting.precision}"),
+        ("strategy", f"{name}, {ranks}, precision {environment.precision}"),
     ]
 
 
@@ -121,5 +127,5 @@ def _describe(part: Any) -> str:
         return type(part).__name__
     parameters = list(part.parameters())
     count = sum(p.numel() for p in parameters)
-    learn = sum(p.numel() for p in parameters if p.requires_grad)
-    return f"{type(part).__name__}, {count:,} parameters, {learn:,} of them learn"
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    return f"{type(part).__name__}, {count:,} parameters, {trainable:,} trainable"

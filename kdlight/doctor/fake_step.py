@@ -1,4 +1,4 @@
-"""A training step without numbers: which logits come out, and what the backward pass will need."""
+"""A training step on fake tensors: shapes of logits and bytes of activations, without compute."""
 
 from __future__ import annotations
 
@@ -14,61 +14,67 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
-from kdlight.doctor.setting import Setting
+from kdlight.doctor.run_environment import RunEnvironment
 from kdlight.modules import StandaloneModule
 from kdlight.objectives import LossInputs
 from kdlight.teachers import Teacher
 
 
 @dataclass(frozen=True)
-class DryStep:
-    """What a step on one micro-batch comes to.
+class FakeStep:
+    """The result of a step on one micro-batch of fake tensors.
 
     Attributes:
-        step: sources of logits that have shapes and dtypes, and no numbers.
-        activations: bytes kept from the student's forward pass for its backward pass, weights and
-            the batch left out.
+        inputs: the inputs of the objective; its logits have shapes and dtypes, but no values.
+        activations: bytes that the student's forward pass keeps for the backward pass, without
+            weights and the batch.
     """
 
-    step: LossInputs
+    inputs: LossInputs
     activations: int
 
 
-def dry_step(module: StandaloneModule, batch: Any, setting: Setting) -> DryStep:
-    """Run ``module.step`` on tensors that know their shapes and hold nothing.
+def fake_step(module: StandaloneModule, batch: Any, environment: RunEnvironment) -> FakeStep:
+    """Run ``module.loss_inputs`` on fake tensors, which have shapes and dtypes, but no values.
 
-    It is the module's own code, and that of the networks, which runs; nothing is computed and
-    nothing of the size of a weight or an activation is allocated.
+    The code of the module and of the networks runs. Nothing is computed, and no memory of the size
+    of weights or activations is allocated.
 
     Raises:
-        Exception: whatever the code raises, and a RuntimeError where it looks at numbers.
+        Exception: whatever this code raises, and a RuntimeError where it reads values.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    stepper = _Stepper(module)
-    weights = _without_numbers(stepper, mode, setting.held_in)
+    step = _LossInputsStep(module)
+    weights = _fake_weights(step, mode, environment.weight_dtype)
     with mode:
-        inputs = apply_to_collection(batch, Tensor, _converted, mode, setting.held_in)
+        fake_batch = apply_to_collection(batch, Tensor, _fake, mode, environment.weight_dtype)
     known: list[Tensor] = list(weights.values())
-    apply_to_collection(inputs, Tensor, known.append)
-    saved = _Saved(known)
-    with _answered(module, batch), _silent(module), mode, saved.hooks(), _autocast(setting):
-        step: LossInputs = functional_call(stepper, weights, (inputs,))
-    return DryStep(step, saved.bytes)
+    apply_to_collection(fake_batch, Tensor, known.append)
+    saved = _SavedTensors(known)
+    with (
+        _stored_answer(module, batch),
+        _without_plan(module),
+        mode,
+        saved.hooks(),
+        _autocast(environment),
+    ):
+        inputs: LossInputs = functional_call(step, weights, (fake_batch,))
+    return FakeStep(inputs, saved.bytes)
 
 
-def real_step(module: StandaloneModule, batch: Any, setting: Setting) -> LossInputs:
-    """The same with numbers, to tell what is wrong with a run from what a dry step cannot do."""
-    with torch.no_grad(), _autocast(setting):
+def real_step(module: StandaloneModule, batch: Any, environment: RunEnvironment) -> LossInputs:
+    """Run the step with values, to find out if an error comes from the run or the fake tensors."""
+    with torch.no_grad(), _autocast(environment):
         return module.loss_inputs(batch)
 
 
 def live_networks(teacher: Any) -> list[nn.Module]:
-    """The networks of a teacher that are in memory."""
+    """Return the networks of a teacher that are in memory."""
     return teacher.networks() if isinstance(teacher, Teacher) else []
 
 
-class _Stepper(nn.Module):
-    """Student, objective and teacher in one tree, so that all weights can be exchanged."""
+class _LossInputsStep(nn.Module):
+    """Student, objective and teacher in one module tree, so that all weights can be replaced."""
 
     def __init__(self, module: StandaloneModule) -> None:
         super().__init__()
@@ -80,8 +86,8 @@ class _Stepper(nn.Module):
 
 
 @contextmanager
-def _answered(module: StandaloneModule, batch: Any) -> Iterator[None]:
-    """Ask a teacher that looks its answers up before: it needs the numbers of the batch."""
+def _stored_answer(module: StandaloneModule, batch: Any) -> Iterator[None]:
+    """Read the answer of a cached teacher beforehand: it needs the values of the batch."""
     teacher = module.teacher
     if teacher is None or live_networks(teacher):
         yield
@@ -97,7 +103,7 @@ def _answered(module: StandaloneModule, batch: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _silent(module: StandaloneModule) -> Iterator[None]:
+def _without_plan(module: StandaloneModule) -> Iterator[None]:
     """Do not log the plan of the logits, which needs the number of valid positions."""
     log_plan, module.log_plan = module.log_plan, False
     try:
@@ -106,47 +112,47 @@ def _silent(module: StandaloneModule) -> Iterator[None]:
         module.log_plan = log_plan
 
 
-def _without_numbers(
-    stepper: _Stepper, mode: FakeTensorMode, held_in: torch.dtype | None
+def _fake_weights(
+    step: _LossInputsStep, mode: FakeTensorMode, weight_dtype: torch.dtype | None
 ) -> dict[str, Tensor]:
-    made: dict[int, Tensor] = {}  # what is tied stays tied
+    fakes: dict[int, Tensor] = {}  # by the id of the tensor, so that tied weights stay tied
     named = [
-        *stepper.named_parameters(remove_duplicate=False),
-        *stepper.named_buffers(remove_duplicate=False),
+        *step.named_parameters(remove_duplicate=False),
+        *step.named_buffers(remove_duplicate=False),
     ]
     for name, tensor in named:
-        if id(tensor) not in made:
-            dtype = held_in if name.startswith("module.") else None  # a teacher keeps its own
-            fake = _converted(tensor, mode, dtype)
-            made[id(tensor)] = fake.requires_grad_(tensor.requires_grad)
-    return {name: made[id(tensor)] for name, tensor in named}
+        if id(tensor) not in fakes:
+            dtype = weight_dtype if name.startswith("module.") else None  # a teacher keeps its own
+            fake = _fake(tensor, mode, dtype)
+            fakes[id(tensor)] = fake.requires_grad_(tensor.requires_grad)
+    return {name: fakes[id(tensor)] for name, tensor in named}
 
 
-def _converted(tensor: Tensor, mode: FakeTensorMode, held_in: torch.dtype | None) -> Tensor:
+def _fake(tensor: Tensor, mode: FakeTensorMode, dtype: torch.dtype | None) -> Tensor:
     fake = mode.from_tensor(tensor).detach()
-    return fake.to(held_in) if held_in is not None and fake.is_floating_point() else fake
+    return fake.to(dtype) if dtype is not None and fake.is_floating_point() else fake
 
 
-def _autocast(setting: Setting) -> AbstractContextManager:
-    dtype = setting.autocast
+def _autocast(environment: RunEnvironment) -> AbstractContextManager:
+    dtype = environment.autocast_dtype
     return torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-class _Saved:
-    """Adds up the storages that autograd keeps, each once."""
+class _SavedTensors:
+    """Counts the bytes of the storages that autograd saves, each once."""
 
     def __init__(self, known: list[Tensor]) -> None:
         self.bytes = 0
-        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
-        self._kept: list[Tensor] = []  # or an address may be used again
+        self._counted = {tensor.untyped_storage()._cdata for tensor in known}
+        self._kept: list[Tensor] = []  # keeps storages alive, or an address could be used again
 
     def hooks(self) -> saved_tensors_hooks:
         return saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in self._seen:
-            self._seen.add(storage._cdata)
+        if storage._cdata not in self._counted:
+            self._counted.add(storage._cdata)
             self._kept.append(tensor)
             self.bytes += storage.nbytes()
         return tensor

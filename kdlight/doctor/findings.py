@@ -35,10 +35,10 @@ def warning(text: str) -> Finding:
 
 
 def reason(exception: BaseException) -> str:
-    """Return the first line of the message of an exception, or its name if it has none.
+    r"""Return the first line of the message of an exception, or its name if it has none.
 
     Example:
-        >>> reason(ValueError("first\\nsecond")), reason(KeyboardInterrupt())
+        >>> reason(ValueError("first\nsecond")), reason(KeyboardInterrupt())
         ('first', 'KeyboardInterrupt')
     """
     lines = str(exception).strip().splitlines()

@@ -50,8 +50,8 @@ def logits_bytes(
         ValueError: chunks are required, but these logits cannot be computed in chunks.
     """
     chunking, why = plan(inputs.student, inputs.teacher, valid, inputs.chunked)
-    like = torch.empty(0, dtype=autocast_dtype or inputs.student.dtype, device=device)
-    tokens, _ = (chunking or Chunking()).sizes(valid, inputs.student.shape[-1], like)
+    dtype = autocast_dtype or inputs.student.dtype
+    tokens, _ = (chunking or Chunking()).sizes(valid, inputs.student.shape[-1], device, dtype)
     tokens = min(tokens, valid)
     student, student_chunked = _dense_and_chunk(inputs.student, valid, tokens, autocast_dtype)
     teacher, teacher_chunked = 0, None

@@ -1,4 +1,4 @@
-"""What an optimizer will hold, found out by asking it."""
+"""Bytes of optimizer state, measured by a step on parameters without values."""
 
 from __future__ import annotations
 
@@ -13,25 +13,32 @@ from kdlight.doctor.findings import Finding, error, reason, warning
 from kdlight.modules import StandaloneModule
 
 
-def optimizer_bytes(module: StandaloneModule, *, held_in: torch.dtype | None) -> int | Finding:
-    """Bytes of state of all optimizers of ``module``, or why they are not known."""
+def optimizer_bytes(module: StandaloneModule, *, weight_dtype: torch.dtype | None) -> int | Finding:
+    """Return the bytes of state of all optimizers of ``module``, or why they are unknown."""
     try:
         optimizers = optimizers_of(module.configure_optimizers())
     except (ValueError, TypeError) as failure:
         return error(f"the optimizer cannot be made: {reason(failure)}")
-    except Exception as failure:  # it may ask a Trainer that runs
-        return warning(f"the optimizer could not be looked at: {reason(failure)}")
+    except Exception as failure:  # it may need a running Trainer
+        return warning(f"the optimizer could not be checked: {reason(failure)}")
     total = 0
     for optimizer in optimizers:
-        count = state_bytes(optimizer, held_in=held_in)
+        count = state_bytes(optimizer, weight_dtype=weight_dtype)
         if count is None:
-            return warning(f"{type(optimizer).__name__} makes no step by itself: state not known")
+            name = type(optimizer).__name__
+            return warning(f"{name} makes no step without a closure: its state is unknown")
         total += count
     return total
 
 
 def optimizers_of(configured: Any) -> list[Optimizer]:
-    """The optimizers in what ``configure_optimizers`` returns."""
+    """Return the optimizers in the result of ``configure_optimizers``.
+
+    Example:
+        >>> sgd = torch.optim.SGD([torch.zeros(1)])
+        >>> optimizers_of(([{"optimizer": sgd}], [])) == optimizers_of(sgd) == [sgd]
+        True
+    """
     if isinstance(configured, Optimizer):
         return [configured]
     if isinstance(configured, dict):
@@ -41,15 +48,15 @@ def optimizers_of(configured: Any) -> list[Optimizer]:
     return []
 
 
-def state_bytes(optimizer: Optimizer, *, held_in: torch.dtype | None = None) -> int | None:
-    """Bytes of state after the first step; None where the optimizer cannot be asked.
+def state_bytes(optimizer: Optimizer, *, weight_dtype: torch.dtype | None = None) -> int | None:
+    """Return the bytes of state after the first step; None if the optimizer cannot make a step.
 
-    It makes a step with a stand-in for each shape of a parameter, on the meta device, which holds
-    no numbers; an optimizer that looks at numbers steps with zeros.
+    It makes a step with one substitute for each shape of a parameter, on the meta device, where
+    tensors have no values. An optimizer that reads values makes a step on zeros instead.
 
     Args:
-        optimizer: is used up: its parameters are exchanged for stand-ins, and stay as they are.
-        held_in: dtype that parameters will be converted to.
+        optimizer: the optimizer; its parameters are replaced, so it cannot be used afterwards.
+        weight_dtype: dtype that parameters will be converted to; None if they are kept.
 
     Example:
         >>> net = nn.Linear(10, 20, bias=False)
@@ -59,28 +66,28 @@ def state_bytes(optimizer: Optimizer, *, held_in: torch.dtype | None = None) -> 
         0
     """
     groups = [
-        Counter((p.shape, held_in or p.dtype) for p in group["params"])
+        Counter((p.shape, weight_dtype or p.dtype) for p in group["params"])
         for group in optimizer.param_groups
     ]
     for device in ("meta", "cpu"):
         optimizer.state.clear()
         counts: dict[Tensor, int] = {}
         for group, kinds in zip(optimizer.param_groups, groups, strict=True):
-            stand_ins = {_stand_in(*kind, device): count for kind, count in kinds.items()}
-            group["params"] = list(stand_ins)
-            counts |= stand_ins
+            substitutes = {_substitute(*kind, device): count for kind, count in kinds.items()}
+            group["params"] = list(substitutes)
+            counts |= substitutes
         try:
             optimizer.step()
-        except Exception:  # an optimizer of somebody's own may raise anything
+        except Exception:  # a user's optimizer may raise anything
             continue
         return sum(_bytes(optimizer.state[each]) * count for each, count in counts.items())
     return None
 
 
-def _stand_in(shape: torch.Size, dtype: torch.dtype, device: str) -> nn.Parameter:
-    stand_in = nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
-    stand_in.grad = torch.zeros_like(stand_in)
-    return stand_in
+def _substitute(shape: torch.Size, dtype: torch.dtype, device: str) -> nn.Parameter:
+    parameter = nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
+    parameter.grad = torch.zeros_like(parameter)
+    return parameter
 
 
 def _bytes(state: dict[str, Any]) -> int:

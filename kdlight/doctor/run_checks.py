@@ -1,4 +1,4 @@
-"""Do the parts fit each other and the strategy? Asked of the checks that a fit makes, too."""
+"""Check that the parts of a run fit each other and the strategy, as a fit does."""
 
 from __future__ import annotations
 
@@ -8,44 +8,42 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
 from kdlight.doctor.findings import Finding, error
-from kdlight.doctor.setting import Setting
-from kdlight.doctor.sharing import tensor_parallel_size
+from kdlight.doctor.run_environment import RunEnvironment
+from kdlight.doctor.shard_factors import tensor_parallel_size
 from kdlight.modules import StandaloneModule
 from kdlight.modules.fit_checks import check_fit, check_strategy
 
 
-def check_parts(module: StandaloneModule, trainer: Trainer, setting: Setting) -> Iterator[Finding]:
-    """Findings about parts that do not fit each other, and about what the strategy cannot do."""
-    said, datamodule = set(), trainer.datamodule  # type: ignore[attr-defined]
-    for check in (
-        lambda: check_fit(module.objective, module.student, module.teacher, datamodule),
-        lambda: (
-            setting.strategy is not None
-            and check_strategy(setting.strategy, module.teacher, module.normalization)
-        ),
-    ):
+def check_parts(
+    module: StandaloneModule, trainer: Trainer, environment: RunEnvironment
+) -> Iterator[Finding]:
+    """Yield findings about parts that do not fit each other or the strategy."""
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    try:
+        check_fit(module.objective, module.student, module.teacher, datamodule)
+    except ValueError as failure:
+        yield error(str(failure))
+    if environment.strategy is not None:
         try:
-            check()
+            check_strategy(environment.strategy, module.teacher, module.normalization)
         except ValueError as failure:
-            if str(failure) not in said:
-                yield error(str(failure))
-            said.add(str(failure))
-    yield from _check_ranks(setting)
+            yield error(str(failure))
+    yield from _check_tensor_parallel_size(environment)
     clips_norm = trainer.gradient_clip_val and trainer.gradient_clip_algorithm != "value"
-    if isinstance(setting.strategy, FSDPStrategy) and clips_norm:
+    if isinstance(environment.strategy, FSDPStrategy) and clips_norm:
         yield error(
             f"trainer.gradient_clip_val={trainer.gradient_clip_val} clips by norm, which Lightning"
-            " does not do under the older FSDP: set trainer.gradient_clip_algorithm=value,"
+            " does not support with the older FSDP: set trainer.gradient_clip_algorithm=value or"
             " gradient_clip_val=null, or use kdlight.distributed.FSDP2Strategy"
         )
 
 
-def _check_ranks(setting: Setting) -> Iterator[Finding]:
-    if not isinstance(setting.strategy, ModelParallelStrategy):
+def _check_tensor_parallel_size(environment: RunEnvironment) -> Iterator[Finding]:
+    if not isinstance(environment.strategy, ModelParallelStrategy):
         return
-    group = tensor_parallel_size(setting)
-    if group < 1 or setting.ranks % group:
+    size = tensor_parallel_size(environment)
+    if size < 1 or environment.ranks % size:
         yield error(
-            f"tensor_parallel_size={group} does not divide the {setting.ranks} ranks of this run"
-            f" ({setting.nodes} nodes with {setting.devices} devices each)"
+            f"tensor_parallel_size={size} does not divide the {environment.ranks} ranks of this run"
+            f" ({environment.nodes} nodes with {environment.devices} devices each)"
         )

@@ -1,4 +1,4 @@
-"""Does a training step work, and what does it come to?"""
+"""Check that a training step works, on fake tensors where that is possible."""
 
 from __future__ import annotations
 
@@ -7,36 +7,42 @@ from typing import Any
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from kdlight.doctor.dry_step import DryStep, dry_step, live_networks, real_step
+from kdlight.doctor.fake_step import FakeStep, fake_step, live_networks, real_step
 from kdlight.doctor.findings import Finding, error, reason, warning
-from kdlight.doctor.setting import Setting
+from kdlight.doctor.run_environment import RunEnvironment
 from kdlight.modules import StandaloneModule
 
-QUICK = 1e12
-"""Products of a forward pass that takes a few seconds on a CPU."""
+MAX_REAL_STEP = 1e12
+"""Multiplications of a forward pass that takes a few seconds on a CPU."""
 
 
-def try_step(module: StandaloneModule, batch: Any, setting: Setting) -> DryStep | Finding:
-    """A step without numbers; where it fails, whether the run is to blame or only their absence."""
+def check_step(
+    module: StandaloneModule, batch: Any, environment: RunEnvironment
+) -> FakeStep | Finding:
+    """Return a step on fake tensors, or the finding that it fails.
+
+    Code that reads values fails on fake tensors. If a step with values is quick, it is tried, too.
+    """
     try:
-        return dry_step(module, batch, setting)
+        return fake_step(module, batch, environment)
     except (ValueError, TypeError, KeyError) as failure:
-        return _fails(failure)
-    except Exception as failure:  # code of somebody's own may raise anything
-        if _products(module, batch) > QUICK:
-            return warning(f"a training step could not be looked at: {reason(failure)}")
+        return _step_fails(failure)
+    except Exception as failure:  # user code may raise anything
+        if _multiplications(module, batch) > MAX_REAL_STEP:
+            return warning(f"a training step could not be checked: {reason(failure)}")
         try:
-            real_step(module, batch, setting)
-        except Exception as real:  # as above
-            return _fails(real)
+            real_step(module, batch, environment)
+        except Exception as real_failure:  # as above
+            return _step_fails(real_failure)
         return warning(f"a training step works, but its sizes are not known: {reason(failure)}")
 
 
-def _fails(failure: Exception) -> Finding:
+def _step_fails(failure: Exception) -> Finding:
     return error(f"a training step fails with {type(failure).__name__}: {reason(failure)}")
 
 
-def _products(module: StandaloneModule, batch: Any) -> int:
+def _multiplications(module: StandaloneModule, batch: Any) -> int:
+    """Estimate the multiplications of the forward passes of all networks."""
     networks = [module.student, *live_networks(module.teacher)]
     sizes: list[int] = [1]
     apply_to_collection(batch, Tensor, lambda tensor: sizes.append(tensor.numel()))

@@ -1,8 +1,8 @@
-"""Is there something to learn, and does the student learn as it is meant to?"""
+"""Check that the student has parameters to train, and dropout where it is configured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from torch import nn
 
@@ -10,32 +10,33 @@ from kdlight.doctor.findings import Finding, error, warning
 
 
 def check_student(student: nn.Module) -> Iterator[Finding]:
-    """Findings about what is frozen, and about what is in evaluation mode."""
+    """Yield findings about frozen parameters, and about parts in evaluation mode."""
     parameters = list(student.parameters())
     if not any(p.requires_grad for p in parameters):
         yield error(
-            f"nothing of the student ({type(student).__name__}) learns: none of its"
-            f" {len(parameters)} parameters requires a gradient; call requires_grad_(True) on what"
-            " is to learn"
+            f"the student ({type(student).__name__}) has no trainable parameters: none of its"
+            f" {len(parameters)} parameters requires a gradient; call requires_grad_(True) on those"
+            " to be trained"
         )
     if not student.training:
-        return  # on_fit_start puts the whole of it into training mode
-    asleep = {name: part for name, part in student.named_modules() if not part.training}
-    silent = [name for name, part in asleep.items() if _drops(part)]
-    if silent:
+        return  # on_fit_start sets train mode for the whole student
+    in_eval = {name: part for name, part in student.named_modules() if not part.training}
+    with_dropout = [name for name, part in in_eval.items() if _has_dropout(part)]
+    if with_dropout:
         yield error(
             "parts of the student are in evaluation mode, so their dropout is off:"
-            f" {_some(silent)}. Hugging Face hands models out like that: call .train() where the"
-            " student is made, or set the dropout to 0 if it is to be off"
+            f" {_shortened(with_dropout)}. Hugging Face creates models in evaluation mode: call"
+            " .train() where the student is created, or set the dropout to 0"
         )
-    elif asleep:
+    elif in_eval:
         yield warning(
-            f"parts of the student are in evaluation mode, and stay so in training: {_some(asleep)}"
+            "parts of the student are in evaluation mode, and stay so in training:"
+            f" {_shortened(in_eval)}"
         )
 
 
-def _drops(module: nn.Module) -> bool:
-    """Whether training mode would drop something: layers of dropout, and Hugging Face's numbers."""
+def _has_dropout(module: nn.Module) -> bool:
+    """Return whether train mode has an effect: dropout layers, and attributes of Hugging Face."""
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.p > 0
     return any(
@@ -44,7 +45,7 @@ def _drops(module: nn.Module) -> bool:
     )
 
 
-def _some(names: object) -> str:
-    listed = [name or "the whole" for name in names]  # type: ignore[attr-defined]
+def _shortened(names: Collection[str]) -> str:
+    listed = [name or "the student itself" for name in names]
     more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
     return ", ".join(listed[:3]) + more

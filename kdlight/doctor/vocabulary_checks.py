@@ -1,4 +1,4 @@
-"""Do ids mean the same tokens to the data, the student and the teacher?"""
+"""Check that token ids have the same meaning in the data, the student and the teacher."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from kdlight.objectives import TokenObjective
 
 
 def check_ids(module: StandaloneModule, data: Any, batch: Any) -> Iterator[Finding]:
-    """Findings about ids beyond a vocabulary: in a batch, and those a tokenizer may give."""
+    """Yield findings about ids beyond a vocabulary, in a batch or in the tokenizer of the data."""
     ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
     tokenizer: Any = getattr(data, "tokenizer", None)
-    entries = len(tokenizer) if hasattr(tokenizer, "__len__") else None
-    network = module.parts()["teacher"]
-    for name, part in (("student", module.student), ("teacher", network)):
-        vocabulary = getattr(part, "vocab_size", None)
+    tokenizer_size = len(tokenizer) if hasattr(tokenizer, "__len__") else None
+    for name, network in (("student", module.student), ("teacher", module.parts()["teacher"])):
+        vocabulary = getattr(network, "vocab_size", None)
         if not isinstance(vocabulary, int):
             continue
         if isinstance(ids, Tensor) and ids.numel() and int(ids.max()) >= vocabulary:
@@ -29,31 +28,37 @@ def check_ids(module: StandaloneModule, data: Any, batch: Any) -> Iterator[Findi
                 f"input_ids reach {int(ids.max())}, but the vocabulary of the {name} has"
                 f" {vocabulary} entries: the tokenizer of the data is not that of the {name}"
             )
-        elif entries is not None and entries > vocabulary:
+        elif tokenizer_size is not None and tokenizer_size > vocabulary:
             yield warning(
-                f"the tokenizer of the data has {entries} tokens, and the {name} {vocabulary}"
-                " entries: a text with one of the last tokens would stop the run"
+                f"the tokenizer of the data has {tokenizer_size} tokens, but the {name} has"
+                f" {vocabulary} entries: a text with one of the last tokens would raise an error"
             )
 
 
-def check_labels(labels: Tensor | None, *, kept: int, classes: int) -> Iterator[Finding]:
-    """Findings about labels of a batch: none that counts, or one beyond the logits."""
+def check_labels(labels: Tensor | None, *, valid: int, classes: int) -> Iterator[Finding]:
+    """Yield findings about labels of a batch: no valid one, or one beyond the logits.
+
+    Args:
+        labels: aligned labels, or None.
+        valid: the number of valid positions.
+        classes: the width of the logits.
+    """
     if labels is None:
         return
-    if kept == 0:
-        yield warning("no position of the first training batch has a label that counts")
+    if valid == 0:
+        yield warning("the first training batch has no valid label")
     elif not torch.is_floating_point(labels) and int(labels.max()) >= classes:
         yield error(
-            f"labels reach {int(labels.max())}, but the student has {classes} logits: labels count"
-            " from 0, and must come from the tokenizer (or the classes) of the student"
+            f"labels reach {int(labels.max())}, but the student has {classes} logits: labels start"
+            " at 0, and must come from the tokenizer (or the classes) of the student"
         )
 
 
 def check_tokenizers(module: StandaloneModule, data: Any) -> Iterator[Finding]:
-    """Findings about tokenizers of which one is not another, as far as sources are known."""
+    """Yield findings about tokenizers of data, student and teacher that differ, where known."""
     sources = {
         name: _source(module.hparams.get(name)) for name in ("teacher", "student")
-    }  # a student cut from its teacher has no source of its own
+    }  # a student that is pruned from its teacher has no source of its own
     tokenizers: dict[str, Any] = {}
     if hasattr(data, "tokenizer"):
         sources["data"] = getattr(data, "tokenizer_source", None)
@@ -72,27 +77,31 @@ def check_tokenizers(module: StandaloneModule, data: Any) -> Iterator[Finding]:
         yield from _compare(module, (first, tokenizers[first]), (other, tokenizers[other]))
 
 
-def _compare(module: StandaloneModule, a: tuple[str, Any], b: tuple[str, Any]) -> Iterator[Finding]:
-    mine, other = a[1].get_vocab(), b[1].get_vocab()
-    moved = [token for token, number in mine.items() if other.get(token, number) != number]
-    missing = [token for token in mine if token not in other]
+def _compare(
+    module: StandaloneModule, first: tuple[str, Any], second: tuple[str, Any]
+) -> Iterator[Finding]:
+    first_ids, second_ids = first[1].get_vocab(), second[1].get_vocab()
+    moved = [
+        token for token, number in first_ids.items() if second_ids.get(token, number) != number
+    ]
+    missing = [token for token in first_ids if token not in second_ids]
     if not moved and not missing:
         return
     example = (moved or missing)[0]
     text = (
-        f"the tokenizers of {a[0]} and {b[0]} differ: {len(moved)} tokens have other ids, and"
-        f" {len(missing)} of {len(mine)} are unknown to the other, such as {example!r}; ids of the"
-        " one mean something else to the other"
+        f"the tokenizers of {first[0]} and {second[0]} differ: {len(moved)} tokens have other ids,"
+        f" and {len(missing)} of {len(first_ids)} are missing in the second, such as {example!r};"
+        " the same id means different tokens"
     )
-    entry_by_entry = any(
+    compares_ids = any(
         isinstance(part, TokenObjective) and "teacher" in part.needs
         for part in module.objective.modules()
     )
-    yield error(text) if moved and entry_by_entry else warning(text)
+    yield error(text) if moved and compares_ids else warning(text)
 
 
 def _source(config: Any) -> str | None:
-    """The first ``source`` in the config of a model."""
+    """Return the first ``source`` in the config of a model."""
     if not isinstance(config, Mapping):
         return None
     if isinstance(config.get("source"), str):

@@ -1,4 +1,4 @@
-"""A student to be used without kdlight: from a module in memory, or from any checkpoint."""
+"""Exports of a student for use without kdlight, from memory or from a checkpoint."""
 
 from kdlight.export.checkpoint import (
     build_module,

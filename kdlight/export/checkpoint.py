@@ -1,4 +1,4 @@
-"""A network of a checkpoint, built again and exported."""
+"""Export of a network from a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def export_checkpoint(
     adapter_only: bool = False,
     network: str = "student",
 ) -> None:
-    """Export a network of a checkpoint that a run of the command line has written.
+    """Export a network from a checkpoint of a run of the command line.
 
     Args:
-        ckpt_path: a checkpoint of any kind: a file, or a folder of shards.
-        output: the directory to save the student in.
-        tokenizer: where the tokenizer is, spelled like the source of a model; by default that of
-            the run's data, else that of its models.
-        overwrite: save even where the directory holds a model already.
-        adapter_only: save the adapters of a LoRA student alone, instead of merged.
-        network: its name, where several learned together; each is in the checkpoint.
+        ckpt_path: a checkpoint: a file, or a folder of shards.
+        output: the directory to save the network in.
+        tokenizer: location of the tokenizer, spelled like the source of a model; by default the
+            tokenizer of the data, else of the models of the run.
+        overwrite: whether to replace a model in the directory.
+        adapter_only: save the adapters of a LoRA student only, instead of a merged model.
+        network: name of the network, if several were trained together.
 
     Raises:
-        ValueError: the checkpoint is not whole, of a later format, does not say how to build its
-            networks, or has none of that name; a tokenizer that cannot be loaded.
-        FileExistsError: the directory holds a model, and overwrite is False.
+        ValueError: If the checkpoint is incomplete, has a later format, does not contain how to
+            build its networks, or has no network of that name; or the tokenizer cannot be loaded.
+        FileExistsError: If the directory holds a model, and overwrite is False.
 
     Example:
         >>> export_checkpoint("nowhere.ckpt", "exported")
@@ -52,46 +52,46 @@ def export_checkpoint(
     check_exportable(chosen, adapter_only=adapter_only)
     check_weights(shapes(checkpoint["state_dict"]), shapes(module.state_dict()))
     module.load_state_dict(checkpoint["state_dict"])
-    made = checkpoint.get("kdlight", {})
+    metadata = checkpoint.get("kdlight", {})
     run = {
         "steps": checkpoint["global_step"],
-        "version": made.get("version"),
-        **made.get("run", {}),
+        "version": metadata.get("version"),
+        **metadata.get("run", {}),
     }
-    source = tokenizer or run.get("tokenizer") or _source(checkpoint["hyper_parameters"])
-    found = None if source is None else load_tokenizer(source)
+    source = tokenizer or run.get("tokenizer") or _model_source(checkpoint["hyper_parameters"])
+    loaded_tokenizer = None if source is None else load_tokenizer(source)
     export_student(
         chosen,
         output,
-        tokenizer=found,
+        tokenizer=loaded_tokenizer,
         run=describe_network(run, network),
         overwrite=overwrite,
         adapter_only=adapter_only,
     )
-    without = "" if found is not None else ", without a tokenizer: none is known, name one"
-    print(f"{network.capitalize()} saved: {output}{without}")
+    note = "" if loaded_tokenizer is not None else ", without a tokenizer; set tokenizer to add one"
+    print(f"{network.capitalize()} saved: {output}{note}")
 
 
 def build_module(hyper_parameters: Mapping[str, Any]) -> StandaloneModule:
-    """The module that a checkpoint's hyper-parameters describe, with weights of its own.
+    """Build the module that a checkpoint's hyper-parameters describe, with new weights.
 
-    The teacher is loaded only where the student is cut from it.
+    The teacher is loaded only if the student is built from it.
 
     Raises:
-        ValueError: they hold no classes, because the module was made in Python.
+        ValueError: If there are no class paths, because the module was created in Python.
 
     Example:
         >>> build_module({})
         Traceback (most recent call last):
-        ValueError: the checkpoint does not say how to build its student, because its module was ...
+        ValueError: the checkpoint does not contain how to build its student, because its ...
     """
     from lightning.pytorch.cli import instantiate_module
 
     if "_class_path" not in hyper_parameters:
         raise ValueError(
-            "the checkpoint does not say how to build its student, because its module was made in"
-            " Python and not from a config; make the module again, load the weights, and call"
-            " kdlight.export.export_student(module.student, directory)"
+            "the checkpoint does not contain how to build its student, because its module was"
+            " created in Python and not from a config; create the module again, load the weights,"
+            " and call kdlight.export.export_student(module.student, directory)"
         )
     config = {name: value for name, value in hyper_parameters.items() if name != "_instantiator"}
     if "teacher" in config:
@@ -103,28 +103,29 @@ def build_module(hyper_parameters: Mapping[str, Any]) -> StandaloneModule:
 
 
 def find_network(module: LightningModule, name: str) -> nn.Module:
-    """The network that a module trains under a name, such as ``"student"``.
+    """Return a network that a module trains by its name, such as ``"student"``.
 
     Raises:
-        ValueError: it trains none of that name.
+        ValueError: If the module trains no network of that name.
 
     Example:
         >>> from kdlight import DistillationModule, SingleInput
         >>> from kdlight.objectives import CrossEntropy
-        >>> module = DistillationModule(student=SingleInput(nn.Linear(4, 3)), objective=CrossEntropy())
+        >>> student = SingleInput(nn.Linear(4, 3))
+        >>> module = DistillationModule(student=student, objective=CrossEntropy())
         >>> find_network(module, "teacher")
         Traceback (most recent call last):
-        ValueError: network='teacher', but what is trained is ['student'] (its teacher ...
+        ValueError: network must be one of ['student'], got 'teacher' (the teacher is not trained)
     """
     networks = ["student", *getattr(module, "peers", [])]
     if name not in networks:
-        frozen = " (its teacher stays as it was)" if networks == ["student"] else ""
-        raise ValueError(f"network={name!r}, but what is trained is {networks}{frozen}")
+        note = " (the teacher is not trained)" if networks == ["student"] else ""
+        raise ValueError(f"network must be one of {networks}, got {name!r}{note}")
     return getattr(module, name)
 
 
 def describe_network(run: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What is known of a run, seen from another of its networks: that is what has learned.
+    """Return the description of a run with another of its networks as the student.
 
     Example:
         >>> describe_network({"student": "small", "teacher": "large", "data": "text"}, "teacher")
@@ -136,7 +137,8 @@ def describe_network(run: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {k: v for k, v in run.items() if k not in others} | {"student": run.get(name)}
 
 
-def _source(hyper_parameters: Mapping[str, Any]) -> str | None:
+def _model_source(hyper_parameters: Mapping[str, Any]) -> str | None:
+    """Return the source of the student or the teacher, or of another trained network."""
     learners = hyper_parameters.get("learners") or {}
     networks = [hyper_parameters.get(name) for name in ("student", "teacher")]
     networks += [learner["network"] for learner in learners.values()]

@@ -1,4 +1,4 @@
-"""The README of an exported student: what it learned from, how, and how well."""
+"""The model card of an exported student."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-HUB_ID = re.compile(r"source='([\w.-]+/[\w.-]+)'")
+HUB_ID = re.compile(r"source='(\w[\w.-]*/[\w.-]+)'")
 _MODEL = """\
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -16,7 +16,7 @@ model = AutoModelForCausalLM.from_pretrained({name!r})
 tokenizer = AutoTokenizer.from_pretrained({name!r})
 ```"""
 _ADAPTER = """\
-These are adapters alone. They go on the model that the student began from:
+These are adapters only. Load them on the base model of the student:
 
 ```python
 from peft import PeftModel
@@ -26,11 +26,12 @@ model = PeftModel.from_pretrained(base, {name!r})
 
 
 def write_model_card(directory: str | Path, run: Mapping[str, Any]) -> None:
-    """Write ``README.md``, with the metadata that the Hugging Face hub reads.
+    """Write ``README.md`` with the metadata that the Hugging Face hub reads.
 
     Args:
-        directory: where the student lies.
-        run: what is known, as by `kdlight.modules.checkpoint_metadata.describe_run`; what is not is left out.
+        directory: the directory of the student.
+        run: description of the run, see `kdlight.modules.checkpoint_metadata.describe_run`; missing
+            entries are left out.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -54,16 +55,16 @@ def write_model_card(directory: str | Path, run: Mapping[str, Any]) -> None:
 
 
 def _body(name: str, run: Mapping[str, Any], *, adapter: bool) -> str:
-    lines = [f"# {name}", "", "A student of knowledge distillation, made with kdlight.", ""]
+    lines = [f"# {name}", "", "A student trained by knowledge distillation with kdlight.", ""]
     lines += ["| | |", "| --- | --- |"]
-    for what in ("student", "teacher", "objective", "data", "steps", "version"):
-        if run.get(what) is not None:
-            lines.append(f"| {what} | `{_cell(run[what])}` |")
+    for entry in ("student", "teacher", "objective", "data", "steps", "version"):
+        if run.get(entry) is not None:
+            lines.append(f"| {entry} | `{_cell(run[entry])}` |")
     metrics = {name: run["metrics"][name] for name in sorted(run.get("metrics", {}))}
     if metrics:
         lines += [
             "",
-            "The last values that were logged:",
+            "Last logged values:",
             "",
             "| metric | value |",
             "| --- | --- |",

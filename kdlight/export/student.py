@@ -1,4 +1,4 @@
-"""A student in memory to a folder that is read without kdlight."""
+"""Export of a student in memory to a directory that is read without kdlight."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ def export_student(
     overwrite: bool = False,
     adapter_only: bool = False,
 ) -> None:
-    """Save a student with ``save_pretrained``, its tokenizer and a model card beside it.
+    """Save a student with ``save_pretrained``, with its tokenizer and a model card.
 
     Args:
         student: such as a `kdlight.CausalLM`.
-        directory: where to.
-        tokenizer: of the student; None saves none.
-        state_dict: full weights, where those of the student are sharded.
-        run: what is known of the run, for the card.
-        overwrite: save even where the directory holds a model already.
-        adapter_only: of a `kdlight.LoRACausalLM`, save the adapters alone instead of a model that
-            they are merged into.
+        directory: the directory to save in.
+        tokenizer: tokenizer of the student; None saves none.
+        state_dict: full weights, if those of the student are sharded.
+        run: description of the run, for the model card.
+        overwrite: whether to replace a model in the directory.
+        adapter_only: save the adapters of a `kdlight.LoRACausalLM` only, instead of a merged model.
 
     Raises:
-        ValueError: the student cannot be saved so.
-        FileExistsError: the directory holds a model, and overwrite is False.
+        ValueError: If the student has no ``save_pretrained``, or no adapters to save.
+        FileExistsError: If the directory holds a model, and overwrite is False.
 
     Example:
         >>> from torch import nn
@@ -46,10 +45,10 @@ def export_student(
     """
     check_exportable(student, adapter_only=adapter_only)
     check_directory(directory, overwrite=overwrite, adapter_only=adapter_only)
-    how: dict[str, Any] = {} if state_dict is None else {"state_dict": state_dict}
+    options: dict[str, Any] = {} if state_dict is None else {"state_dict": state_dict}
     if adapter_only:
-        how["adapter_only"] = True
-    student.save_pretrained(directory, tokenizer=tokenizer, **how)
+        options["adapter_only"] = True
+    student.save_pretrained(directory, tokenizer=tokenizer, **options)
     write_model_card(directory, run or {})
 
 
@@ -76,10 +75,10 @@ def check_exportable(student: Any, *, adapter_only: bool = False) -> None:
 
 
 def check_directory(directory: str | Path, *, overwrite: bool, adapter_only: bool = False) -> None:
-    """Raise a FileExistsError for a directory that holds a model, unless it may be replaced.
+    """Raise a FileExistsError for a directory that holds a model, unless ``overwrite`` is True.
 
-    A model is not replaced by adapters, nor they by it: beside each other they would be read as
-    one model.
+    Adapters never replace a model, nor a model adapters: files of both in one directory would be
+    loaded as one model.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -89,14 +88,15 @@ def check_directory(directory: str | Path, *, overwrite: bool, adapter_only: boo
         Traceback (most recent call last):
         FileExistsError: directory=... already holds a model; name another directory, or set ...
     """
-    held = [kind for kind in ("", "adapter_") if (Path(directory) / f"{kind}config.json").exists()]
-    other = "" if adapter_only else "adapter_"
-    if other in held:
+    files = {"a model": "config.json", "adapters": "adapter_config.json"}
+    existing = [kind for kind, file in files.items() if (Path(directory) / file).exists()]
+    new, other = ("adapters", "a model") if adapter_only else ("a model", "adapters")
+    if other in existing:
         raise FileExistsError(
-            f"directory={str(directory)!r} already holds {'adapters' if other else 'a model'},"
-            f" beside which {'adapters' if adapter_only else 'a model'} cannot stand; name another"
+            f"directory={str(directory)!r} already holds {other} and cannot hold {new} as well;"
+            " name another directory"
         )
-    if held and not overwrite:
+    if existing and not overwrite:
         raise FileExistsError(
             f"directory={str(directory)!r} already holds a model; name another directory, or"
             " set overwrite=True to replace it"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from kdlight.losses.checks import check_finite
+from kdlight.checks import check_finite
 from kdlight.losses.log_space import FORBIDDEN, log_probs, sum_terms, tempered_pair
 
 

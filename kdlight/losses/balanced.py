@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_choice, check_range
+from kdlight.checks import check_choice, check_range
 from kdlight.losses.kl import both_kls, weigh
 from kdlight.losses.log_space import FORBIDDEN, log_probs, probs, tempered_pair
 

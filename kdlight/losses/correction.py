@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_choice
+from kdlight.checks import check_choice
 from kdlight.losses.kl import forward_kl, reverse_kl
 
 Direction: TypeAlias = Literal["forward", "reverse"]

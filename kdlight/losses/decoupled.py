@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from kdlight.losses.checks import check_range
+from kdlight.checks import check_range
 from kdlight.losses.kl import kl, weigh
 from kdlight.losses.labels import IGNORE_INDEX, check_labels
 from kdlight.losses.log_space import tempered_pair

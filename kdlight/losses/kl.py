@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from kdlight.losses.checks import check_range
+from kdlight.checks import check_range
 from kdlight.losses.log_space import FORBIDDEN, log_probs, probs, sum_terms, tempered_pair
 
 

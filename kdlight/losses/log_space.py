@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_positive
+from kdlight.checks import check_positive
 
 # A larger difference of log-probabilities comes from a logit of -inf or of the lowest float.
 FORBIDDEN = 1e30

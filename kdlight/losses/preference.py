@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from kdlight.losses.checks import check_positive, check_range
+from kdlight.checks import check_positive, check_range
 from kdlight.losses.redi import check_pairs
 
 

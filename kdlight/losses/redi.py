@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from kdlight.losses.checks import check_range
+from kdlight.checks import check_range
 
 
 def redi(

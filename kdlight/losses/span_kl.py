@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_choice
+from kdlight.checks import check_choice
 from kdlight.losses.kl import kl
 from kdlight.losses.log_space import log_probs, probs, tempered_pair
 

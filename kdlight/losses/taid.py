@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_range
+from kdlight.checks import check_range
 from kdlight.losses.kl import kl
 from kdlight.losses.log_space import log_probs, probs, tempered_pair
 

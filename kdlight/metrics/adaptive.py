@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from kdlight.losses.checks import check_at_least
+from kdlight.checks import check_at_least
 
 CELLS = 2**14
 """Cells of the histogram that replaces the sorted confidences."""

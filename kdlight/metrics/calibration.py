@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from kdlight.losses.checks import check_at_least, check_choice
+from kdlight.checks import check_at_least, check_choice
 from kdlight.losses.labels import IGNORE_INDEX, check_labels
 from kdlight.losses.log_space import probs
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
 from kdlight import losses
-from kdlight.losses.checks import check_positive
+from kdlight.checks import check_positive
 from kdlight.losses.log_space import log_probs
 from kdlight.metrics.adaptive import AdaptiveCalibrationError
 from kdlight.metrics.calibration import Curve, ExpectedCalibrationError, MaximumCalibrationError

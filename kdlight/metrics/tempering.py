@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from kdlight.losses.checks import check_at_least
+from kdlight.checks import check_at_least
 from kdlight.losses.log_space import widen
 
 

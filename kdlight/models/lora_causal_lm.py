@@ -6,7 +6,7 @@ import copy
 from importlib.util import find_spec
 from typing import Any
 
-from kdlight.losses.checks import check_at_least, check_range
+from kdlight.checks import check_at_least, check_range
 from kdlight.models.adapted_causal_lm import AdaptedCausalLM
 from kdlight.models.layer_pruning import prune_layers
 from kdlight.models.pretrained import parse_dtype

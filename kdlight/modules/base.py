@@ -140,9 +140,9 @@ class DistillationBase(LossInputsModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip like Lightning, but under FSDP2 by the norm of all gradients, sharded or not."""
-        by_norm = gradient_clip_val and gradient_clip_algorithm != "value"
-        if self.device_mesh is not None and by_norm:
-            clip_norm(self.parameters(), by_norm)
+        by_norm = gradient_clip_algorithm != "value"
+        if self.device_mesh is not None and gradient_clip_val and by_norm:
+            clip_norm(self.parameters(), gradient_clip_val)
         else:
             super().configure_gradient_clipping(
                 optimizer, gradient_clip_val, gradient_clip_algorithm

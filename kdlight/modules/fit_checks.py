@@ -57,7 +57,8 @@ def check_optimized(
 
     Strategies that flatten parameters are not checked.
     """
-    if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
+    is_checked = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
+    if not is_checked or isinstance(strategy, DeepSpeedStrategy):  # which is a DDPStrategy
         return
     known = {id(p) for each in optimizers for group in each.param_groups for p in group["params"]}
     parameters = dict(objective.named_parameters())

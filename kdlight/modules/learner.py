@@ -46,14 +46,14 @@ class Learner:
     def __post_init__(self) -> None:
         if not isinstance(self.network, (nn.Module, StudentRecipe)):
             raise TypeError(
-                f"network must be a torch.nn.Module that is trained, got {type(self.network).__name__};"
-                " for a frozen teacher use a DistillationModule"
+                "network must be a torch.nn.Module that is trained, got"
+                f" {type(self.network).__name__}; for a frozen teacher use a DistillationModule"
             )
         if self.clip is not None and not 0 < self.clip < inf:
             raise ValueError(f"clip must be above 0 and finite, or None, got {self.clip}")
         if "params" in (self.group or {}):
             raise ValueError(
-                "group contains 'params', but these are the parameters of the network; leave them out"
+                "group contains 'params', but they are those of the network; leave them out"
             )
 
 

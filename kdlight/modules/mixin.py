@@ -1,4 +1,4 @@
-"""Distillation for a LightningModule that is there already."""
+"""Distillation for an existing LightningModule."""
 
 from __future__ import annotations
 
@@ -20,38 +20,39 @@ if TYPE_CHECKING:
 
 
 class DistillationMixin(DistillationBase):
-    r"""Adds a teacher to a LightningModule whose data, optimizer, validation and metrics stay.
+    r"""Adds a teacher to a LightningModule that keeps its data, optimizer, validation and metrics.
 
-    Name it before the module, say where the student's logits come from, and call `distill` before
-    the fit. The module's own ``training_step`` runs as it is, and the objective is added to its
-    loss:
+    Write it before the module among the bases, define `student_logits`, and call `distill` before
+    the fit. The module's own ``training_step`` is called unchanged, and the objective is added to
+    its loss:
 
     .. math:: L = w_{task} \cdot training\_step(batch) + objective(student, teacher, labels)
 
-    The gradient of an optimizer step is that of one big batch, as with `kdlight.DistillationModule`
-    (of which `student_logits`, `teacher_logits` and `labels` are the same, to be overridden). The
-    task's mean counts once for each unit, image or token, that the objective counts in its
-    micro-batch. What a step amounted to is logged as ``distillation/...``. Where the two forward
-    passes are one too many, ``task_weight=0`` with a `kdlight.Weighted` that holds a
-    `kdlight.objectives.CrossEntropy` needs one.
+    The gradient of an optimizer step is that of one big batch, as with
+    `kdlight.DistillationModule`, which has the same methods `student_logits`, `teacher_logits` and
+    `labels` to override. The mean of ``training_step`` is weighted by the number of units, such as
+    samples or tokens, that the objective counts in the micro-batch. The result of a step is logged
+    as ``distillation/...``. There are two forward passes of the student. To save one, set
+    ``task_weight=0`` and use a `kdlight.Weighted` objective that contains a
+    `kdlight.objectives.CrossEntropy`.
 
-    Checkpoints hold no teacher, and the module without the mixin loads them as its own (with
-    ``strict=False`` where the objective has a state, such as `kdlight.objectives.TAID`).
+    Checkpoints contain no teacher. The module without the mixin can load them, with
+    ``strict=False`` if the objective has a state, such as `kdlight.objectives.TAID`.
 
     Raises:
-        TypeError: the mixin stands after the module, or the module has something else by a name
-            that the mixin needs.
+        TypeError: the mixin comes after the module among the bases, or the module uses a name of
+            the mixin for something else.
 
     Example:
         >>> from lightning.pytorch import LightningModule
         >>> from kdlight.objectives import ForwardKL
-        >>> class Theirs(LightningModule):
+        >>> class OwnModule(LightningModule):
         ...     def __init__(self):
         ...         super().__init__()
         ...         self.net = nn.Linear(4, 3)
         ...     def training_step(self, batch, batch_idx):
         ...         return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-        >>> class Distilled(DistillationMixin, Theirs):
+        >>> class Distilled(DistillationMixin, OwnModule):
         ...     def student_logits(self, batch):
         ...         return self.net(batch[0])
         ...     def teacher_logits(self, batch):
@@ -77,19 +78,20 @@ class DistillationMixin(DistillationBase):
         normalization: Literal["global", "local"] = "global",
         chunked: bool | Literal["auto"] | Chunking = "auto",
     ) -> Self:
-        """Set objective and teacher of the fits that follow; returns the module itself.
+        """Set the objective and the teacher of the fits that follow, and return the module.
 
         Args:
             objective: the loss.
             teacher: a network, which is frozen and held outside of the module tree, or any
                 `kdlight.teachers.Teacher`; None for objectives that need none.
-            task_weight: of the loss of the module's own ``training_step``; 0 does not call it.
-            normalization: as of `kdlight.DistillationModule`.
-            chunked: as of `kdlight.DistillationModule`.
+            task_weight: weight of the loss of the module's own ``training_step``, which is not
+                called if it is 0.
+            normalization: see `kdlight.DistillationModule`.
+            chunked: see `kdlight.DistillationModule`.
 
         Raises:
-            ValueError: the module has an attribute of a name that the mixin uses; task_weight is
-                negative.
+            ValueError: the module has an attribute of a name that the mixin uses; ``task_weight``
+                is negative.
         """
         if not task_weight >= 0:
             raise ValueError(f"task_weight must be 0 or above, got {task_weight}")
@@ -103,14 +105,14 @@ class DistillationMixin(DistillationBase):
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         """Compute the scaled loss of one micro-batch: the objective's plus the module's own."""
-        own = super().training_step
-        arguments = (batch, batch_idx)[: len(signature(own).parameters)]
+        own_step = super().training_step
+        arguments = (batch, batch_idx)[: len(signature(own_step).parameters)]
         if not self.trainer.training:  # a validation step may call the training step
-            return own(*arguments)
+            return own_step(*arguments)
         losses = self.losses(batch)
         if not self.task_weight:
             return self.scaled_loss(losses)
-        output = own(*arguments)
+        output = own_step(*arguments)
         loss, inputs = losses[STUDENT]
         task = _loss_of(output) * loss.count
         losses[STUDENT] = loss._replace(parts={**loss.parts, TASK: task.detach()}), inputs

@@ -26,48 +26,52 @@ LIVE_ARGUMENTS = ["learners", "optimizer", "lr_scheduler"]
 
 
 class OnlineDistillationModule(StandaloneModule):
-    r"""Trains a student, its teacher and perhaps others together, on the same batches.
+    r"""Trains a student, its teacher and optionally others together, on the same batches.
 
-    Each network has an objective of its own, evaluated with every other network in the place of the
-    teacher and averaged over them; what it learns from takes no gradient:
+    Each network has an objective of its own. It is evaluated with every other network as the
+    teacher, and averaged over them. The logits of the other networks take no gradient:
 
     .. math:: L_i = \frac{1}{n - 1} \sum_{j \neq i} \mathrm{objective}_i(z_i, \mathrm{sg}(z_j), y)
 
-    Amara et al., "BD-KD: Balancing the Divergences for Online Knowledge Distillation", 2022, gives
-    the student a `CrossEntropy` and a `BDKD`, and the teacher a `CrossEntropy` and, as a
-    regulariser, KL(student || teacher): the teacher's `ForwardKL`, as it is the one that learns.
+    Amara et al., "BD-KD: Balancing the Divergences for Online Knowledge Distillation", 2022, trains
+    the student on a `CrossEntropy` and a `BDKD`, and the teacher on a `CrossEntropy` and, as a
+    regularizer, KL(student || teacher). This is the `ForwardKL` of the teacher, as the network that
+    is trained is the one that an objective calls the student.
 
-    Zhang, Xiang, Hospedales, Lu, "Deep Mutual Learning", 2018, gives every network these two.
+    Zhang, Xiang, Hospedales, Lu, "Deep Mutual Learning", 2018, trains every network on a
+    `CrossEntropy` and a `ForwardKL`.
 
-    An objective that needs no teacher learns from the data alone. Which network is updated when,
-    and how several are averaged in BD-KD, is not known to us; these are our choices.
+    An objective that needs no teacher is evaluated on the data alone. The papers do not state when
+    each network is updated, and how BD-KD averages several networks; ``updates`` and the mean above
+    are choices of this library.
 
-    There is one optimizer, with a parameter group for each network, and it does what one for each
-    would do: what it knows of a parameter is the parameter's own. Gradients are divided by the
-    denominator of their own network, and clipped by themselves. All networks are in the checkpoint,
-    and ``kdlight export --network NAME`` takes any.
+    There is one optimizer, with a parameter group for each network. It is equivalent to one
+    optimizer for each, as the state of an optimizer belongs to a parameter. The gradients of each
+    network are normalized and clipped separately. All networks are in the checkpoint, and
+    ``kdlight export --network NAME`` exports any of them.
 
-    The networks are attributes under their names. Metrics are those of the student, beside the
-    first of the others; theirs have their names before them (``val/teacher/accuracy``).
+    The networks are attributes of the module under their names. The metrics of the student compare
+    it with the first of the other networks. Metrics of other networks have the name of the network
+    as a prefix (``val/teacher/accuracy``).
 
     Args:
-        learners: what is trained, by name, at least two; one is the ``student``.
-        optimizer: from parameter groups to an optimizer; or a mapping that gives each network, by
-            its name, and ``objective``, the parameters of all objectives, an optimizer of its own.
+        learners: the networks with their objectives, by name: ``student`` and at least one other.
+        optimizer: from parameter groups to an optimizer; or a mapping with an optimizer of its own
+            for each network, by its name, and for ``objective``, the parameters of all objectives.
         lr_scheduler: from the optimizer to a schedule of the learning rates of all groups.
-        lr_scheduler_config: as of `kdlight.DistillationModule`.
-        updates: ``"simultaneous"`` updates all networks in each optimizer step, each against the
-            others as they were before it. ``"alternating"`` updates one in turn, so that it learns
-            from the others as their last steps have left them; a step costs the same, and each
-            network gets a step in as many as there are networks.
-        normalization: as of `kdlight.DistillationModule`.
-        chunked: likewise.
-        temperature: of the divergences among the validation metrics; None for that of the
-            student's objective where it has one, else 1.
+        lr_scheduler_config: see `kdlight.DistillationModule`.
+        updates: ``"simultaneous"`` updates all networks in each optimizer step, each with the
+            others as they were before the step. ``"alternating"`` updates one network per step in
+            turn, with the others as they are after their last updates. A step costs the same, and
+            with n networks each is updated in every n-th step.
+        normalization: see `kdlight.DistillationModule`.
+        chunked: see `kdlight.DistillationModule`.
+        temperature: temperature of the divergences among the validation metrics; None for that of
+            the student's objective if it has one, else 1.
 
     Raises:
-        ValueError: fewer than two learners, or no student; a name that is taken; networks that
-            share parameters; updates or normalization of another name.
+        ValueError: fewer than two learners, or no student; a name that the module uses already;
+            networks that share parameters; an unknown ``updates`` or ``normalization``.
 
     Example:
         >>> from kdlight import SingleInput
@@ -77,7 +81,8 @@ class OnlineDistillationModule(StandaloneModule):
         ...         SingleInput(nn.Linear(4, 3)), Weighted({"ce": CrossEntropy(), "kd": BDKD()})
         ...     ),
         ...     "teacher": Learner(
-        ...         SingleInput(nn.Linear(4, 3)), Weighted({"ce": CrossEntropy(), "kd": ForwardKL()})
+        ...         SingleInput(nn.Linear(4, 3)),
+        ...         Weighted({"ce": CrossEntropy(), "kd": ForwardKL()}),
         ...     ),
         ... })
         >>> sorted({name.split(".")[0] for name, _ in module.named_parameters()})
@@ -130,7 +135,7 @@ class OnlineDistillationModule(StandaloneModule):
     # ---- from a batch to the losses of all networks
 
     def network_logits(self, name: str, batch: Any) -> Logits:
-        """Return the logits of one network for ``batch``, ``(..., V)``; a subclass may override it."""
+        """Return the logits of one network for ``batch``, ``(..., V)``; may be overridden."""
         return call_network(getattr(self, name), batch)
 
     def student_logits(self, batch: Any) -> Logits:

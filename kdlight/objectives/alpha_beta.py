@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.checks import check_finite
+from kdlight.checks import check_finite
 from kdlight.objectives.token_objective import Divergence
 
 

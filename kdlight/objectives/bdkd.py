@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.checks import check_choice, check_positive
 from kdlight.losses.balanced import balance, check_balance, confidence_gap
-from kdlight.losses.checks import check_choice, check_positive
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.token_objective import Divergence
 from kdlight.reduce import Loss, token_sum, token_values

@@ -7,7 +7,7 @@ from math import log
 import torch
 from torch import Tensor, nn
 
-from kdlight.losses.checks import check_at_least, check_range
+from kdlight.checks import check_at_least, check_range
 from kdlight.losses.log_space import log_probs
 
 FLOOR = -20.0

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from kdlight.losses.checks import check_at_least, check_range
+from kdlight.checks import check_at_least, check_range
 from kdlight.losses.clipped_kl.clipping import Clipped, Rule, check_clipping, clip
 from kdlight.losses.clipped_kl.gated_kl import Tail
 from kdlight.losses.clipped_kl.gates import Gate

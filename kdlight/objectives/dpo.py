@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.checks import check_positive
+from kdlight.checks import check_positive
 from kdlight.objectives.paired_preference import PairedPreference
 
 

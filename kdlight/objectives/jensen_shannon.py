@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.checks import check_range
 from kdlight.losses import value_and_grad
-from kdlight.losses.checks import check_range
 from kdlight.objectives.token_objective import Divergence
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlight.losses.checks import check_finite, check_positive, check_range
+from kdlight.checks import check_finite, check_positive, check_range
 from kdlight.losses.log_space import widen
 from kdlight.objectives.forward_kl import ForwardKL
 from kdlight.objectives.token_objective import Divergence, TokenObjective

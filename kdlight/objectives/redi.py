@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.checks import check_range
+from kdlight.checks import check_range
 from kdlight.objectives.base import check_vocabularies
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.token_objective import Divergence

@@ -7,7 +7,7 @@ from math import inf
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.checks import check_positive, check_range
+from kdlight.checks import check_positive, check_range
 from kdlight.objectives.paired_preference import PairedPreference
 
 

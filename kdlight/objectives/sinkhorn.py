@@ -8,8 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from kdlight.checks import check_choice
 from kdlight.distributed.gather import RankSizes, exchange_sizes, gather_rows, gather_source
-from kdlight.losses.checks import check_choice
 from kdlight.losses.log_space import widen
 from kdlight.losses.optimal_transport.distances import own_distances
 from kdlight.losses.optimal_transport.plan import check_transport

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.checks import check_range
+from kdlight.checks import check_range
 from kdlight.objectives.token_objective import Divergence
 
 

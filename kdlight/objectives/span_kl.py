@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kdlight.losses.checks import check_choice, check_positive
+from kdlight.checks import check_choice, check_positive
 from kdlight.losses.span_kl import DISTANCES, Distance, pair_values, pairs
 from kdlight.objectives.base import Objective, check_vocabularies
 from kdlight.objectives.inputs import LossInputs

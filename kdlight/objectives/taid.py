@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.checks import check_range
 from kdlight.losses import value_and_grad
-from kdlight.losses.checks import check_range
 from kdlight.losses.log_space import log_probs
 from kdlight.objectives.token_objective import TokenObjective
 from kdlight.reduce import PerTokenValues

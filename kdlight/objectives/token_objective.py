@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_positive
+from kdlight.checks import check_positive
 from kdlight.objectives.base import Objective, check_vocabularies
 from kdlight.objectives.inputs import LossInputs
 from kdlight.reduce import Loss, PerTokenValues, token_sum, token_values

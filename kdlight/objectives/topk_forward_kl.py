@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.checks import check_at_least, check_choice, check_positive
+from kdlight.checks import check_at_least, check_choice, check_positive
 from kdlight.losses.log_space import log_probs, probs
 from kdlight.losses.topk import Tail, check_tail
 from kdlight.objectives.inputs import LossInputs

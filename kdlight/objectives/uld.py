@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_positive
+from kdlight.checks import check_positive
 from kdlight.losses.log_space import probs
 from kdlight.losses.optimal_transport.uld import align, mean_weights, sorted_distance
 from kdlight.objectives.base import Objective

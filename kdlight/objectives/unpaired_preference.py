@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.losses.checks import check_at_least, check_positive, check_range
+from kdlight.checks import check_at_least, check_positive, check_range
 from kdlight.objectives.base import Objective
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.preference_batch import PreferenceBatch, check_preferences

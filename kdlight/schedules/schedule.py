@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf
 
-from kdlight.losses.checks import check_at_least, check_finite
+from kdlight.checks import check_at_least, check_finite
 
 
 class Schedule(ABC):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from kdlight.losses.checks import check_finite
+from kdlight.checks import check_finite
 from kdlight.schedules.schedule import Schedule, check_steps
 
 

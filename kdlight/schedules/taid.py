@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import exp, inf, isfinite
 from typing import NamedTuple
 
-from kdlight.losses.checks import check_range
+from kdlight.checks import check_range
 
 LARGEST_RISE = 10.0
 """Limit on the relative increase of the loss in one step."""

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from math import copysign, cos, inf, pi
 
-from kdlight.losses.checks import check_finite
+from kdlight.checks import check_finite
 from kdlight.schedules.schedule import Schedule, check_steps
 
 

@@ -1,4 +1,4 @@
-"""Several teachers in one fit."""
+"""Several teachers in one fit: their average, or one of them for each row of a batch."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from kdlight.teachers.frozen import FrozenTeacher
 
 
 class TeacherEnsemble(Teacher):
-    """Several teachers, live or cached, that answer together or in turn.
+    """Several teachers, live or cached, that are averaged or selected by row.
 
-    Without ``route_by`` they answer together: the average of their distributions. With it, each
-    row of a batch goes to the teacher that the row names, and to no other.
+    Without ``route_by``, the logits are those of the average of all distributions. With it, each
+    row of a batch has the logits of the one teacher that the row names.
 
     Args:
-        teachers: by name; a network becomes a `kdlight.FrozenTeacher`.
-        weights: what each counts in the average, not negative; those left out count 1.
-        route_by: the field of a batch that names the teacher of every row: a list of names, or a
-            tensor ``(B,)`` of their numbers in the order of ``teachers``.
+        teachers: the teachers by name; a network is wrapped in a `kdlight.FrozenTeacher`.
+        weights: the weight of each teacher in the average, not negative; 1 by default.
+        route_by: the field of a batch that holds the teacher of every row: a list of names, or a
+            tensor ``(B,)`` of indices in the order of ``teachers``.
 
     Raises:
-        TypeError: teachers without names.
-        ValueError: no teacher, a weight for none of them or out of range, or weights with
-            ``route_by``; with a batch, a field that is not there or names nobody.
+        TypeError: ``teachers`` is not a mapping.
+        ValueError: no teacher; a weight of an unknown name or out of range; both ``weights`` and
+            ``route_by``; for a batch, a field that is missing or names no teacher.
 
     Example:
-        >>> pool = TeacherEnsemble({"a": nn.Linear(3, 5), "b": nn.Linear(3, 5)}, weights={"a": 3.0})
-        >>> pool(torch.zeros(2, 3)).logits().exp().sum(-1).round(decimals=4)
+        >>> networks = {"a": nn.Linear(3, 5), "b": nn.Linear(3, 5)}
+        >>> ensemble = TeacherEnsemble(networks, weights={"a": 3.0})
+        >>> ensemble(torch.zeros(2, 3)).logits().exp().sum(-1).round(decimals=4)
         tensor([1., 1.])
     """
 
@@ -51,7 +52,7 @@ class TeacherEnsemble(Teacher):
                 f" {type(teachers).__name__}"
             )
         if not teachers:
-            raise ValueError("teachers must name at least one teacher, got none")
+            raise ValueError("teachers must contain at least one teacher, got none")
         weights = weights or {}
         for name, weight in weights.items():
             if name not in teachers or not 0 <= weight < inf:
@@ -60,7 +61,10 @@ class TeacherEnsemble(Teacher):
                     f" {weight}"
                 )
         if route_by is not None and weights:
-            raise ValueError("a row that is routed has one teacher: leave out weights, or route_by")
+            raise ValueError(
+                f"route_by={route_by!r} selects one teacher for each row, which needs no weights;"
+                " leave out weights or route_by"
+            )
         self.by_name = {
             name: each if isinstance(each, Teacher) else FrozenTeacher(each)
             for name, each in teachers.items()
@@ -81,7 +85,7 @@ class TeacherEnsemble(Teacher):
             return Mixture(tuple(sources), self.weights, tuple(self.by_name))
         if self.is_sharded:
             raise ValueError(
-                "route_by sends some ranks no row for a teacher, but one that is sharded"
+                "with route_by, a rank may have no row for a teacher, but a sharded teacher"
                 " (shard=True) needs all ranks at once; set shard=False"
             )
         owners = self._owners(batch)
@@ -104,9 +108,9 @@ class TeacherEnsemble(Teacher):
         try:
             field = batch[self.route_by]
         except (KeyError, TypeError, IndexError) as error:
-            found = [*batch] if hasattr(batch, "keys") else type(batch).__name__
+            fields = [*batch] if hasattr(batch, "keys") else type(batch).__name__
             raise ValueError(
-                f"route_by={self.route_by!r} is no field of this batch: {found}"
+                f"route_by={self.route_by!r} is not a field of the batch, which has {fields}"
             ) from error
         if isinstance(field, Tensor):
             owners = field.cpu().long()

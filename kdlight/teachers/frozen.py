@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
+from kdlight.checks import check_positive
 from kdlight.distributed.sharding import shard as shard_network
-from kdlight.losses.checks import check_positive
 from kdlight.sources import Logits, LogitsSource, Moved, as_source, call_network, tempered
 from kdlight.teachers.base import Teacher
 

@@ -1,4 +1,4 @@
-"""A teacher that is asked only where the student needs it."""
+"""A teacher that is queried about some rows of a batch only."""
 
 from __future__ import annotations
 
@@ -17,36 +17,37 @@ from kdlight.teachers.batch_rows import select_batch_rows
 from kdlight.teachers.frozen import FrozenTeacher
 
 ROWS = 256
-"""Positions whose logits are made at once."""
+"""Number of positions whose logits are computed at once."""
 
 Ask = Literal["entropy", "random_entropy", "errors"]
 RULES = ("entropy", "random_entropy", "errors")
 
 
 class SelectiveTeacher(Teacher):
-    r"""Asks a teacher about the rows of a batch that the student is unsure of, or errs on.
+    r"""Queries a teacher only about rows where the student is uncertain or wrong.
 
-    A row that is not asked about costs no forward pass of the teacher, and has no distillation
-    loss; what it still learns from is the labels, by a `CrossEntropy` beside the objective. A
-    row of a language model is a sequence, and is judged by the mean over its positions. In
-    validation every row is asked about. The share is logged as ``train/query_share``.
+    A row that is not queried costs no forward pass of the teacher, and its distillation loss is 0.
+    To train on its labels, add a `kdlight.objectives.CrossEntropy` to the objective. A row of a
+    language model is a sequence; its score is the mean over its positions. In validation all rows
+    are queried. The share of queried rows is logged as ``train/query_share``.
 
     Polino, Pascanu, Alistarh, "Model compression via distillation and quantization", 2018, whose
     code has these rules for classifiers.
 
     Args:
         teacher: the teacher, or the network of a live one.
-        ask: ``"entropy"`` asks where the student's entropy is above ``threshold`` bits;
-            ``"random_entropy"`` with the probability :math:`H / \log_2 V`; ``"errors"`` where the
-            share of wrong predictions is above ``threshold``.
-        threshold: bits, or a share; not used by ``"random_entropy"``.
+        ask: ``"entropy"`` queries rows where the student's entropy H is above ``threshold`` bits;
+            ``"random_entropy"`` queries a row with probability :math:`H / \log_2 V`; ``"errors"``
+            queries rows where the share of wrong predictions is above ``threshold``.
+        threshold: number of bits, or a share; not used by ``"random_entropy"``.
 
     Raises:
-        ValueError: an unknown rule, or a negative threshold; with a batch, no labels to err on.
+        ValueError: an unknown rule, or a negative threshold; for a batch, ``"errors"`` without
+            labels.
 
     Example:
         >>> teacher = SelectiveTeacher(torch.nn.Identity(), ask="entropy", threshold=1.0)
-        >>> student = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])  # sure of the second row
+        >>> student = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])  # certain of the second
         >>> _ = teacher.answer(torch.zeros(2, 3), student)
         >>> teacher.share
         0.5
@@ -67,7 +68,7 @@ class SelectiveTeacher(Teacher):
     def answer(
         self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
     ) -> LogitsSource:
-        """Query the teacher about some rows of ``batch``; about all without the student's logits.
+        """Query the teacher about some rows of ``batch``, or about all without ``student``.
 
         The logits of all other rows are the student's own.
         """
@@ -108,23 +109,28 @@ class SelectiveTeacher(Teacher):
 
     @torch.no_grad()
     def _scores(self, source: LogitsSource, labels: Tensor | None) -> tuple[Tensor, torch.device]:
-        """The mean score of each row on the CPU ``(B,)``, and the device of the logits."""
+        """Return the mean score of each row, ``(B,)`` on the CPU, and the device of the logits."""
         if labels is None and self.ask == "errors":
-            raise ValueError("ask='errors' compares with labels, but the batch has none")
+            raise ValueError(
+                "ask='errors' compares predictions with labels, but the batch has none; use"
+                " ask='entropy'"
+            )
         positions = source.shape[:-1]
-        keep = torch.ones(positions, dtype=torch.bool) if labels is None else labels != IGNORE_INDEX
-        index = keep.flatten().nonzero().flatten()
+        valid = (
+            torch.ones(positions, dtype=torch.bool) if labels is None else labels != IGNORE_INDEX
+        )
+        index = valid.flatten().nonzero().flatten()
         totals, counts = (torch.zeros(positions[0]) for _ in range(2))
-        width, device = positions[1:].numel(), keep.device
-        for some in index.split(ROWS):
-            log_q = log_probs(source.select(some).logits())
+        width, device = positions[1:].numel(), valid.device
+        for chunk in index.split(ROWS):
+            log_q = log_probs(source.select(chunk).logits())
             device = log_q.device
             if self.ask == "errors":
                 assert labels is not None
-                values = (log_q.argmax(-1) != labels.flatten()[some]).float()
+                values = (log_q.argmax(-1) != labels.flatten()[chunk]).float()
             else:
                 values = torch.special.entr(log_q.exp()).sum(-1) / log(2)
-            rows = (some // width).cpu()
+            rows = (chunk // width).cpu()
             totals.index_add_(0, rows, values.float().cpu())
             counts.index_add_(0, rows, torch.ones(len(rows)))
         return totals / counts.clamp(min=1), device

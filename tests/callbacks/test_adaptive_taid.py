@@ -200,13 +200,13 @@ def test_several_taids_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("options", "message"),
     [
         ({"t_start": 1.0}, "t_start must be in"),
         ({"t_start": 0.5, "t_end": 0.4}, "t_end must be in"),
         ({"signal": "loss"}, "signal must be 'kl' or 'cross_entropy', got 'loss'"),
     ],
 )
-def test_wrong_arguments_are_refused(wrong: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AdaptiveTAID(**wrong)
+        AdaptiveTAID(**options)

@@ -121,7 +121,7 @@ def test_a_run_killed_during_accumulation_continues_to_the_same_bits(
     assert last.exists()
     assert not last.with_name("step=5.ckpt").exists()
     resumed = result(tmp_path / "run", resume=str(last), **options)
-    uninterrupted = result(tmp_path / "whole", **options)
+    uninterrupted = result(tmp_path / "uninterrupted", **options)
     assert len(resumed["rows"]) == 3  # of steps 5 and 6, and of a validation
     check_same(resumed, uninterrupted, logged=len(uninterrupted["rows"]) - 3, name="killed")
 

@@ -40,7 +40,7 @@ class Data(LightningDataModule):
             return batch
 
         data = toy.Ragged(5, length=8, silent=())
-        return DataLoader(data, 2, collate_fn=collate)
+        return DataLoader(data, batch_size=2, collate_fn=collate)
 
 
 def language_module(seed: int = 1) -> DistillationModule:
@@ -96,12 +96,20 @@ def test_sampled_text_depends_on_the_seed_alone(tmp_path: Path) -> None:
     texts = []
     for run, seed in enumerate((1, 1, 2)):
         torch.manual_seed(run)
-        state = torch.get_rng_state()
         sampling, folder = Sampling(max_new_tokens=6, seed=seed), tmp_path / str(run)
         predict(folder, language_module(), Data(), content="text", sampling=sampling)
-        assert torch.equal(torch.get_rng_state(), state)
         texts.append([line["continuation"] for line in read_lines(folder)])
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_the_global_random_generators_are_not_changed(tmp_path: Path) -> None:
+    states = []
+    for content in ("logits", "text"):
+        torch.manual_seed(0)
+        options = {"content": content, "sampling": Sampling(max_new_tokens=6)}
+        predict(tmp_path, language_module(), Data(), **options)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised within Lightning
@@ -201,12 +209,12 @@ class TestErrors:
     def test_text_for_batches_without_input_ids(self, tmp_path: Path) -> None:
         class Pairs(Data):
             def predict_dataloader(self) -> DataLoader:
-                return DataLoader([(torch.zeros(3), torch.tensor(0))] * 4, 2)  # type: ignore[arg-type]
+                return DataLoader([(torch.zeros(3), torch.tensor(0))] * 4, batch_size=2)  # type: ignore[arg-type]
 
-        class NoForward(DistillationModule):
+        class NoLogits(DistillationModule):
             def predict_step(self, batch: Any, batch_idx: int) -> Any:
-                return None
+                return batch_idx
 
-        module = NoForward(toy.llama(), ForwardKL(), toy.llama())
+        module = NoLogits(toy.llama(), ForwardKL(), toy.llama())
         with pytest.raises(TypeError, match="mappings with 'input_ids', got list"):
             predict(tmp_path, module, Pairs(), content="text")

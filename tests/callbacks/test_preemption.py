@@ -24,7 +24,7 @@ def test_a_signalled_run_saves_and_exits(options: dict[str, Any], tmp_path: Path
     assert f"SIGTERM: saved {saved}; resume with --ckpt_path" in ended.stderr
     logged = resume_fit.rows(str(saved.parent))
     resumed = result(tmp_path / "run", resume=str(saved), **options)
-    uninterrupted = result(tmp_path / "whole", **options)
+    uninterrupted = result(tmp_path / "uninterrupted", **options)
     check_same(resumed, uninterrupted, logged=len(logged), name="signalled")
     assert logged + resumed["rows"] == uninterrupted["rows"]
 

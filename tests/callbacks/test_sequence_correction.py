@@ -106,7 +106,7 @@ def test_dac_kl_span_kl_and_correction_together(tmp_path: Path) -> None:
 
 class TestErrors:
     @pytest.mark.parametrize(
-        ("wrong", "message"),
+        ("options", "message"),
         [
             ({"fraction": 1.5}, r"fraction must be in \[0.0, 1.0\]"),
             ({"refresh_every": 0}, "refresh_every must be at least 1"),
@@ -115,9 +115,9 @@ class TestErrors:
             ({"min_divergence": -1.0}, "min_divergence must be in"),
         ],
     )
-    def test_arguments_outside_their_range(self, wrong: dict[str, Any], message: str) -> None:
+    def test_arguments_outside_their_range(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            SequenceCorrection(**wrong)
+            SequenceCorrection(**options)
 
     def check_refused(self, folder: Path, learner: Any, message: str, data: Any = None) -> None:
         trainer = toy.trainer(folder, callbacks=[SequenceCorrection()], max_steps=1)

@@ -11,15 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
-import kdlight.configs
 from kdlight.cache import CacheReader, read_manifest
 from kdlight.cli import main
-from tests.configs.test_configs import tiny
+from kdlight.cli.config_files import read_config
+from tests.support.config_runs import FOLDER, tiny
 
 ROOT = Path(__file__).parents[2]
-CONFIG = Path(kdlight.configs.__path__[0]) / "forward_kl.yaml"
+CONFIG = FOLDER / "forward_kl.yaml"
 
 __all__ = ["tiny"]  # the fixture
 quiet = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Lightning's, of its libraries
@@ -71,7 +70,7 @@ def test_killed_and_given_again(
     main(small)
     said = caplog.text
     assert "positions with 10 tokens each" in said
-    assert "bytes a position" in said
+    assert "bytes per position" in said
     assert "Cache complete" in said
     assert not list(output.glob("*.unfinished"))
     manifest = read_manifest(output)
@@ -108,7 +107,7 @@ def test_a_config_of_the_cached_teacher_trains(
     monkeypatch.setattr(sys, "argv", ["kdlight"])  # Lightning warns of arguments given twice
     output = tmp_path / "cache"
     main(command(tiny, output))
-    config = yaml.safe_load((CONFIG.parent / "cached.yaml").read_text())
+    config = read_config(FOLDER / "cached.yaml")
     config["model"]["init_args"]["teacher"]["init_args"]["path"] = str(output)
     config["model"]["init_args"]["student"]["init_args"]["source"] = tiny["source"]
     config["data"]["init_args"] |= {

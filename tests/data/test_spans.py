@@ -1,4 +1,4 @@
-"""Spans: from text to ids at positions, and from ids to the span objective."""
+"""Span ids of positions, from the text of the tokens."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdlight.data import TextDataModule
-from kdlight.data.span_finders import find
-from kdlight.data.spans import SpanIds, owners_of, text_and_offsets
+from kdlight.data.spans import SpanIds, text_and_offsets, token_spans
 from kdlight.objectives import DACKL, SpanKL, Weighted
 from tests.support import tiny_lm, toy
 
@@ -69,39 +67,7 @@ def test_tokens_that_the_text_would_not_give_still_stand_somewhere(tokenizer: An
 
 
 def test_white_space_at_the_edges_of_a_token_does_not_count() -> None:
-    assert owners_of("a  b", [(0, 1), (1, 4), (1, 3)], [(0, 1), (3, 4)]) == [0, 1, -1]
-
-
-@pytest.mark.parametrize("name", ["ngrams:1", "ngrams", "words:2", "grammar", ""])
-def test_unknown_ways_are_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(ValueError, match="spans must be 'punctuation', 'words'"):
-        find(name)
-    with pytest.raises(ValueError, match="name or a function"):
-        find(3)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", ["spacy:no_such_pipeline", "nltk"])
-def test_what_is_not_installed_says_what_to_install(name: str) -> None:
-    with pytest.raises(ValueError, match=f"pip install {name.split(':')[0]}"):
-        find(name)
-    assert find("auto")("Some text, in parts") == [(0, 9), (11, 19)]
-
-
-def test_the_data_module_finds_them_in_its_blocks(tmp_path: Path, tokenizer: Any) -> None:
-    (tmp_path / "a.txt").write_text("some words, and others. " * 20)
-    (tmp_path / "b.txt").write_text("more of the same, so to say. " * 20)
-    data = TextDataModule(
-        tokenizer, str(tmp_path / "*.txt"), block_size=16, batch_size=2, spans="punctuation"
-    )
-    data.setup()
-    batch = next(iter(data.train_dataloader()))
-    assert batch["span_ids"].shape == batch["input_ids"].shape
-    assert data.span_ids is not None
-    for row, found in zip(batch["input_ids"], batch["span_ids"], strict=True):
-        assert torch.equal(data.span_ids(row), found)
-    assert (batch["span_ids"] >= 0).any()
-    plain = TextDataModule(tokenizer, str(tmp_path / "*.txt"), block_size=16)
-    assert "span_ids" not in next(iter(plain.train_dataloader()))
+    assert token_spans("a  b", [(0, 1), (1, 4), (1, 3)], [(0, 1), (3, 4)]) == [0, 1, -1]
 
 
 def test_a_fit_on_spans(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The README's table of methods: complete, and true to the code and the configs."""
+"""The README's table of methods is complete, and agrees with the code and the configs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import kdlight
 from kdlight import callbacks, data, losses, objectives
-from kdlight.cli.described import find_configs, find_methods, find_objectives
+from kdlight.cli.descriptions import find_configs, find_methods, find_objectives
 from kdlight.objectives import OBJECTIVES
 
 README = Path(__file__).parents[2] / "README.md"
@@ -20,7 +20,7 @@ CONFIGS = find_configs()
 
 
 def read_table(text: str) -> list[dict[str, str]]:
-    """The rows below a header of these columns."""
+    """Return the rows of the table with these columns."""
     lines = iter(text.splitlines())
     header = "| " + " | ".join(COLUMNS) + " |"
     assert header in lines, f"README.md has no table with the columns {header}"
@@ -43,11 +43,11 @@ def rows() -> list[dict[str, str]]:
 
 
 def test_all_objectives_methods_and_configs_have_a_row(rows: list[dict[str, str]]) -> None:
-    told = {name for row in rows for name in names(row["objective"])}
-    assert told >= {cls.__name__ for cls in OBJECTIVES.values()}
-    assert told >= FOUND.keys()
-    mentioned = told | {name for row in rows for name in names(row["needs"])}
-    assert mentioned >= METHODS.keys() - {"Cosine"}  # a law of time, for any of them
+    listed = {name for row in rows for name in names(row["objective"])}
+    assert listed >= {cls.__name__ for cls in OBJECTIVES.values()}
+    assert listed >= FOUND.keys()
+    mentioned = listed | {name for row in rows for name in names(row["needs"])}
+    assert mentioned >= METHODS.keys() - {"Cosine"}  # a schedule, for any of them
     assert {name.removesuffix(".yaml") for row in rows for name in names(row["config"])} == set(
         CONFIGS
     )
@@ -62,7 +62,7 @@ def test_every_name_exists(rows: list[dict[str, str]]) -> None:
         assert row["config"], row
 
 
-def test_a_config_uses_what_stands_in_its_row(rows: list[dict[str, str]]) -> None:
+def test_a_config_uses_what_is_in_its_row(rows: list[dict[str, str]]) -> None:
     for row in rows:
         for config in names(row["config"]):
             used = {path.rsplit(".", 1)[1] for path in CONFIGS[config.removesuffix(".yaml")]}
@@ -74,24 +74,31 @@ def test_a_config_uses_what_stands_in_its_row(rows: list[dict[str, str]]) -> Non
 
 def test_papers_losses_and_needs_are_those_of_the_code(rows: list[dict[str, str]]) -> None:
     for row in rows:
-        here = [FOUND[name] for name in names(row["objective"]) if name in FOUND]
-        for each in (*here, *(METHODS[n] for n in names(row["objective"]) if n in METHODS)):
-            told = [
+        objectives_here = [FOUND[name] for name in names(row["objective"]) if name in FOUND]
+        for each in (
+            *objectives_here,
+            *(METHODS[n] for n in names(row["objective"]) if n in METHODS),
+        ):
+            sources = [
                 source
                 for source in each.sources
                 if re.split(r",| et al", source.authors)[0] in row["paper"]
                 and str(source.year) in row["paper"]
             ]
-            assert told or not each.sources, f"{each.sources} in {row}"
-        assert {each.loss for each in here} - {""} <= set(names(row["loss function"])), row
-        needed = " ".join(need for each in here for need in each.needs)
-        for need in ("teacher", "labels", "pairs", "trace", "spans") if here else ():
+            assert sources or not each.sources, f"{each.sources} in {row}"
+        assert {each.loss for each in objectives_here} - {""} <= set(names(row["loss function"])), (
+            row
+        )
+        needed = " ".join(need for each in objectives_here for need in each.needs)
+        for need in ("teacher", "labels", "pairs", "trace", "spans") if objectives_here else ():
             assert (need in row["needs"]) == (need in needed), (need, row)
-        assert {name for each in here for name in each.callbacks} <= set(names(row["needs"])), row
+        assert {name for each in objectives_here for name in each.callbacks} <= set(
+            names(row["needs"])
+        ), row
 
 
 @pytest.mark.parametrize("cell", ["`Nope`", "`ForwardKL`, `Nope`"])
-def test_a_table_that_lies_is_seen(cell: str) -> None:
+def test_a_wrong_table_is_detected(cell: str) -> None:
     head = "| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS) + "\n"
     wrong = read_table(f"{head}| a | b | `forward_kl` | {cell} | `forward_kl.yaml` | teacher |\n")
     with pytest.raises(AssertionError, match="Nope"):

@@ -1,4 +1,4 @@
-"""The committed notebooks are current: each is run, and shows what it was committed with."""
+"""The committed notebooks are current: a run of each has the outputs that it was committed with."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def timed(path: Path, folder: Path) -> tuple[NotebookNode, float]:
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Path, Future]]:
-    """Two kernels at work: this file has one worker, and may be the last that runs."""
+    """Two kernels at a time: this file has one worker, and may be the last one that runs."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    asked: list[Any] = [
+    paths: list[Any] = [
         item.callspec.params["path"] for item in items if "runs" in item.fixturenames
     ]
     with ThreadPoolExecutor(2) as pool:
-        yield {path: pool.submit(timed, path, tmp_path_factory.mktemp(path.stem)) for path in asked}
+        yield {path: pool.submit(timed, path, tmp_path_factory.mktemp(path.stem)) for path in paths}
 
 
 @pytest.mark.slow
@@ -59,11 +59,11 @@ PICTURE = "<svg></svg>"
 
 
 def sound() -> NotebookNode:
-    said = [new_output("stream", name="stdout", text="loss 1.234 of 12 steps\n")]
+    printed = [new_output("stream", name="stdout", text="loss 1.234 of 12 steps\n")]
     shown = [new_output("display_data", {"image/svg+xml": PICTURE, "text/plain": "<Figure>"})]
     cells = [
         new_markdown_cell("# Title"),
-        new_code_cell("print(...)", execution_count=1, outputs=said),
+        new_code_cell("print(...)", execution_count=1, outputs=printed),
         new_code_cell("plot()", execution_count=2, outputs=shown),
     ]
     return new_notebook(cells=cells, metadata=METADATA)
@@ -74,11 +74,11 @@ def test_a_sound_notebook_has_no_faults() -> None:
     assert list(differences(sound(), sound())) == []
 
 
-def say(notebook: NotebookNode, text: str) -> None:
+def set_output(notebook: NotebookNode, text: str) -> None:
     notebook.cells[1].outputs[0].text = text
 
 
-HARMS: dict[str, Callable[[NotebookNode], object]] = {
+CHANGES: dict[str, Callable[[NotebookNode], object]] = {
     "clean kernel": lambda notebook: notebook.cells.reverse(),
     "clean kernel ": lambda notebook: notebook.cells[1].update(execution_count=None),
     "no picture": lambda notebook: notebook.cells[2].outputs.clear(),
@@ -86,10 +86,10 @@ HARMS: dict[str, Callable[[NotebookNode], object]] = {
         new_output("error", ename="ValueError", evalue="no", traceback=[])
     ),
     "a warning": lambda notebook: notebook.cells[1].outputs[0].update(name="stderr"),
-    "a path of a machine": lambda notebook: say(notebook, "saved to /tmp/x/cache"),
+    "a path of a machine": lambda notebook: set_output(notebook, "saved to /tmp/x/cache"),
     "a path of a machine ": lambda notebook: notebook.cells[0].update(source="/home/me/data"),
-    "a progress bar": lambda notebook: say(notebook, "Epoch 0: 100%|####| 3/3"),
-    "an address": lambda notebook: say(notebook, "<object at 0x7f31c2b7d0a0>"),
+    "a progress bar": lambda notebook: set_output(notebook, "Epoch 0: 100%|####| 3/3"),
+    "an address": lambda notebook: set_output(notebook, "<object at 0x7f31c2b7d0a0>"),
     "metadata": lambda notebook: notebook.cells[1].metadata.update(execution={"x": "now"}),
     "metadata ": lambda notebook: notebook.metadata.update(widgets={}),
     "metadata  ": lambda notebook: (
@@ -104,10 +104,10 @@ HARMS: dict[str, Callable[[NotebookNode], object]] = {
 }
 
 
-@pytest.mark.parametrize("what", HARMS)
-def test_a_fault_is_seen(what: str) -> None:
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_fault_is_detected(what: str) -> None:
     notebook = sound()
-    HARMS[what](notebook)
+    CHANGES[what](notebook)
     assert any(what.strip() in fault for fault in faults(notebook))
 
 
@@ -136,19 +136,19 @@ def test_words_are_equal_and_numbers_nearly(one: str, other: str, same: bool) ->
     assert same_text(other, one) is same
 
 
-def test_what_is_stale_is_seen(tmp_path: Path) -> None:
-    """A real kernel: text that changed, a picture that is not there, an output that came to be."""
+def test_stale_outputs_are_detected(tmp_path: Path) -> None:
+    """With a real kernel: a changed text, a missing picture, a new output."""
     draw = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
     sources = ["import kdlight\nprint(kdlight.__name__, 2 + 2)", draw, "1.5"]
     fresh = execute(new_notebook(cells=[new_code_cell(source) for source in sources]), tmp_path)
     assert list(faults(fresh)) == []
     stale = nbformat.from_dict(fresh)
     stale.cells[0].outputs[0].text = "kdlight 5\n"
-    assert [said.split()[:2] for said in differences(stale, fresh)] == [["cell", "0"]]
+    assert [each.split()[:2] for each in differences(stale, fresh)] == [["cell", "0"]]
     stale = nbformat.from_dict(fresh)
     del stale.cells[1].outputs[0].data["image/png"]
-    (said,) = differences(stale, fresh)
-    assert "image/png" in said
+    (difference,) = differences(stale, fresh)
+    assert "image/png" in difference
     stale = nbformat.from_dict(fresh)
     stale.cells[2].outputs.clear()
     assert len(list(differences(stale, fresh))) == 1

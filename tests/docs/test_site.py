@@ -1,6 +1,6 @@
-"""The site that is made of README and docstrings: whole, no link dead, readable offline.
+"""The site is complete, has no dead links, and can be read offline.
 
-Addresses that lead out of it are not fetched: the tests have no network.
+Links that lead out of it are not fetched: the tests have no network.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pytest
 from tests.site.build import build
 from tests.site.formulas import with_mathml
 from tests.site.rooms import locate, names, rooms
-from tests.site.texts import ROOT, TEXTS, cell
+from tests.site.texts import HOW_TO, PAGES, ROOT, SECTIONS, SOURCES, TEXTS, cell
 
 pytestmark = pytest.mark.slow
 
 
 class Page(HTMLParser):
-    """What a page can be linked to by, what it links to, and what it loads."""
+    """The anchors of a page, its links, and what it loads."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -33,17 +33,17 @@ class Page(HTMLParser):
         self.feed(path.read_text("utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        self.anchors |= {given[name] for name in ("id", "name") if name in given}
-        if tag == "a" and "href" in given:
-            self.links.append(given["href"])
-        self.loads += [given[name] for name in ("src", "data") if name in given]
+        values = {name: value or "" for name, value in attrs}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        self.loads += [values[name] for name in ("src", "data") if name in values]
         if tag == "link":
-            self.loads.append(given.get("href", ""))
+            self.loads.append(values.get("href", ""))
 
 
 def dead_links(site: Path) -> Iterator[str]:
-    """Every link and every picture of a site that leads nowhere in it."""
+    """Yield every link and picture of a site whose target does not exist."""
     pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}
     for path, page in pages.items():
         for address in (*page.links, *page.loads):
@@ -67,7 +67,7 @@ def test_no_link_is_dead(site: Path) -> None:
     assert list(dead_links(site)) == []
 
 
-def test_a_dead_link_is_seen(tmp_path: Path) -> None:
+def test_a_dead_link_is_detected(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         '<h2 id="one"></h2><a href="b.html#two">b</a><img src="c.png">'
     )
@@ -79,7 +79,7 @@ def test_a_dead_link_is_seen(tmp_path: Path) -> None:
     ]
 
 
-def test_every_public_name_has_a_place_of_its_own(site: Path) -> None:
+def test_every_public_name_has_an_anchor(site: Path) -> None:
     anchors = {room: Page(site / f"{room.replace('.', '/')}.html").anchors for room in rooms()}
     assert [f"{room}.{name}" for room, name, _ in names() if name not in anchors[room]] == []
 
@@ -102,7 +102,7 @@ def test_a_formula_that_cannot_be_shown_is_an_error() -> None:
         with_mathml(r":math:`\nonsense x`")
 
 
-def test_from_the_readme_one_comes_to_losses_objectives_and_configs(site: Path) -> None:
+def test_the_readme_links_to_losses_objectives_configs_and_pages(site: Path) -> None:
     links = set(Page(site / "index.html").links)
     assert {
         "kdlight/losses.html#forward_kl",
@@ -111,10 +111,27 @@ def test_from_the_readme_one_comes_to_losses_objectives_and_configs(site: Path) 
         "configs.html#taid",
         "CONTRIBUTING.html",
         "CHANGELOG.html",
+        *(f"{page}.html" for page in HOW_TO),
+        "comparison.html",
     } <= links
 
 
-def test_a_notebook_shows_what_it_has_shown() -> None:
+def test_sections_list_every_page_in_the_order_of_a_reader(site: Path) -> None:
+    assert list(SECTIONS) == ["Start", "Tutorial", "How-to", "Reference", "Explanation"]
+    listed = [page for pages in SECTIONS.values() for page in pages]
+    assert sorted(listed) == sorted([*SOURCES, "configs"])
+    text = (site / "own_module.html").read_text("utf-8")
+    places = [text.index(f">{section}</h2>") for section in SECTIONS]
+    places.insert(4, text.index('href="kdlight/losses.html"'))  # the API is part of the reference
+    assert places == sorted(places)
+
+
+def test_every_page_is_a_file_of_the_folder() -> None:
+    stems = {path.stem for path in (ROOT / PAGES).glob("*.md")}
+    assert stems == {*HOW_TO, "comparison"}
+
+
+def test_a_notebook_has_its_outputs() -> None:
     code = nbformat.v4.new_code_cell("print(1)")
     picture = {"image/svg+xml": '<?xml version="1.0"?><svg id="p"></svg>', "text/plain": "<Figure>"}
     code.outputs = [
@@ -143,12 +160,12 @@ def test_a_notebook_shows_what_it_has_shown() -> None:
         ("anything", None),
     ],
 )
-def test_a_name_is_found_at_home(text: str, place: tuple[str, str] | None) -> None:
+def test_a_name_is_located(text: str, place: tuple[str, str] | None) -> None:
     assert locate(text) == place
 
 
 @pytest.mark.parametrize("name", TEXTS.values())
-def test_links_of_a_text_lead_somewhere_on_a_code_host_too(name: str) -> None:
+def test_links_of_a_text_also_work_on_a_code_host(name: str) -> None:
     text = re.sub(r"```.*?```", "", (ROOT / name).read_text("utf-8"), flags=re.DOTALL)
     for address in re.findall(r"\]\(([^)\s]+)\)", text):
         parts = urlsplit(address)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -92,63 +91,3 @@ def test_loss_and_gradient_are_the_references(path: Any, evaluate: Any) -> None:
     slopes = torch.autograd.grad(loss, leaves, materialize_grads=True)
     for slope, side in zip(slopes, ("chosen", "rejected"), strict=True):
         torch.testing.assert_close(slope, tensors[f"expected_grad_{side}_logits"], **close)
-
-
-def test_a_sequence_without_labels_is_no_sequence() -> None:
-    logits = torch.full((2, 3, 5), math.nan)
-    logits[0, 1] = 0.0
-    logits.requires_grad_()
-    labels = torch.tensor([[-100, 4, -100], [-100, -100, -100]])
-    sums, lengths = losses.sequence_log_probs(logits, labels)
-    torch.testing.assert_close(sums, torch.tensor([-math.log(5), 0.0]))
-    assert lengths.tolist() == [1, 0]
-    slope = torch.autograd.grad(sums.sum(), logits)[0]
-    assert slope.isfinite().all()
-    assert slope[0, 1].any()
-
-
-@pytest.mark.parametrize("p", [1e-6, 0.3, 1 - 1e-6])
-def test_the_push_of_redi_grows_and_that_of_unlikelihood_dies(p: float) -> None:
-    logits = torch.tensor([[math.log(p), math.log1p(-p)]], dtype=torch.float64).requires_grad_()
-    label = torch.tensor([0])
-    redi = torch.autograd.grad(-losses.cross_entropy(logits, label).sum(), logits)[0]
-    other = torch.autograd.grad(losses.unlikelihood(logits, label).sum(), logits)[0]
-    assert redi[0, 0].item() == pytest.approx(1 - p)
-    assert other[0, 0].item() == pytest.approx(p)
-
-
-def test_unlikelihood_is_finite_where_the_label_is_certain() -> None:
-    logits = torch.tensor([[1e4, 0.0, 1.0], [0.0, -torch.inf, -torch.inf]]).requires_grad_()
-    values = losses.unlikelihood(logits, torch.tensor([0, 0]))
-    assert values[0].item() == pytest.approx(1e4 - math.log1p(math.e))
-    assert values[1] == torch.inf
-    assert torch.autograd.grad(values.sum(), logits)[0].isfinite().all()
-
-
-def test_unlikelihood_is_that_of_the_other_tokens() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, 5, dtype=torch.float64, generator=generator).requires_grad_()
-    labels = torch.tensor([0, 4, 2, -100, 1, 3])
-    values = losses.unlikelihood(logits, labels)
-    kept = labels != -100
-    p = logits.softmax(-1)[kept].gather(-1, labels[kept, None])[:, 0]
-    torch.testing.assert_close(values[kept], -(1 - p).log())
-    assert values[3] == 0
-    assert torch.autograd.gradcheck(lambda z: losses.unlikelihood(z, labels), logits)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda m: losses.redi(m, m, alpha=1.5), "alpha must be in"),
-        (lambda m: losses.redi(m, m, chosen_weight=-1.0), "chosen_weight must be in"),
-        (lambda m: losses.redi(m, m[:1]), "one log-probability per pair"),
-        (lambda m: losses.dpo(m, m, m[:1], m), "reference_chosen must hold"),
-        (lambda m: losses.dpo(m, m, m, m, beta=0.0), "beta must be above 0"),
-        (lambda m: losses.simpo(m, m, gamma=-1.0), "gamma must be in"),
-        (lambda m: losses.sequence_log_probs(m, m), r"shape \(B, T, V\)"),
-    ],
-)
-def test_bad_input_is_named(call: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call(torch.zeros(2))

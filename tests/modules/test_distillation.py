@@ -25,8 +25,8 @@ def test_the_student_learns_and_the_teacher_does_not_change(tmp_path: Path) -> N
     before = {k: v.clone() for k, v in module.teacher.model.state_dict().items()}
     run = toy.trainer(tmp_path, max_epochs=5)
     run.fit(module, toy.loader(8), toy.loader(8, seed=1))
-    first = toy.module(ForwardKL())
-    validated = toy.trainer(tmp_path).validate(first, toy.loader(8, seed=1), verbose=False)[0]
+    untrained = toy.module(ForwardKL())
+    validated = toy.trainer(tmp_path).validate(untrained, toy.loader(8, seed=1), verbose=False)[0]
     assert run.callback_metrics["val/forward_kl"] < 0.7 * validated["val/forward_kl"]
     for name, value in module.teacher.model.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
@@ -42,7 +42,7 @@ def test_a_module_that_was_evaluated_can_be_fitted(tmp_path: Path) -> None:
 
 
 class Modes(Callback):
-    """Flips everything it can reach into train mode, and looks at who is in which mode."""
+    """Sets everything to train mode, and records the modes of student and teacher."""
 
     def __init__(self) -> None:
         self.student: set[bool] = set()
@@ -61,7 +61,7 @@ class Modes(Callback):
 def test_the_student_trains_and_the_teacher_evaluates_whatever_mode_is_set(tmp_path: Path) -> None:
     modes = Modes()
     module = toy.module()
-    module.student.eval()  # as Hugging Face hands it out
+    module.student.eval()  # like a model of Hugging Face
     toy.trainer(tmp_path, callbacks=[modes]).fit(module, toy.loader(8))
     assert modes.student == {True}
     assert modes.teacher == {False}
@@ -114,8 +114,8 @@ def test_a_checkpoint_holds_plain_data_and_resumes(tmp_path: Path) -> None:
     assert run.global_step == 8
 
 
-class Sparse(Objective):
-    """Counts sequences, to see its parameters trained."""
+class Scaled(Objective):
+    """A loss times a parameter, which counts sequences."""
 
     unit = "sequence"
 
@@ -123,13 +123,13 @@ class Sparse(Objective):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(()))
 
-    def forward(self, step: Any) -> Any:
-        loss = ForwardKL()(step)
+    def forward(self, inputs: Any) -> Any:
+        loss = ForwardKL()(inputs)
         return loss._replace(total=loss.total * self.scale)
 
 
 def test_parameters_of_the_objective_are_a_group_of_their_own(tmp_path: Path) -> None:
-    objective = Sparse()
+    objective = Scaled()
     run = toy.trainer(tmp_path)
     run.fit(toy.module(objective), toy.loader(8))
     assert len(run.optimizers[0].param_groups) == 2
@@ -144,14 +144,14 @@ SIGNALS = torch.randn(2, 4)
     [((SIGNALS, torch.tensor([0, 1])), 0), ({"x": SIGNALS, "labels": torch.tensor([0, 1])}, "x")],
     ids=["tuple", "mapping"],
 )
-@pytest.mark.parametrize("side", ["student", "teacher"])
+@pytest.mark.parametrize("network", ["student", "teacher"])
 def test_a_network_that_reads_one_entry_is_pointed_to_single_input(
-    side: str, batch: Any, key: Any, tmp_path: Path
+    network: str, batch: Any, key: Any, tmp_path: Path
 ) -> None:
     networks: dict[str, Any] = dict.fromkeys(
         ["student", "teacher"], SingleInput(nn.Linear(4, 3), key=key)
     )
-    networks[side] = nn.Linear(4, 3)
+    networks[network] = nn.Linear(4, 3)
     module = DistillationModule(**networks, objective=ForwardKL())
     batches: DataLoader = DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
     with pytest.raises(
@@ -161,13 +161,13 @@ def test_a_network_that_reads_one_entry_is_pointed_to_single_input(
 
 
 def test_any_pair_of_callables(tmp_path: Path) -> None:
-    """Plain tensors from plain networks, without kdlight's models and without labels."""
+    """Networks that return tensors, and a batch without labels."""
 
-    class Unlabelled(DistillationModule):
+    class Unlabeled(DistillationModule):
         def labels(self, batch: Any) -> None:
             return None
 
-    module = Unlabelled(
+    module = Unlabeled(
         student=nn.Linear(4, 3),
         teacher=FrozenTeacher(lambda x: x[:, :3].square()),  # type: ignore[arg-type]
         objective=ForwardKL(),

@@ -14,8 +14,8 @@ from kdlight.modules.guards import check_gradients
 from tests.support import toy
 
 
-class Poison(Callback):
-    """Breaks a weight before one step."""
+class SetsNaN(Callback):
+    """Sets a weight to NaN before one step."""
 
     def on_train_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
@@ -26,8 +26,10 @@ class Poison(Callback):
 
 
 def test_a_non_finite_loss_stops_the_run_and_saves_its_state(tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteLossError, match=r"optimizer step 2 is nan.*Check the learning rate"):
-        toy.trainer(tmp_path, callbacks=[Poison()]).fit(toy.module(), toy.loader(8))
+    with pytest.raises(
+        NonFiniteLossError, match=r"optimizer step 2 is nan.*Check the learning rate"
+    ):
+        toy.trainer(tmp_path, callbacks=[SetsNaN()]).fit(toy.module(), toy.loader(8))
     saved = torch.load(tmp_path / "non_finite_step=2.ckpt", weights_only=True)
     assert saved["global_step"] == 2
 

@@ -12,10 +12,11 @@ from kdlight.objectives import CrossEntropy, ForwardKL
 from tests.support import toy
 
 
-def pair(**names: Any) -> dict[str, Learner]:
+def make_learners(**networks: Any) -> dict[str, Learner]:
+    """Return learners by name; None stands for a new network."""
     return {
-        name: Learner(SingleInput(nn.Linear(4, 3)) if net is None else net, CrossEntropy())
-        for name, net in names.items()
+        name: Learner(SingleInput(nn.Linear(4, 3)) if each is None else each, CrossEntropy())
+        for name, each in networks.items()
     }
 
 
@@ -25,17 +26,31 @@ SHARED = SingleInput(nn.Linear(4, 3))
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: OnlineDistillationModule(pair(student=None)), "at least two .* got .'student'."),
-        (lambda: OnlineDistillationModule(pair(a=None, b=None)), "must have a 'student'"),
-        (lambda: OnlineDistillationModule(pair(student=None, trainer=None)), "called 'trainer'"),
-        (lambda: OnlineDistillationModule(pair(student=None, metrics=None)), "called 'metrics'"),
-        (lambda: OnlineDistillationModule(pair(student=None, **{"a.b": None})), "called 'a.b'"),
         (
-            lambda: OnlineDistillationModule(pair(student=SHARED, teacher=SHARED)),
+            lambda: OnlineDistillationModule(make_learners(student=None)),
+            "at least two .* got .'student'.",
+        ),
+        (lambda: OnlineDistillationModule(make_learners(a=None, b=None)), "must have a 'student'"),
+        (
+            lambda: OnlineDistillationModule(make_learners(student=None, trainer=None)),
+            "called 'trainer'",
+        ),
+        (
+            lambda: OnlineDistillationModule(make_learners(student=None, metrics=None)),
+            "called 'metrics'",
+        ),
+        (
+            lambda: OnlineDistillationModule(make_learners(student=None, **{"a.b": None})),
+            "called 'a.b'",
+        ),
+        (
+            lambda: OnlineDistillationModule(make_learners(student=SHARED, teacher=SHARED)),
             "'student' and 'teacher' share parameters",
         ),
         (
-            lambda: OnlineDistillationModule(pair(student=None, teacher=None), updates="random"),  # type: ignore[arg-type]
+            lambda: OnlineDistillationModule(
+                make_learners(student=None, teacher=None), updates="random"
+            ),  # type: ignore[arg-type]
             "'simultaneous' or 'alternating', got 'random'",
         ),
         (lambda: Learner(SHARED, CrossEntropy(), clip=0.0), "clip must be above 0 .* got 0.0"),

@@ -17,6 +17,7 @@ from kdlight.objectives import CrossEntropy, ForwardKL, LearnableTemperature, Ob
 from kdlight.schedules import Linear
 from tests.support import toy
 from tests.support.own_module import CLASSES, WIDTH, Classifier, Distilled, net
+from tests.support.projecting import Projecting
 
 
 def mixture() -> Objective:
@@ -41,7 +42,7 @@ def fit(folder: Path, module: LightningModule, size: int = 4, **options: Any) ->
     return run
 
 
-def far(first: nn.Module, second: nn.Module) -> float:
+def largest_difference(first: nn.Module, second: nn.Module) -> float:
     pairs = zip(first.parameters(), second.parameters(), strict=True)
     return max((a - b).abs().max().item() for a, b in pairs)
 
@@ -56,38 +57,38 @@ def test_the_mixin_equals_a_distillation_module_to_the_bit(tmp_path: Path) -> No
     )
     for each in (mixed, module):
         fit(tmp_path, each, accumulate_grad_batches=3, max_epochs=2)
-    assert far(mixed.net, module.student) == 0
-    assert far(mixed.net, Classifier().net) > 1e-2
+    assert largest_difference(mixed.net, module.student) == 0
+    assert largest_difference(mixed.net, Classifier().net) > 1e-2
 
 
 def test_the_modules_own_loss_equals_a_term_of_a_mixture(tmp_path: Path) -> None:
-    """Their training step is a cross-entropy; with 2 before it, and a half before all."""
+    """The training step is a cross-entropy, which is also the other term of the mixture."""
     own = distilled(task_weight=0.5)
     term = distilled(mixture(), task_weight=0.0)
     for each in (own, term):
         fit(tmp_path, each, accumulate_grad_batches=2)
-    assert far(own, term) < 1e-6
+    assert largest_difference(own, term) < 1e-6
 
 
 @pytest.mark.parametrize("task_weight", [0.0, 1.0])
-def test_parameters_do_not_depend_on_the_split(task_weight: float, tmp_path: Path) -> None:
-    whole = distilled(task_weight=task_weight).double()
-    parts = distilled(task_weight=task_weight).double()
-    for each, size, accumulate in ((whole, 8, 1), (parts, 2, 4)):
+def test_accumulation_changes_nothing(task_weight: float, tmp_path: Path) -> None:
+    at_once = distilled(task_weight=task_weight).double()
+    accumulated = distilled(task_weight=task_weight).double()
+    for each, size, accumulate in ((at_once, 8, 1), (accumulated, 2, 4)):
         each.teacher.model.double()  # type: ignore[union-attr]
         data = DataLoader([(x.double(), y) for x, y in loader(size)], None)  # type: ignore[arg-type]
         options = {"num_sanity_val_steps": 0, "accumulate_grad_batches": accumulate}
         toy.trainer(tmp_path, max_epochs=2, **options).fit(each, data)
-    assert far(whole, parts) < 1e-10
+    assert largest_difference(at_once, accumulated) < 1e-10
 
 
 def test_an_objective_of_weight_zero_changes_nothing(tmp_path: Path) -> None:
-    """An objective that says nothing leaves their fit as it is, momentum and all."""
-    nothing = Weighted({"kd": ForwardKL()}, weights={"kd": 0.0})
-    mine, theirs = distilled(nothing), Classifier()
-    for each in (mine, theirs):
+    """Neither weights nor the momentum of the optimizer."""
+    objective = Weighted({"kd": ForwardKL()}, weights={"kd": 0.0})
+    with_mixin, without = distilled(objective), Classifier()
+    for each in (with_mixin, without):
         fit(tmp_path, each)
-    assert far(mine, theirs) < 1e-7
+    assert largest_difference(with_mixin, without) < 1e-7
 
 
 def test_logs_metrics_and_hooks_of_the_module_stay(tmp_path: Path) -> None:
@@ -109,28 +110,46 @@ def test_the_module_without_the_mixin_loads_the_checkpoint(tmp_path: Path) -> No
     assert not [name for name, _ in module.named_modules() if "teacher" in name]
     assert sum(len(g["params"]) for g in run.optimizers[0].param_groups) == 4
     saved = torch.load(path, weights_only=True)
-    assert saved["theirs"] == 1
+    assert saved["own_entry"] == 1
     assert saved["gradient_normalizers"]["student"]["seen"] == 22
-    for kind in (Classifier, Distilled):  # the latter without a teacher, to be used
+    for kind in (Classifier, Distilled):  # the latter is not set up for distillation
         again = kind.load_from_checkpoint(path)
-        assert far(again, module) == 0
+        assert largest_difference(again, module) == 0
         toy.trainer(tmp_path).validate(again, loader(), verbose=False)
 
 
 def test_an_interrupted_fit_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    whole, half, rest = distilled(), distilled(), distilled()
-    run = fit(tmp_path, whole, max_epochs=4)
+    uninterrupted, half, resumed = distilled(), distilled(), distilled()
+    run = fit(tmp_path, uninterrupted, max_epochs=4)
     fit(tmp_path, half, max_epochs=2).save_checkpoint(tmp_path / "half.ckpt")
-    again = fit(tmp_path, rest, max_epochs=4, ckpt_path=tmp_path / "half.ckpt")
-    assert far(whole, rest) == 0
+    resumed_run = fit(tmp_path, resumed, max_epochs=4, ckpt_path=tmp_path / "half.ckpt")
+    assert largest_difference(uninterrupted, resumed) == 0
     seen = "distillation/samples_seen"
-    assert run.callback_metrics[seen] == again.callback_metrics[seen] == 4 * 22
+    assert run.callback_metrics[seen] == resumed_run.callback_metrics[seen] == 4 * 22
 
 
 def test_a_scheduler_changes_its_objective(tmp_path: Path) -> None:
     module = distilled()
     fit(tmp_path, module, callbacks=[HyperparameterScheduler("temperature", Linear(4.0, 1.0))])
     assert module.objective.temperature == 1.0
+
+
+@pytest.mark.parametrize("in_mixture", [False, True])
+def test_a_bound_network_of_an_objective_is_trained_and_saved(
+    in_mixture: bool, tmp_path: Path
+) -> None:
+    objective = Projecting()
+    module = distilled(Weighted({"kd": objective}) if in_mixture else objective)
+    assert [tuple(p.shape) for p in objective.parameters()][::2] == [(9, CLASSES), (CLASSES, 9)]
+    before = [p.clone() for p in objective.parameters()]
+    run = fit(tmp_path, module)
+    optimized = {id(p) for group in run.optimizers[0].param_groups for p in group["params"]}
+    assert {id(p) for p in objective.parameters()} <= optimized
+    assert not any(map(torch.equal, objective.parameters(), before))
+    run.save_checkpoint(tmp_path / "run.ckpt")
+    saved = torch.load(tmp_path / "run.ckpt", weights_only=True)["state_dict"]
+    name = "objective.terms.kd.projector" if in_mixture else "objective.projector"
+    assert torch.equal(saved[f"{name}.0.weight"], objective.projector[0].weight)
 
 
 def test_the_modules_optimizer_trains_the_objective(tmp_path: Path) -> None:
@@ -140,7 +159,7 @@ def test_the_modules_optimizer_trains_the_objective(tmp_path: Path) -> None:
     assert module.objective.g.item() != before  # type: ignore[union-attr]
 
 
-class Hidden(Classifier):
+class LeavesOutObjective(Classifier):
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.net.parameters(), lr=0.1)
 
@@ -151,7 +170,7 @@ class Manual(Classifier):
         self.automatic_optimization = False
 
 
-class Silent(Classifier):
+class ReturnsNone(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         return None
 
@@ -166,7 +185,7 @@ def mixed(base: type[Classifier]) -> Any:
         (Distilled, ValueError, r"call distill\(objective, teacher\) before the fit"),
         (lambda: Distilled().distill(ForwardKL()), ValueError, "needs a teacher"),
         (
-            lambda: mixed(Hidden).distill(LearnableTemperature(), net(3, seed=0)),
+            lambda: mixed(LeavesOutObjective).distill(LearnableTemperature(), net(3, seed=0)),
             ValueError,
             r"parameters g, which no optimizer has; add self\.objective\.parameters\(\)",
         ),
@@ -176,7 +195,7 @@ def mixed(base: type[Classifier]) -> Any:
             "automatic_optimization is False",
         ),
         (
-            lambda: mixed(Silent).distill(ForwardKL(), net(3, seed=0)),
+            lambda: mixed(ReturnsNone).distill(ForwardKL(), net(3, seed=0)),
             TypeError,
             r"returned None.*task_weight=0",
         ),

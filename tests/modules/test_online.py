@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,24 +13,26 @@ from kdlight.callbacks import AdaptiveTAID, DistillationReport, HyperparameterSc
 from kdlight.objectives import BDKD, TAID, CrossEntropy, LossInputs, Weighted
 from kdlight.reduce import Chunking
 from kdlight.schedules import Linear
-from tests.support import online_fit, toy
-from tests.support.online_fit import ADAM, fit, module, objective_of
+from tests.support import toy
+from tests.support.online_fit import (
+    ADAM,
+    fit,
+    full_weights,
+    largest_difference,
+    make_objective,
+    module,
+)
 
 NAMES = ("student", "teacher", "third")
-
-
-def far(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
-    assert first.keys() == second.keys()
-    return max(((first[k] - second[k]).abs().max() / first[k].abs().max()).item() for k in first)
 
 
 def by_hand(
     networks: int = 2, *, clips: dict[str, float] | None = None, updates: str = "simultaneous"
 ) -> dict[str, Tensor]:
-    """The same training in a plain loop, with an optimizer for each network."""
-    this, data = module(networks=networks), toy.Ragged(24)
+    """Train the same in a loop of PyTorch, with an optimizer for each network."""
+    trained, data = module(networks=networks), toy.Ragged(24)
     names = NAMES[:networks]
-    parts = {name: nn.ModuleList(this.learners()[name]) for name in names}
+    parts = {name: nn.ModuleList(trained.learners()[name]) for name in names}
     optimizers = {
         name: torch.optim.AdamW(
             [
@@ -45,8 +46,8 @@ def by_hand(
     for number, batch in enumerate(
         toy.pad([data[i] for i in r]) for r in (range(8), range(8, 16), range(16, 24))
     ):
-        logits = {name: getattr(this, name)(batch).logits() for name in names}
-        labels = this.labels(batch)
+        logits = {name: getattr(trained, name)(batch).logits() for name in names}
+        labels = trained.labels(batch)
         assert labels is not None
         for name in names:
             optimizers[name].zero_grad()
@@ -61,76 +62,76 @@ def by_hand(
         for i, name in enumerate(names):
             if updates == "simultaneous" or number % networks == i:
                 optimizers[name].step()
-    return online_fit.weights(this)
+    return full_weights(trained)
 
 
 @pytest.mark.parametrize("networks", [2, 3])
 def test_one_optimizer_equals_one_for_each_network(networks: int) -> None:
-    assert far(fit({"networks": networks})["weights"], by_hand(networks)) < 1e-9
+    assert largest_difference(fit({"networks": networks})["weights"], by_hand(networks)) < 1e-9
 
 
 def test_each_network_is_clipped_separately() -> None:
     clips = {"student": 0.02, "teacher": 0.05}
     expected = by_hand(clips=clips)
-    assert far(fit({"clips": clips})["weights"], expected) < 1e-6
+    assert largest_difference(fit({"clips": clips})["weights"], expected) < 1e-6
     same = fit({"clip": 0.05})["weights"]
-    assert far(same, by_hand(clips={"student": 0.05, "teacher": 0.05})) < 1e-6
-    assert far(same, expected) > 1e-4
-    assert far(same, by_hand()) > 1e-4
+    assert largest_difference(same, by_hand(clips={"student": 0.05, "teacher": 0.05})) < 1e-6
+    assert largest_difference(same, expected) > 1e-4
+    assert largest_difference(same, by_hand()) > 1e-4
 
 
 def test_alternating_updates() -> None:
     turns = fit({"updates": "alternating"})["weights"]
-    assert far(turns, by_hand(updates="alternating")) < 1e-9
-    assert far(turns, by_hand()) > 1e-3
+    assert largest_difference(turns, by_hand(updates="alternating")) < 1e-9
+    assert largest_difference(turns, by_hand()) > 1e-3
 
 
 @pytest.mark.parametrize("updates", ["simultaneous", "alternating"])
 def test_micro_batches_change_nothing(updates: str) -> None:
-    whole = fit({"updates": updates, "clip": 0.05})
-    parts = fit({"updates": updates, "clip": 0.05, "batch_size": 2, "accumulate": 4})
-    assert far(whole["weights"], parts["weights"]) < 1e-9
+    at_once = fit({"updates": updates, "clip": 0.05})
+    accumulated = fit({"updates": updates, "clip": 0.05, "batch_size": 2, "accumulate": 4})
+    assert largest_difference(at_once["weights"], accumulated["weights"]) < 1e-9
     for key in ("train/loss", "train/ce", "train/teacher/loss", "train/teacher/kd"):
-        assert parts["logged"][key] == pytest.approx(whole["logged"][key])
+        assert accumulated["logged"][key] == pytest.approx(at_once["logged"][key])
 
 
 def test_chunks_change_nothing() -> None:
     chunked = fit({"networks": 3, "chunked": Chunking(tokens=10, block=3)})
-    assert far(fit({"networks": 3})["weights"], chunked["weights"]) < 1e-9
+    assert largest_difference(fit({"networks": 3})["weights"], chunked["weights"]) < 1e-9
 
 
 def test_a_loss_has_gradients_in_its_own_network_only() -> None:
-    this = module()
+    online = module()
     batch = toy.pad([toy.Ragged()[i] for i in range(3)])
-    for name, (loss, _) in this.losses(batch).items():
-        own = {id(p) for p in this.trainable_parameters(name)}
-        this.zero_grad()
+    for name, (loss, _) in online.losses(batch).items():
+        own = {id(p) for p in online.trainable_parameters(name)}
+        online.zero_grad()
         loss.total.backward()
-        for parameter in this.parameters():
+        for parameter in online.parameters():
             assert (parameter.grad is not None) == (id(parameter) in own)
 
 
 def test_metrics_of_all_networks_are_logged(tmp_path: Path) -> None:
-    this = module(networks=3)
+    online = module(networks=3)
     run = toy.trainer(tmp_path)
     data = toy.RaggedModule(8)
-    validated = run.validate(this, data, verbose=False)[0]
+    validated = run.validate(online, data, verbose=False)[0]
     for name, prefix in (("teacher", "val/teacher_"), ("third", None)):
-        found = {k: v for k, v in validated.items() if k.startswith(f"val/{name}/")}
-        assert {"loss", "accuracy", "ece", "brier", "nll"} <= {k.split("/")[-1] for k in found}
-        if prefix:  # measured beside the student, and by itself
+        own = {k: v for k, v in validated.items() if k.startswith(f"val/{name}/")}
+        assert {"loss", "accuracy", "ece", "brier", "nll"} <= {k.split("/")[-1] for k in own}
+        if prefix:  # logged with the student's metrics, too
             for key in ("accuracy", "ece", "nll"):
-                assert found[f"val/{name}/{key}"] == pytest.approx(validated[prefix + key])
+                assert own[f"val/{name}/{key}"] == pytest.approx(validated[prefix + key])
     assert not any("teacher_" in key.split("/")[-1] for key in validated if key.count("/") == 2)
-    assert run.test(this, data, verbose=False)[0]["test/third/accuracy"] >= 0
+    assert run.test(online, data, verbose=False)[0]["test/third/accuracy"] >= 0
 
 
 def test_all_networks_are_in_the_checkpoint_and_none_among_the_hyper_parameters(
     tmp_path: Path,
 ) -> None:
     run = toy.trainer(tmp_path)
-    this = module(networks=3)
-    run.fit(this, toy.RaggedModule(8, count=16))
+    online = module(networks=3)
+    run.fit(online, toy.RaggedModule(8, count=16))
     run.save_checkpoint(tmp_path / "run.ckpt")
     saved = torch.load(tmp_path / "run.ckpt", weights_only=True)
     assert {key.split(".")[0] for key in saved["state_dict"]} == {*NAMES, "peer_objectives"}
@@ -141,15 +142,15 @@ def test_all_networks_are_in_the_checkpoint_and_none_among_the_hyper_parameters(
     toy.trainer(tmp_path).validate(
         again, toy.RaggedModule(8), ckpt_path=str(tmp_path / "run.ckpt"), verbose=False
     )
-    assert far(online_fit.weights(again), online_fit.weights(this)) == 0
+    assert largest_difference(full_weights(again), full_weights(online)) == 0
 
 
 def test_callbacks_find_the_student_and_its_objective(tmp_path: Path) -> None:
     student = Weighted({"ce": CrossEntropy(), "taid": TAID()})
-    this = OnlineDistillationModule(
+    online = OnlineDistillationModule(
         {
             "student": Learner(toy.ToyLM(seed=1), student),
-            "teacher": Learner(toy.ToyLM(12, seed=2), objective_of("teacher")),
+            "teacher": Learner(toy.ToyLM(12, seed=2), make_objective("teacher")),
         }
     )
     report = DistillationReport()
@@ -159,30 +160,23 @@ def test_callbacks_find_the_student_and_its_objective(tmp_path: Path) -> None:
         report,
     ]
     run = toy.trainer(tmp_path, callbacks=callbacks)
-    run.fit(this, toy.RaggedModule(8))
+    run.fit(online, toy.RaggedModule(8))
     assert student.weights["ce"] < 0.5
     taid = student.terms["taid"]
     assert isinstance(taid, TAID)
     assert taid.t > 0.5
     assert report.after is not None
-    assert report.after.teacher["parameters"] == sum(p.numel() for p in this.teacher.parameters())  # type: ignore[union-attr]
+    assert report.after.teacher["parameters"] == sum(p.numel() for p in online.teacher.parameters())  # type: ignore[union-attr]
 
 
 def test_an_objective_without_a_teacher_is_evaluated_once() -> None:
-    this = module()
-    this.peer_objectives["teacher"] = CrossEntropy()
+    online = module()
+    online.peer_objectives["teacher"] = CrossEntropy()
     batch = toy.pad([toy.Ragged()[i] for i in range(3)])
-    assert set(this.losses(batch)["teacher"][0].parts) == set()
+    assert set(online.losses(batch)["teacher"][0].parts) == set()
 
 
 def test_metrics_use_the_temperature_of_bdkd() -> None:
-    learners = pair(student=None, teacher=None)
+    learners = {name: Learner(SingleInput(nn.Linear(4, 3)), CrossEntropy()) for name in NAMES[:2]}
     learners["student"].objective = BDKD(temperature=3.0)
     assert OnlineDistillationModule(learners).metrics.temperature == 3.0
-
-
-def pair(**names: Any) -> dict[str, Learner]:
-    return {
-        name: Learner(SingleInput(nn.Linear(4, 3)) if net is None else net, CrossEntropy())
-        for name, net in names.items()
-    }

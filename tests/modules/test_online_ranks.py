@@ -1,4 +1,4 @@
-"""Networks that learn together on several ranks, and across an interruption."""
+"""Online distillation on several ranks, and resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 
 from kdlight import Learner, OnlineDistillationModule
 from kdlight.callbacks import ExactResume
-from tests.modules.test_online import far
-from tests.support import online_fit, toy
-from tests.support.online_fit import Options, Result, fit, fit_on_ranks, objective_of
+from tests.support import toy
+from tests.support.online_fit import (
+    Options,
+    Result,
+    fit,
+    fit_on_ranks,
+    full_weights,
+    largest_difference,
+    make_objective,
+)
 from tests.support.resume_fit import NoisyData
 
 WORK: dict[str, Options] = {
     "three": {"networks": 3, "clips": {"student": 0.02, "teacher": 0.05}},
-    "turns": {"updates": "alternating"},
+    "alternating": {"updates": "alternating"},
     "plain": {"network": "plain"},
 }
 STRATEGIES = ("ddp", "fsdp2")
@@ -27,7 +34,7 @@ CASES = [(work, strategy) for work in WORK for strategy in STRATEGIES]
 
 @pytest.fixture(scope="module")
 def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]]:
-    """Two processes for all of it: starting them is what takes long."""
+    """Run all fits on two ranks in one process each, as starting a process takes seconds."""
     folder = tmp_path_factory.mktemp("ranks")
     split = {"batch_size": 2, "accumulate": 2, "scaled": str(folder)}
     cases = {
@@ -42,20 +49,22 @@ def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]
 def test_ranks_equal_one_process_in_training_and_evaluation(
     work: str, strategy: str, on_ranks: list[dict[str, Result]], tmp_path: Path
 ) -> None:
-    whole = fit({**WORK[work], "scaled": str(tmp_path)})
+    expected = fit({**WORK[work], "scaled": str(tmp_path)})
     first, second = (rank[f"{work} {strategy}"] for rank in on_ranks)
-    assert far(first["weights"], second["weights"]) == 0
-    assert far(whole["weights"], first["weights"]) < (1e-6 if work == "three" else 1e-9)
-    of_the_split = ("train/tokens_per_second", "train/ignored_share")
-    measured = [key for key in whole["logged"] if key not in of_the_split]
-    expected = {"val/ece", "val/ace", "val/teacher/mce", "train/teacher/loss"}
-    assert expected | {"val/teacher_temperature_ece"} <= set(measured)
+    assert largest_difference(first["weights"], second["weights"]) == 0
+    assert largest_difference(expected["weights"], first["weights"]) < (
+        1e-6 if work == "three" else 1e-9
+    )
+    depend_on_split = ("train/tokens_per_second", "train/ignored_share")
+    measured = [key for key in expected["logged"] if key not in depend_on_split]
+    names = {"val/ece", "val/ace", "val/teacher/mce", "train/teacher/loss"}
+    assert names | {"val/teacher_temperature_ece"} <= set(measured)
     for key in measured:
-        assert first["logged"][key] == pytest.approx(whole["logged"][key], rel=1e-5), key
+        assert first["logged"][key] == pytest.approx(expected["logged"][key], rel=1e-5), key
 
 
 class SaveAt(Callback):
-    """A checkpoint within a window of accumulated gradients, and one within a validation."""
+    """Saves a checkpoint between two micro-batches of a step, and one during validation."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,7 +84,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(updates: Any, tmp_path: Pat
         seed_everything(seed, verbose=False)
         module = OnlineDistillationModule(
             {
-                name: Learner(toy.ToyLM(dim, seed=dim, dropout=0.2), objective_of(name))
+                name: Learner(toy.ToyLM(dim, seed=dim, dropout=0.2), make_objective(name))
                 for name, dim in (("student", 6), ("teacher", 9), ("third", 7))
             },
             optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.05),
@@ -94,9 +103,9 @@ def test_an_interrupted_run_resumes_to_the_same_bits(updates: Any, tmp_path: Pat
             callbacks=[ExactResume(), *callbacks],
         )
         trainer.fit(module, NoisyData(10), ckpt_path=resume and str(resume))
-        return online_fit.weights(module)
+        return full_weights(module)
 
-    whole = run(SaveAt(tmp_path))
+    expected = run(SaveAt(tmp_path))
     for name in ("window.ckpt", "validation.ckpt"):
         resumed = run(resume=tmp_path / name, seed=1)
-        assert all(torch.equal(resumed[key], whole[key]) for key in whole), name
+        assert all(torch.equal(resumed[key], expected[key]) for key in expected), name

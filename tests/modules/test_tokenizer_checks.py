@@ -1,4 +1,4 @@
-"""The tokenizer of the data against that of every network, before a fit."""
+"""The tokenizer of the data is compared with that of every network before a fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdlight.models import CausalLM
 from kdlight.modules.tokenizer_checks import check_tokenizers
 
 
-def tokenizer(words: list[str]) -> Any:
+def make_tokenizer(words: list[str]) -> Any:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
@@ -23,11 +23,11 @@ def tokenizer(words: list[str]) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=backend)
 
 
-ONE, OTHER = tokenizer(["a", "b", "c"]), tokenizer(["a", "c", "b"])
+ONE, OTHER = make_tokenizer(["a", "b", "c"]), make_tokenizer(["a", "c", "b"])
 
 
-def saved(folder: Path, its: Any) -> CausalLM:
-    """A model of three tokens beside its tokenizer."""
+def save_model(folder: Path, tokenizer: Any) -> CausalLM:
+    """Save a model of three tokens together with its tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -39,20 +39,22 @@ def saved(folder: Path, its: Any) -> CausalLM:
         num_key_value_heads=1,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    its.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return CausalLM(str(folder))
 
 
 def test_vocabularies_of_one_size_may_differ(tmp_path: Path) -> None:
-    network = saved(tmp_path / "other", OTHER)
+    network = save_model(tmp_path / "other", OTHER)
     data = SimpleNamespace(tokenizer_source=ONE, tokenizer=ONE)
-    why = r"the teacher .*other\) has another tokenizer .*1 of 3 ids .*id 1 is 'b'.*policy='map'"
-    with pytest.raises(ValueError, match=why):
+    message = (
+        r"the teacher .*other\) has another tokenizer .*1 of 3 ids .*id 1 is 'b'.*policy='map'"
+    )
+    with pytest.raises(ValueError, match=message):
         check_tokenizers(data, None, FrozenTeacher(network))
     check_tokenizers(
         SimpleNamespace(tokenizer_source=OTHER, tokenizer=OTHER), None, FrozenTeacher(network)
     )
-    check_tokenizers(SimpleNamespace(), None, FrozenTeacher(network))  # no text
+    check_tokenizers(SimpleNamespace(), None, FrozenTeacher(network))  # data without a tokenizer
 
 
 def test_a_cache_of_another_tokenizer_raises(tmp_path: Path) -> None:
@@ -60,5 +62,7 @@ def test_a_cache_of_another_tokenizer_raises(tmp_path: Path) -> None:
     Manifest({}, fingerprints, {}, 3, Settings()._asdict(), complete=True).write(tmp_path)
     teacher = CachedTeacher(str(tmp_path))
     check_tokenizers(SimpleNamespace(tokenizer_source=ONE, tokenizer=ONE), None, teacher)
-    with pytest.raises(ValueError, match=f"fingerprint {fingerprints['vocabulary']}, and the data"):
+    with pytest.raises(
+        ValueError, match=f"fingerprint {fingerprints['vocabulary']}, but the tokenizer of the data"
+    ):
         check_tokenizers(SimpleNamespace(tokenizer_source="x", tokenizer=OTHER), None, teacher)

@@ -118,7 +118,7 @@ EXCEPTIONS = {
     },
     **{
         ("value_and_gradient_are_those_of_the_slow_reference", f"dackl{chosen}"): (
-            "a network predicts the thresholds: tests/methods/test_dac_kl.py has given ones"
+            "a network predicts thresholds: tests/losses/clipped_kl/test_dac_kl.py has given ones"
         )
         for chosen in (
             "",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdlight import Projected
 from kdlight.losses import multi_level_ot
 from kdlight.objectives import LossInputs, MultiLevelOT
-from tests.methods.test_uld import STUDENT_MASK, TEACHER_MASK, close, pair
+from tests.losses.optimal_transport.test_uld import STUDENT_MASK, TEACHER_MASK, close, pair
 from tests.support.objectives import check_attributes
 
 pair = pair  # the fixture

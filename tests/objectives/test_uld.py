@@ -12,7 +12,7 @@ from kdlight import Projected
 from kdlight.losses import uld
 from kdlight.objectives import ULD, LossInputs
 from kdlight.reduce import Chunking
-from tests.methods.test_uld import STUDENT_MASK, TEACHER_MASK, close, pair
+from tests.losses.optimal_transport.test_uld import STUDENT_MASK, TEACHER_MASK, close, pair
 from tests.support.objectives import check_refused, one_position
 
 pair = pair  # the fixture

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
+from types import FunctionType
 from typing import Any, get_origin
 
 import kdlight
@@ -119,4 +120,7 @@ def locate(text: str) -> tuple[str, str] | None:
     if not attribute:
         return room, name
     own = vars(public(room)[name]) if is_class(public(room)[name]) else {}
-    return (room, f"{name}.{attribute}") if attribute in own else None
+    if attribute not in own:
+        return None
+    has_anchor = isinstance(own[attribute], (FunctionType, property)) and attribute[0] != "_"
+    return room, f"{name}.{attribute}" if has_anchor else name

@@ -1,7 +1,7 @@
-"""Short fits of networks that learn together: see test_online.py and test_online_ranks.py.
+"""Short fits of online distillation, on one process or two, for tests/modules.
 
-As a script, run so that Lightning can start the ranks: its arguments are a JSON object of options
-by name, and where to write the results.
+The script runs several fits on ranks that Lightning starts. Its arguments are a JSON object of
+options by name and the folder of the results.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ WIDTHS = {"student": 6, "teacher": 12, "third": 8}
 ADAM: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.01}
 
 
-def objective_of(name: str) -> Objective:
-    """A student learns by BD-KD, a teacher by forward KL, a third with a learned temperature."""
+def make_objective(name: str) -> Objective:
+    """Return BD-KD for the student, forward KL for the teacher, CTKD for the third network."""
     kd = {
         "student": lambda: BDKD(high=3.0, temperature=2.0),
         "teacher": ForwardKL,
@@ -56,7 +56,7 @@ def learner(name: str, options: Options) -> Learner:
     network = toy.NETWORKS[options.get("network", "toy")](WIDTHS[name], seed=len(name))
     return Learner(
         network.double(),
-        objective_of(name).double(),
+        make_objective(name).double(),
         group=group,
         clip=options.get("clips", {}).get(name),
     )
@@ -72,8 +72,8 @@ def module(**options: Any) -> OnlineDistillationModule:
     )
 
 
-def weights(trained: OnlineDistillationModule) -> dict[str, Tensor]:
-    """All that was learned, whole."""
+def full_weights(trained: OnlineDistillationModule) -> dict[str, Tensor]:
+    """Return all weights as full tensors."""
     return {
         name: value.full_tensor() if isinstance(value, DTensor) else value.clone()
         for name, value in trained.state_dict().items()
@@ -81,8 +81,14 @@ def weights(trained: OnlineDistillationModule) -> dict[str, Tensor]:
     }
 
 
+def largest_difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    """Return the largest difference of two sets of weights, relative to the size of each."""
+    assert first.keys() == second.keys()
+    return max(((first[k] - second[k]).abs().max() / first[k].abs().max()).item() for k in first)
+
+
 def fit(options: Options) -> Result:
-    """One fit over three batches of eight sequences, and what it learned and logged."""
+    """Run one fit on three batches of eight sequences; return its weights and what it logged."""
     if options.get("ranks", 1) > 1:
         seed_everything(0, verbose=False)
     strategy: Any = options.get("strategy", "auto")
@@ -104,31 +110,31 @@ def fit(options: Options) -> Result:
             for network in (("student", "teacher") if "scaled" in options else ())
         ],
     )
-    this = module(**options)
+    online = module(**options)
     data = toy.RaggedModule(options.get("batch_size", 8), count=24)
     with isolate_rng():
-        trainer.fit(this, data)
+        trainer.fit(online, data)
     logged = {key: value.item() for key, value in trainer.callback_metrics.items()}
-    return {"weights": weights(this), "logged": logged}
+    return {"weights": full_weights(online), "logged": logged}
 
 
 def fit_on_ranks(cases: dict[str, Options], folder: Path) -> list[dict[str, Result]]:
-    """The fits of ``cases`` by two processes: what each wrote, by case."""
-    done = subprocess.run(
+    """Run the fits of ``cases`` on two ranks; return the results of each rank by case."""
+    process = subprocess.run(
         [sys.executable, "-m", "tests.support.online_fit", json.dumps(cases), str(folder)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
-        timeout=240,  # ranks that wait for each other wait for ever
+        timeout=240,  # ranks that wait for each other never end
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert process.returncode == 0, process.stderr[-3000:]
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
 def main(cases: dict[str, Options], folder: Path) -> None:
-    """Every case after the other, on every rank."""
+    """Run one case after the other; called on every rank."""
     torch.set_num_threads(1)
     results = {name: fit({"ranks": 2, **options}) for name, options in cases.items()}
     torch.save(results, folder / f"{os.environ.get('LOCAL_RANK', 0)}.pt")

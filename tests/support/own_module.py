@@ -16,7 +16,7 @@ WIDTH, CLASSES = 4, 3
 
 
 class Classifier(LightningModule):
-    """A module as somebody else wrote it."""
+    """A module that does not know kdlight."""
 
     def __init__(self, hidden: int = 5) -> None:
         super().__init__()
@@ -47,24 +47,26 @@ class Classifier(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         self.hooks.append("step")
-        self.gradient = self.flat()
+        self.gradient = self.flat_gradient()
 
     def on_before_zero_grad(self, optimizer: Any) -> None:
-        if self.hooks[-1] == "step":  # what they saw is what the optimizer used
-            torch.testing.assert_close(self.gradient, self.flat(), rtol=0, atol=0)
+        if self.hooks[-1] == "step":  # the hook above has the gradients that the optimizer uses
+            torch.testing.assert_close(self.gradient, self.flat_gradient(), rtol=0, atol=0)
             self.hooks[-1] = "used"
 
-    def flat(self) -> Tensor:
+    def flat_gradient(self) -> Tensor:
         return torch.cat([p.grad.flatten() for p in self.parameters() if p.grad is not None])
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert outputs.get("size", len(batch[0])) == len(batch[0])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["theirs"] = 1
+        checkpoint["own_entry"] = 1
 
 
 class Distilled(DistillationMixin, Classifier):
+    """The same module with the mixin."""
+
     def student_logits(self, batch: Any) -> Tensor:
         return self(batch[0])
 
@@ -74,6 +76,7 @@ class Distilled(DistillationMixin, Classifier):
 
 
 def net(hidden: int, *, seed: int) -> nn.Module:
+    """Return a classifier of one hidden layer."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(nn.Linear(WIDTH, hidden), nn.Tanh(), nn.Linear(hidden, CLASSES))

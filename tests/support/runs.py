@@ -1,4 +1,4 @@
-"""A quick fit with the real Trainer, and a callback that writes down what it sees."""
+"""A quick fit with the real Trainer, and a callback that records each optimizer step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH, CLASSES, BATCH, BATCHES = 4, 3, 2, 8
 
 
 def module(objective: Objective) -> DistillationModule:
-    """The same student, teacher and optimizer each time."""
+    """Return a module with the same student, teacher and optimizer each time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return DistillationModule(
@@ -31,7 +31,7 @@ def module(objective: Objective) -> DistillationModule:
 
 
 def loader(ignored: range = range(0)) -> DataLoader:
-    """Eight batches of two; the labels of batches ``ignored`` do not count."""
+    """Eight batches of two; the labels of batches ``ignored`` are invalid."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(BATCHES * BATCH, WIDTH, generator=generator)
     y = torch.randint(CLASSES, (BATCHES * BATCH,), generator=generator)
@@ -49,7 +49,7 @@ class Endless(IterableDataset):
 
 
 class Watch(Callback):
-    """Writes down, for each optimizer step, a number as it was used and what came of the step."""
+    """Records for each optimizer step its result, and a number of the objective that it used."""
 
     def __init__(self, number: Any) -> None:
         self.number = number
@@ -81,7 +81,7 @@ class Watch(Callback):
 
 
 def trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
-    """A quiet Trainer on the CPU; two epochs of eight batches if nothing else is said."""
+    """Return a Trainer without logs on the CPU, of two epochs of eight batches by default."""
     defaults = {"max_epochs": 2, "num_sanity_val_steps": 0}
     return Trainer(
         default_root_dir=folder,
@@ -97,5 +97,5 @@ def trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
 
 
 def saving(folder: Path) -> ModelCheckpoint:
-    """A checkpoint after every epoch, ``epoch=0.ckpt`` and so on."""
+    """Return a callback that saves ``epoch=0.ckpt`` and so on."""
     return ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)

@@ -20,7 +20,7 @@ VOCABULARY = 11
 
 
 def trainer(folder: Path, **options: Any) -> Trainer:
-    """A quiet Trainer on the CPU, for one epoch if nothing else is said."""
+    """Return a Trainer without logs and files on the CPU, of one epoch by default."""
     quiet: dict[str, Any] = {
         "default_root_dir": folder,
         "accelerator": "cpu",
@@ -35,7 +35,7 @@ def trainer(folder: Path, **options: Any) -> Trainer:
 
 
 class ToyLM(nn.Module):
-    """A language model without context, so that packing changes nothing: batch to `Projected`."""
+    """A language model without context, from a batch to `Projected`; packing changes nothing."""
 
     def __init__(self, dim: int = 6, *, seed: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class ToyLM(nn.Module):
 
 
 def plain(dim: int = 6, *, seed: int = 0) -> SingleInput:
-    """A network that is one piece, from token ids to dense logits."""
+    """Return a network without layers to shard, from token ids to dense logits."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Embedding(VOCABULARY, dim), nn.Tanh(), nn.Linear(dim, VOCABULARY))
@@ -64,7 +64,7 @@ def plain(dim: int = 6, *, seed: int = 0) -> SingleInput:
 
 
 def llama(dim: int = 8, *, heads: int = 2, seed: int = 0) -> nn.Module:
-    """A Hugging Face language model of two layers."""
+    """Return a Hugging Face language model of two layers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from kdlight import CausalLM
@@ -101,7 +101,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 class Ragged(Dataset):
     """Sequences of very different lengths.
 
-    Those in ``silent``, by default every seventh, have no position that counts.
+    Those in ``silent``, by default every seventh, have no valid position.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ def pad(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def pack(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Collate to one row; the first token of a sequence follows from nothing before it."""
+    """Collate to one row; the first token of a sequence is not predicted."""
     labels = [row["labels"].clone() for row in rows]
     for each in labels:
         each[0] = -100
@@ -161,10 +161,10 @@ def loader(batch_size: int, *, count: int = 32, seed: int = 0) -> DataLoader:
 
 
 class RaggedModule(LightningDataModule):
-    """Ragged data in a fixed order: the ranks of a step share out what one process would see.
+    """Ragged data in a fixed order, which the ranks of a step divide among them.
 
-    Rank ``r`` of ``n`` sees every n-th sequence from the r-th on, none of them twice. With
-    ``short``, the last rank does without its last batches.
+    Rank ``r`` of ``n`` has every n-th sequence from the r-th on, none of them twice. With
+    ``short``, the last rank has as many batches less.
     """
 
     def __init__(
@@ -184,21 +184,21 @@ class RaggedModule(LightningDataModule):
         self.collate = pack if packed else pad
 
     def train_dataloader(self) -> DataLoader:
-        mine = self._mine(self.data)
+        own = self._own_rows(self.data)
         trainer = self.trainer
         assert trainer is not None
         if trainer.global_rank == trainer.world_size - 1:
-            mine = mine[: len(mine) - self.short * self.batch_size]
-        return DataLoader(self.data, self.batch_size, sampler=mine, collate_fn=self.collate)
+            own = own[: len(own) - self.short * self.batch_size]
+        return DataLoader(self.data, self.batch_size, sampler=own, collate_fn=self.collate)
 
     def val_dataloader(self) -> DataLoader:
-        mine = self._mine(self.held_out)
-        return DataLoader(self.held_out, 3, sampler=mine, collate_fn=self.collate)
+        own = self._own_rows(self.held_out)
+        return DataLoader(self.held_out, 3, sampler=own, collate_fn=self.collate)
 
     def test_dataloader(self) -> DataLoader:
         return self.val_dataloader()
 
-    def _mine(self, data: Ragged) -> range:
+    def _own_rows(self, data: Ragged) -> range:
         trainer = self.trainer
         assert trainer is not None
         ranks = trainer.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
@@ -206,13 +206,14 @@ class RaggedModule(LightningDataModule):
 
 
 class PerSequence(Objective):
-    """A divergence that counts sequences: the mean of each over its positions, summed."""
+    """A loss that counts sequences: the sum of the mean of each over its positions."""
 
     unit = "sequence"
 
-    def forward(self, step: Any) -> Loss:
-        values = (step.student.logits() - step.teacher.logits()).square().sum(-1) * step.mask
-        lengths = step.mask.sum(-1)
+    def forward(self, inputs: Any) -> Loss:
+        difference = inputs.student.logits() - inputs.teacher.logits()
+        values = difference.square().sum(-1) * inputs.mask
+        lengths = inputs.mask.sum(-1)
         return Loss((values.sum(-1) / lengths.clamp(min=1)).sum(), (lengths > 0).sum())
 
 
@@ -229,7 +230,7 @@ def module(
     shard: bool = False,
     **kwargs: object,
 ) -> DistillationModule:
-    """A toy student with a toy teacher; SGD, whose steps show the size of a gradient."""
+    """Return a toy student and teacher; SGD, as its steps depend on the size of a gradient."""
     make, wide = NETWORKS[network], getattr(torch, dtype)
     return DistillationModule(
         student=make(seed=1).to(wide),
@@ -240,8 +241,8 @@ def module(
     )
 
 
-class Theirs(LightningModule):
-    """A module that is not ours: a cross-entropy of its own, and its own optimizer and sharding."""
+class OwnModule(LightningModule):
+    """A module that does not know kdlight, with a loss, an optimizer and sharding of its own."""
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
@@ -254,7 +255,7 @@ class Theirs(LightningModule):
         return total / (labels != -100).sum().clamp(min=1)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.log("their_loss", self.training_step(batch, batch_idx), sync_dist=True)
+        self.log("own_loss", self.training_step(batch, batch_idx), sync_dist=True)
 
     def configure_model(self) -> None:
         if self.device_mesh is not None:
@@ -264,13 +265,13 @@ class Theirs(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 
-class Mixed(DistillationMixin, Theirs):
+class Mixed(DistillationMixin, OwnModule):
     def student_logits(self, batch: Any) -> Any:
         return self.student(batch)
 
 
 def mixed(*, dtype: str = "float32") -> Mixed:
-    """The work of `module`: its objective is the mixture, of which one half is theirs."""
+    """Return the mixin equivalent of `module`: one term of the mixture is the module's own loss."""
     wide = getattr(torch, dtype)
     teacher = FrozenTeacher(ToyLM(12, seed=2), dtype=dtype)
     kd = ForwardKL(temperature=2.0)

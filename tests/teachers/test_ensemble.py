@@ -102,7 +102,7 @@ def test_teachers_without_names_raise() -> None:
 
 def test_a_field_that_names_no_teacher_raises(batch: Any) -> None:
     ensemble = TeacherEnsemble({"a": A, "b": B}, route_by="whose")
-    with pytest.raises(ValueError, match="is no field of this batch"):
+    with pytest.raises(ValueError, match="is not a field of the batch, which has"):
         ensemble(batch)
     with pytest.raises(ValueError, match=r"not among \['a', 'b'\]"):
         ensemble({**batch, "whose": ["a", "b", "c", "a", "a"]})

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from math import ceil, floor
 
+from kdlight.checks import check_range
 from kdlight.data.traces.prompt_groups import CORRECT, group_by_prompt, is_correct
 from kdlight.data.traces.trace import Trace
-from kdlight.losses.checks import check_range
 
 CURRICULUM = (5.0, 4.0, 3.0, 2.0, 1.0)
 """Weights of five levels, the easiest first."""

@@ -10,9 +10,9 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
+from kdlight.checks import check_at_least
 from kdlight.data.traces.chat import tokenize
 from kdlight.data.traces.trace import Trace
-from kdlight.losses.checks import check_at_least
 
 
 @dataclass(frozen=True)

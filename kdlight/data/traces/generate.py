@@ -13,10 +13,10 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from tqdm import tqdm
 
+from kdlight.checks import check_at_least
 from kdlight.data.traces.chat import prompt_ids
 from kdlight.data.traces.journal import Journal
 from kdlight.data.traces.trace import Trace
-from kdlight.losses.checks import check_at_least
 from kdlight.models.sampling import Sampling
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from kdlight.checks import check_at_least, check_range
 from kdlight.data.split_module import SplitDataModule
 from kdlight.data.splits import sample_prompts
 from kdlight.data.traces.chat import uses_chat
@@ -22,7 +23,6 @@ from kdlight.data.traces.samples import (
     group_samples,
 )
 from kdlight.data.traces.trace import Trace
-from kdlight.losses.checks import check_at_least, check_range
 from kdlight.models.pretrained import as_tokenizer
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_choice, check_positive, check_range
+from kdlight.checks import check_choice, check_positive, check_range
 from kdlight.losses.clipped_kl.clamped_kl import clamped_kl
 from kdlight.losses.clipped_kl.gated_kl import TAILS, Tail, gate_grad, gated_kl
 from kdlight.losses.clipped_kl.gates import GATES, RULES, Gate, clip_gates

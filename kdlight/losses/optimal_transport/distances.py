@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from kdlight.losses.checks import check_choice
+from kdlight.checks import check_choice
 from kdlight.losses.log_space import probs
 
 COLUMNS, ENTRIES = 2**14, 2**17

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_at_least, check_choice, check_positive, check_range
+from kdlight.checks import check_at_least, check_choice, check_positive, check_range
 from kdlight.losses.log_space import log_probs, probs
 from kdlight.losses.optimal_transport.distances import pair_distances
 from kdlight.losses.optimal_transport.plan import check_transport

@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from kdlight.losses.checks import check_choice, check_positive
+from kdlight.checks import check_choice, check_positive
 from kdlight.losses.optimal_transport.distances import pair_distances
 from kdlight.losses.optimal_transport.points import check_points, check_widths
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdlight.losses.checks import check_choice, check_positive
+from kdlight.checks import check_choice, check_positive
 
 GEOMETRIES = ("batch", "sequence", "position")
 

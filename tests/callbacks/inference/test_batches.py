@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from lightning.pytorch import Callback
 
+from kdlight import DistillationModule
 from kdlight.callbacks.inference.batches import validation_batches
+from kdlight.objectives import CrossEntropy
 from tests.support import toy
 
 
@@ -21,10 +23,16 @@ class Collect(Callback):
         self.shapes = [tuple(batch["input_ids"].shape) for batch in batches]
 
 
+class SeveralLoaders(DistillationModule):
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        pass
+
+
 def collect(folder: Path, validation: Any, **options: Any) -> list[tuple[int, ...]]:
     callback = Collect()
     trainer = toy.trainer(folder, callbacks=[callback], max_steps=1, **options)
-    trainer.fit(toy.module(), toy.loader(8), validation)
+    module = SeveralLoaders(toy.ToyLM(), CrossEntropy())
+    trainer.fit(module, toy.loader(8), validation)
     return callback.shapes
 
 

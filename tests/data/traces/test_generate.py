@@ -1,4 +1,4 @@
-"""Sampling a teacher and scoring what it said: interrupted, verified, and from the command line."""
+"""Responses are sampled reproducibly, and an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ import torch
 from kdlight.data import read_traces
 from kdlight.data.traces import Trace
 from kdlight.data.traces.generate import answer, generate_traces
-from kdlight.data.traces.journal import Journal
 from kdlight.models import Sampling
 from tests.support import tiny_lm
 
 ROOT = Path(__file__).parents[3]
+
+
 PROMPTS = [Trace(f"{i} + 1 =", "", answer=i + 1) for i in range(7)]
+
+
 SAMPLING = Sampling(max_new_tokens=6, temperature=1.0, seed=5)
 
 
@@ -92,24 +95,15 @@ def test_what_is_left_of_an_interrupted_run_is_gone_on_with(
 
 def test_another_run_does_not_go_on_in_the_same_file(network: Any, tmp_path: Path) -> None:
     path = make(network, tmp_path / "t.jsonl")
-    with pytest.raises(ValueError, match=r"begun with other settings \(seed: 5 there, 6 now\)"):
+    with pytest.raises(
+        ValueError, match=r"started with other settings \(seed: 5 in the file, 6 now\)"
+    ):
         make(network, path, sampling=replace(SAMPLING, seed=6))
     with pytest.raises(ValueError, match="prompts: "):
         make(network, path, prompts=[*PROMPTS[1:], PROMPTS[0]])
     (tmp_path / "mine.jsonl").write_text("{}\n")
-    with pytest.raises(ValueError, match="was not begun here"):
+    with pytest.raises(ValueError, match="was not started by kdlight"):
         make(network, tmp_path / "mine.jsonl")
-
-
-def test_a_journal_keeps_whole_batches(tmp_path: Path) -> None:
-    path, options = tmp_path / "j", {"batch_size": 2, "total": 5, "settings": {}}
-    journal = Journal(path, **options)  # type: ignore[arg-type]
-    for lines in (["a", "b"], ["c", "d"], ["e"]):
-        journal.append(lines)
-    assert Journal(path, **options).done == 5  # type: ignore[arg-type]
-    path.write_bytes(b"a\nb\nc\nd")
-    assert Journal(path, **options).done == 2  # type: ignore[arg-type]
-    assert path.read_bytes() == b"a\nb\n"
 
 
 @pytest.mark.slow
@@ -147,3 +141,17 @@ def test_a_killed_command_loses_and_repeats_nothing(network: Any, tmp_path: Path
     whole = make(network, tmp_path / "whole.jsonl", **options)
     assert path.read_bytes() == whole.read_bytes()
     assert path.read_bytes().count(b"\n") == 280
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"sampling": Sampling()}, "sampling.max_new_tokens must be"),
+        ({"prompts": []}, "prompts must hold at least one prompt"),
+    ],
+)
+def test_bad_arguments_are_named(options: Any, message: str, network: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(network, tmp_path / "t.jsonl", **options)
+    assert list(tmp_path.iterdir()) == []

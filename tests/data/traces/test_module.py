@@ -1,38 +1,18 @@
-"""From rows of common formats to batches: who is who, where a response begins, what is dropped."""
+"""Samples, batches and splits of the data module of traces."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from kdlight.data import TracesDataModule, batch_labels
 from kdlight.data.traces import Trace, write_traces
-from kdlight.data.traces.chat import tokenize
 from tests.support import tiny_lm
-
-
-@pytest.mark.parametrize("chat", [False, True])
-@pytest.mark.parametrize("finished", [None, False])
-def test_the_boundary_is_exact_and_the_end_is_learned(chat: bool, finished: bool | None) -> None:
-    tokenizer = tiny_lm.tokenizer(chat=chat)
-    trace = Trace("ab", "cd", finished=finished)
-    prompt, completion = tokenize(trace, tokenizer, chat=chat)
-    before = "<|user|>ab<end>\n<|assistant|>" if chat else "ab"
-    assert tokenizer.decode(prompt) == before
-    assert tokenizer.decode(completion) == ("cd" if finished is False else "cd<end>")
-    assert completion.count(tokenizer.eos_token_id) == (finished is None)
-
-
-def test_a_template_that_rewrites_the_prompt_is_refused() -> None:
-    tokenizer = tiny_lm.tokenizer(chat=True)
-    tokenizer.chat_template = (
-        "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
-    )
-    with pytest.raises(ValueError, match="does not put the response behind the prompt"):
-        tokenize(Trace("ab", "cd"), tokenizer, chat=True)
 
 
 def data(folder: Path, traces: list[Trace], **options: Any) -> TracesDataModule:
@@ -151,7 +131,7 @@ def test_a_selection_comes_before_the_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "both"}, "kind must be"),
+        ({"kind": "both"}, "kind must be one of"),
         ({"validation_fraction": 1.0}, r"validation_fraction must be in \[0, 1\)"),
         ({"per_prompt": 0}, "per_prompt must be at least 1"),
         ({"max_length": 1}, "max_length must be at least 2"),
@@ -163,5 +143,16 @@ def test_bad_arguments_are_named(options: Any, message: str, tmp_path: Path) -> 
 
 
 def test_no_pairs_is_an_error_that_counts(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no pairs for training: of 1 traces 0 are wrong"):
+    with pytest.raises(ValueError, match=r"no pairs for training: of 1 traces 0 are rejected"):
         data(tmp_path, MANY[:1], kind="pairs").setup()
+
+
+def test_a_trace_longer_than_the_context_of_the_student_is_refused(tmp_path: Path) -> None:
+    module = data(tmp_path, MANY)
+    student = SimpleNamespace(context_length=5)
+    lightning_module = SimpleNamespace(student=student)
+    module.trainer = cast(Trainer, SimpleNamespace(lightning_module=lightning_module))
+    with pytest.raises(ValueError, match="the context of the student is 5; set max_length to 5"):
+        module.setup()
+    student.context_length = 64
+    module.setup()

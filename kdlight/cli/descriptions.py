@@ -1,0 +1,158 @@
+"""Descriptions of objectives and other methods, from docstrings, signatures and configs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from inspect import cleandoc
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+import kdlight.configs
+from kdlight import losses, objectives
+from kdlight.cli.config_files import read_config
+from kdlight.cli.papers import Paper, find_papers, paragraphs
+from kdlight.cli.signatures import HyperParameter, hyper_parameters
+from kdlight.objectives import OBJECTIVES, Divergence, Objective, TokenObjective, Weighted
+
+CONFIGS = Path(kdlight.configs.__path__[0]).resolve()
+
+BASES = (Objective, TokenObjective, Divergence)
+"""Base classes, which are not listed."""
+
+NEEDS = {
+    "teacher": "teacher",
+    "labels": "labels",
+    "rejected": "pairs of a chosen and a rejected trace",
+    "span_ids": "spans",
+}
+"""Words for the names in `Objective.needs`; other names stand for themselves."""
+
+
+@dataclass(frozen=True)
+class ObjectiveDescription:
+    """The description of an objective.
+
+    Attributes:
+        name: its name in `OBJECTIVES`, or the name of the class.
+        class_name: its name in a config.
+        text: the docstring without arguments and examples.
+        formula: LaTeX, from its docstring or that of the loss function; empty if there is none.
+        loss: the function of `kdlight.losses` that the docstring names; empty if there is none.
+        sources: the papers that the docstring cites.
+        hyper_parameters: the arguments of the constructor.
+        needs: what `LossInputs` must contain besides the student.
+        callbacks: the callbacks that the docstring names.
+        counts: the unit that the loss is averaged over.
+        configs: names of the configs that use it, its own first.
+    """
+
+    name: str
+    class_name: str
+    text: str
+    formula: str
+    loss: str
+    sources: tuple[Paper, ...]
+    hyper_parameters: tuple[HyperParameter, ...]
+    needs: tuple[str, ...]
+    callbacks: tuple[str, ...]
+    counts: str
+    configs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MethodDescription:
+    """The description of a method that is not an objective, such as a callback."""
+
+    class_path: str
+    text: str
+    sources: tuple[Paper, ...]
+    configs: tuple[str, ...]
+
+
+def find_objectives() -> dict[str, ObjectiveDescription]:
+    """Describe every objective of `kdlight.objectives`, those in `OBJECTIVES` first."""
+    public = (getattr(objectives, name) for name in objectives.__all__)
+    classes = [c for c in public if isinstance(c, type) and issubclass(c, Objective)]
+    named = list(OBJECTIVES.items())
+    named += [(c.__name__, c) for c in classes if c not in (*BASES, *OBJECTIVES.values())]
+    configs = find_configs()
+    return {name: _describe(name, cls, configs) for name, cls in named}
+
+
+def find_methods() -> list[MethodDescription]:
+    """Describe every class that a config uses, cites a paper and is not an objective."""
+    configs = find_configs()
+    paths = {path for used in configs.values() for path in used if "objectives" not in path}
+    classes = {path: locate(path) for path in sorted(paths) if path.startswith("kdlight.")}
+    return [
+        MethodDescription(
+            class_path=path,
+            text=paragraphs(cls)[0],
+            sources=find_papers(cls),
+            configs=tuple(name for name, used in configs.items() if path in used),
+        )
+        for path, cls in classes.items()
+        if isinstance(cls, type) and find_papers(cls)
+    ]
+
+
+def find_configs() -> dict[str, set[str]]:
+    """Return the class paths that each config uses, with those of its bases.
+
+    Example:
+        >>> "kdlight.objectives.TAID" in find_configs()["taid"]
+        True
+    """
+    return {
+        path.stem: set(_class_paths(read_config(path))) for path in sorted(CONFIGS.glob("*.yaml"))
+    }
+
+
+def _describe(
+    name: str, cls: type[Objective], configs: dict[str, set[str]]
+) -> ObjectiveDescription:
+    text = re.split(r"\n\n(?:Args|Raises|Example):\n", cleandoc(cls.__doc__ or ""))[0]
+    loss_name = re.search(r"`kdlight\.losses\.(\w+)`", text)
+    loss = loss_name[1] if loss_name else ""
+    parameters = tuple(hyper_parameters(cls))
+    # an objective with required arguments is described by its class
+    objective = cls if any(each.default is None for each in parameters) else cls()
+    used_by = [
+        stem for stem, paths in configs.items() if f"kdlight.objectives.{cls.__name__}" in paths
+    ]
+    return ObjectiveDescription(
+        name=name,
+        class_name=cls.__name__,
+        text=text,
+        formula=_formula(text) or _formula(cleandoc(getattr(losses, loss, cls).__doc__ or "")),
+        loss=loss,
+        sources=find_papers(cls),
+        hyper_parameters=parameters,
+        needs=_needs(objective),
+        callbacks=tuple(dict.fromkeys(re.findall(r"`kdlight\.callbacks\.(\w+)", text))),
+        counts=f"{objective.unit}s",
+        configs=tuple(sorted(used_by, key=lambda stem: (stem != name, stem))),
+    )
+
+
+def _formula(text: str) -> str:
+    math = re.search(r"^\.\. math:: *(.*(?:\n +.*)*)", text, flags=re.MULTILINE)
+    return " ".join(math[1].split()) if math else ""
+
+
+def _needs(objective: Objective | type[Objective]) -> tuple[str, ...]:
+    if objective is Weighted:
+        return ("what its terms need",)
+    order = [*NEEDS, *sorted(objective.needs - NEEDS.keys())]
+    return tuple(NEEDS.get(name, name) for name in order if name in objective.needs)
+
+
+def _class_paths(node: Any) -> Iterator[str]:
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    if isinstance(node, dict) and "class_path" in node:
+        yield node["class_path"]
+    for value in values:
+        yield from _class_paths(value)

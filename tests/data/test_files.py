@@ -1,0 +1,52 @@
+"""Files by path and glob, and the errors of unreadable ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdlight.data.files import matching_files, read_json_lines, read_text
+
+
+def test_a_glob_gives_files_in_order_and_no_folders(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.txt", "a.txt", "deep/c.txt"):
+        (tmp_path / name).write_text(name)
+    found = matching_files(f"{tmp_path}/**")
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "a.txt",
+        "b.txt",
+        "deep/c.txt",
+    ]
+    with pytest.raises(ValueError, match="no file matches"):
+        matching_files(f"{tmp_path}/*.jsonl")
+
+
+def test_a_path_is_not_looked_up() -> None:
+    assert matching_files("no/such/file.txt") == [Path("no/such/file.txt")]
+    assert matching_files("~/file.txt") == [Path("~/file.txt").expanduser()]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "does not exist"), (b" \n", "is empty"), (b"\xff\xfe", "is not UTF-8 text")],
+)
+def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "a.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"files: .*a.txt {message}"):
+        read_text(path)
+    with pytest.raises(ValueError, match="is a folder; name the files in it with a glob"):
+        read_text(tmp_path)
+
+
+def test_json_lines_come_with_their_location(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": "x\u2028y"}\n\n{"a": 2}\n[3]\n')
+    rows = read_json_lines(path)
+    assert next(rows) == (f"{path}, line 1", {"a": "x\u2028y"})
+    assert next(rows) == (f"{path}, line 3", {"a": 2})
+    with pytest.raises(ValueError, match="line 4 must be a JSON object, got list"):
+        next(rows)

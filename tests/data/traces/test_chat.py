@@ -1,0 +1,48 @@
+"""The boundary between prompt and response is exact, with and without a chat template."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdlight.data.traces import Trace
+from kdlight.data.traces.chat import as_messages, prompt_text, tokenize, uses_chat
+from tests.support import tiny_lm
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("finished", [None, False])
+def test_the_boundary_is_exact_and_the_end_is_learned(chat: bool, finished: bool | None) -> None:
+    tokenizer = tiny_lm.tokenizer(chat=chat)
+    trace = Trace("ab", "cd", finished=finished)
+    prompt, completion = tokenize(trace, tokenizer, chat=chat)
+    before = "<|user|>ab<end>\n<|assistant|>" if chat else "ab"
+    assert tokenizer.decode(prompt) == before
+    assert tokenizer.decode(completion) == ("cd" if finished is False else "cd<end>")
+    assert completion.count(tokenizer.eos_token_id) == (finished is None)
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused() -> None:
+    tokenizer = tiny_lm.tokenizer(chat=True)
+    tokenizer.chat_template = (
+        "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    with pytest.raises(ValueError, match="does not append the response to the prompt"):
+        tokenize(Trace("ab", "cd"), tokenizer, chat=True)
+
+
+def test_a_template_is_used_by_default() -> None:
+    plain, chat = tiny_lm.tokenizer(), tiny_lm.tokenizer(chat=True)
+    assert [uses_chat(plain, None), uses_chat(chat, None), uses_chat(chat, False)] == [
+        False,
+        True,
+        False,
+    ]
+    with pytest.raises(ValueError, match="the tokenizer has no chat template"):
+        uses_chat(plain, True)
+
+
+def test_messages_without_a_template_are_lines() -> None:
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]
+    assert prompt_text(messages, None, chat=False) == "be brief\nhi"
+    assert as_messages("hi") == messages[1:]
+    assert as_messages(messages) == messages

@@ -1,0 +1,83 @@
+"""Rows of common dataset formats become traces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kdlight.data.traces import to_traces
+from kdlight.data.traces.formats import prompt_id
+
+ASKED = [{"role": "user", "content": "q"}]
+
+
+RIGHT, WRONG = ([*ASKED, {"role": "assistant", "content": each}] for each in ("yes", "no"))
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "q", "completion": "yes"}, [("q", "yes", None)]),
+        ({"prompt": "q", "completion": "no", "label": False}, [("q", "no", 0.0)]),
+        ({"prompt": "q", "chosen": "yes", "rejected": "no"}, [("q", "yes", 1.0), ("q", "no", 0.0)]),
+        (
+            {"prompt": ASKED, "chosen": RIGHT[1:], "rejected": WRONG[1:]},
+            [(ASKED, "yes", 1.0), (ASKED, "no", 0.0)],
+        ),
+        (
+            {"prompt": "q", "chosen": RIGHT, "rejected": WRONG},  # the whole conversation in each
+            [(ASKED, "yes", 1.0), (ASKED, "no", 0.0)],
+        ),
+        ({"messages": RIGHT}, [(ASKED, "yes", None)]),
+        (
+            {
+                "problem": "q",
+                "generations": ["a", "b", "c"],
+                "correctness": {"one": [True, True, False], "two": [True, False, False]},
+            },
+            [("q", "a", 1.0), ("q", "b", 0.0), ("q", "c", 0.0)],
+        ),
+        (
+            {
+                "problem": "q",
+                "generations": ["a"],
+                "correctness_math_verify": [True],
+                "correctness_count": 1,
+            },
+            [("q", "a", 1.0)],
+        ),
+        ({"problem": "q", "generations": ["a"], "problem_is_valid": "No"}, []),
+        ({"problem": "q", "generations": ["a", "b"], "correctness": {"one": [True]}}, []),
+        ({"prompt": "q", "response": "yes", "score": 0.5}, [("q", "yes", 0.5)]),
+    ],
+)
+def test_common_rows_become_traces(row: dict[str, Any], expected: list[Any]) -> None:
+    traces = to_traces(row)
+    assert [(each.prompt, each.response, each.score) for each in traces] == expected
+    assert len({trace.prompt_id for trace in traces}) <= 1
+
+
+def test_a_conversation_ends_with_its_response() -> None:
+    with pytest.raises(ValueError, match="does not end with a message of the assistant"):
+        to_traces({"messages": ASKED})
+    with pytest.raises(ValueError, match="a response but no prompt"):
+        to_traces({"messages": RIGHT[1:]})
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"id": 3}, "3"),
+        ({"uuid": "u", "id": 3}, "u"),
+        ({"prompt_id": "p", "uuid": "u"}, "p"),
+        ({}, ""),
+    ],
+)
+def test_a_prompt_id_is_taken_from_the_first_field_of_several(row: Any, expected: str) -> None:
+    assert prompt_id(row) == expected
+
+
+def test_unknown_fields_of_a_trace_are_kept_in_meta() -> None:
+    (trace,) = to_traces({"prompt": "q", "response": "yes", "level": 2, "meta": {"x": 1}})
+    assert trace.meta == {"level": 2, "x": 1}

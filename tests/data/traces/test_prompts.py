@@ -1,0 +1,36 @@
+"""Prompts are read from files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdlight.data.traces.prompts import read_prompts
+
+
+def test_prompts_come_from_files(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    rows = [{"question": "a", "answer": 1, "level": 2}, {"problem": "b", "uuid": "x"}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    first, second = read_prompts(str(path))
+    assert (first.prompt, first.answer, first.meta) == ("a", 1, {"level": 2})
+    assert second.prompt_id == "x"
+    path.write_text("\n".join(json.dumps(rows[0]) for _ in range(2)))
+    with pytest.raises(ValueError, match="prompts 1 and 2 of .* are the same"):
+        read_prompts(str(path))
+
+
+def test_a_row_without_a_prompt_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"question": "a"}\n{"text": "b"}')
+    with pytest.raises(ValueError, match=r"line 2 has fields \['text'\], but a prompt needs"):
+        read_prompts(str(path))
+
+
+def test_reasoning_gym_is_named_if_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(ValueError, match=r"pip install 'kdlight\[gym\]'"):
+        read_prompts("reasoning_gym:chain_sum")

@@ -1,0 +1,128 @@
+"""A student is exported from a checkpoint of any kind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from kdlight import DistillationModule
+from kdlight.cli import main
+from tests.support import toy
+from tests.support.exports import (
+    ROOT,
+    check_student,
+    checkpoint,
+    command,
+    same,
+)
+
+
+def export(path: Path, output: Path, *more: str) -> None:
+    main(["export", "--ckpt_path", str(path), "--output", str(output), *more])
+
+
+def test_the_callback_saves_a_whole_folder(run: Path, tiny: Path) -> None:
+    check_student(run / "student", tiny)
+
+
+def test_a_checkpoint_holds_the_same_student(run: Path, tiny: Path, tmp_path: Path) -> None:
+    export(checkpoint(run), tmp_path / "out")
+    check_student(tmp_path / "out", tiny)
+    assert same(tmp_path / "out", run / "student")
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled, unavailable or uninitialized")
+def test_shards_and_shards_put_together(run: Path, tiny: Path, tmp_path: Path) -> None:
+    from lightning.fabric.utilities.load import _load_distributed_checkpoint
+
+    facts = torch.load(checkpoint(run), weights_only=True)
+    state = {"state_dict": facts.pop("state_dict")}
+    save(state, checkpoint_id=tmp_path / "shards", no_dist=True)
+    torch.save(facts, tmp_path / "shards" / "meta.pt")
+    export(tmp_path / "shards", tmp_path / "one")
+    # what `python -m lightning.fabric.utilities.consolidate_checkpoint` does
+    torch.save(_load_distributed_checkpoint(tmp_path / "shards"), tmp_path / "together.ckpt")
+    export(tmp_path / "together.ckpt", tmp_path / "two")
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        check_student(folder, tiny)
+        assert same(folder, run / "student")
+
+
+def launch(*args: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [sys.executable, "-m", "kdlight.cli", *args],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp.yaml", "fsdp2.yaml"])
+def test_two_processes_export_what_their_checkpoint_holds(
+    strategy: str, tiny: Path, tmp_path: Path
+) -> None:
+    launch(*command(tiny, tmp_path / "run", strategy))
+    path = checkpoint(tmp_path / "run")
+    assert path.is_dir() == (strategy == "fsdp2.yaml")
+    check_student(tmp_path / "run" / "student", tiny)
+    export(path, tmp_path / "out")
+    check_student(tmp_path / "out", tiny)
+    assert same(tmp_path / "out", tmp_path / "run" / "student")
+
+
+def refused(capsys: pytest.CaptureFixture[str], path: Path, output: Path, *more: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        export(path, output, *more)
+    assert stop.value.code == 2
+    errors = capsys.readouterr().err
+    return errors[errors.index("error:") :]
+
+
+def test_a_model_is_not_overwritten(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").touch()
+    error = refused(capsys, checkpoint(run), tmp_path)
+    assert "already holds a model" in error
+    export(checkpoint(run), tmp_path, "--overwrite", "true")
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_a_tokenizer_can_be_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refused(capsys, checkpoint(run), tmp_path / "out", "--tokenizer", "./nope")
+    assert "'./nope' does not exist" in error
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused(capsys, tmp_path / "nope.ckpt", tmp_path / "out")
+    assert "nope.ckpt' does not exist" in error
+
+
+def fit(module: DistillationModule, folder: Path, **options: Any) -> Trainer:
+    run = toy.trainer(folder, max_steps=1, **options)
+    run.fit(module, toy.loader(8))
+    return run
+
+
+def test_a_module_made_in_python_does_not_say_how_to_build_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(toy.module(), tmp_path).save_checkpoint(tmp_path / "plain.ckpt")
+    error = refused(capsys, tmp_path / "plain.ckpt", tmp_path / "out")
+    assert "created in Python and not from a config" in error
+    assert "kdlight.export.export_student(module.student, directory)" in error

@@ -1,0 +1,46 @@
+"""The model card holds what is known of a run, and metadata that the hub reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import ModelCard
+
+from kdlight.export.model_card import write_model_card
+
+RUN = {
+    "student": "PrunedCausalLM(layers=2)",
+    "teacher": "CausalLM(source='owner/name')",
+    "data": "a | b\nc",
+    "steps": 7,
+    "metrics": {"val/b": 0.123456789, "val/a": 2.0},
+}
+
+
+def test_it_holds_what_is_known(tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    folder.mkdir()
+    write_model_card(folder, RUN)
+    text = (folder / "README.md").read_text()
+    assert "# student\n" in text
+    assert "| steps | `7` |" in text
+    assert "| objective" not in text
+    assert "| data | `a \\| b c` |" in text
+    assert text.index("| val/a | 2 |") < text.index("| val/b | 0.123457 |")
+    assert "AutoModelForCausalLM.from_pretrained('student')" in text
+
+
+def test_its_metadata_are_those_of_the_hub(tmp_path: Path) -> None:
+    write_model_card(tmp_path, RUN)
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.base_model, data.library_name) == ("owner/name", "transformers")
+    (tmp_path / "adapter_config.json").touch()
+    write_model_card(tmp_path, {**RUN, "teacher": "CausalLM(source='./folder')"})
+    card = ModelCard.load(tmp_path / "README.md")
+    assert (card.data.base_model, card.data.library_name) == (None, "peft")
+    assert "PeftModel.from_pretrained(base" in card.text
+
+
+def test_nothing_is_needed(tmp_path: Path) -> None:
+    write_model_card(tmp_path, {})
+    assert "logged values" not in (tmp_path / "README.md").read_text()

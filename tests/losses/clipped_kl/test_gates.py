@@ -1,0 +1,117 @@
+"""The gates of DAC-KL: which tokens two thresholds keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdlight.losses.clipped_kl import gates as kl_gates
+from kdlight.losses.clipped_kl.clipping import clip
+from tests.losses.clipped_kl.test_clipping import CLIP
+from tests.losses.clipped_kl.test_dac_kl import RULES, close
+
+
+@pytest.mark.parametrize("gate", ["hard", "soft", "ste"])
+@pytest.mark.parametrize("rule", RULES)
+def test_the_label_and_the_likeliest_token_are_kept_whole(
+    rule: Any, gate: Any, student: Tensor, teacher: Tensor
+) -> None:
+    labels = teacher.argmin(-1)
+    labels[0] = -100
+    options = {**CLIP, "rule": rule, "gate": gate, "labels": labels}
+    narrow = {"lower": 1e-9, "upper": 2e-9} if rule == "value" else {"lower": 0.5, "upper": 0.5001}
+    for low, high in ([*narrow.values()], [0.999, 0.9995]):
+        found = clip(student, teacher, lower=low, upper=high, **options)
+        p = teacher.softmax(-1)
+        least = p.max(-1).values
+        least[1:] += p[1:].min(-1).values
+        assert (found.mass >= least - 1e-12).all()
+
+
+@pytest.mark.parametrize("gate", ["hard", "soft", "ste"])
+@pytest.mark.parametrize("upper", [0.5, 0.9, 0.9999, 1.0])
+def test_looking_at_the_likeliest_first_keeps_the_same(
+    gate: Any, upper: float, student: Tensor, teacher: Tensor
+) -> None:
+    for head in (3, 12, 39, 100):
+        short, whole = (
+            clip(student, teacher, **{**CLIP, "head": h}, lower=0.1, upper=upper)
+            for h in (head, None)
+        )
+        close(short.values, whole.values)
+        assert torch.equal(short.kept, whole.kept)
+
+
+P = torch.tensor([[0.15, 0.5, 0.3, 0.05]], dtype=torch.float64)
+MIDDLES = [0.875, 0.25, 0.65, 0.975]
+
+
+def threshold(value: float) -> Tensor:
+    return torch.tensor([[value]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("rule", "lower", "upper", "kept", "coordinates"),
+    [
+        ("mass", 0.0, 0.5, [1], MIDDLES),
+        ("mass", 0.5, 0.9, [0, 2], MIDDLES),
+        ("mass", 0.0, 1.0, [0, 1, 2, 3], MIDDLES),
+        ("quantile", 0.0, 0.5, [0, 3], [1 / 3, 1.0, 2 / 3, 0.0]),
+        ("value", 0.1, 0.4, [0, 2], P[0].tolist()),
+    ],
+)
+def test_a_rule_keeps_what_lies_between_its_thresholds(
+    rule: Any, lower: float, upper: float, kept: list[int], coordinates: list[float]
+) -> None:
+    keep, places = kl_gates.RULES[rule](P, threshold(lower), threshold(upper), None)
+    assert keep[0].nonzero()[:, 0].tolist() == kept
+    assert places[0].tolist() == pytest.approx(coordinates)
+
+
+def test_a_soft_gate_is_a_product_of_two_sigmoids_with_their_gradients() -> None:
+    def soft(lower: Tensor, upper: Tensor) -> kl_gates.Gates:
+        return kl_gates.clip_gates(
+            P,
+            lower,
+            upper,
+            rule="value",
+            gate="soft",
+            gate_temperature=0.1,
+            labels=torch.tensor([3]),
+            include_argmax=True,
+            head=None,
+        )
+
+    lower, upper = threshold(0.2), threshold(0.4)
+    gates = soft(lower, upper)
+    by_hand = ((P - 0.2) / 0.1).sigmoid() * ((0.4 - P) / 0.1).sigmoid()
+    assert gates.gate[0, [1, 3]].tolist() == [1.0, 1.0]  # the likeliest token, and the label
+    torch.testing.assert_close(gates.gate[0, [0, 2]], by_hand[0, [0, 2]])
+    assert gates.grads is not None
+    step = 1e-6
+    for grad, (low, high) in zip(gates.grads, ((step, 0.0), (0.0, step)), strict=True):
+        above, below = soft(lower + low, upper + high), soft(lower - low, upper - high)
+        slope = (above.gate - below.gate) / (2 * step)
+        torch.testing.assert_close(grad, slope, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_token_of_probability_0_is_never_kept(rule: Any) -> None:
+    p = torch.tensor([[0.0, 0.6, 0.4, 0.0]], dtype=torch.float64)
+    for gate in kl_gates.GATES:
+        gates = kl_gates.clip_gates(
+            p,
+            threshold(0.0),
+            threshold(1.0),
+            rule=rule,
+            gate=gate,  # type: ignore[arg-type]
+            gate_temperature=0.1,
+            labels=torch.tensor([0]),
+            include_argmax=True,
+            head=None,
+        )
+        assert gates.gate[0, [0, 3]].tolist() == [0.0, 0.0]
+        assert (gates.gate[0, [1, 2]] > 0).all()

@@ -1,0 +1,108 @@
+"""Adapters alone are trained, and a run is resumed from its checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from kdlight import LoRACausalLM, Projected, SingleInput
+from kdlight.callbacks import ExactResume
+from tests.models.lora import differing, logits, trained, weights
+from tests.support import toy
+from tests.support.runs import saving
+
+
+@pytest.mark.parametrize("layers", [None, [0, 1]])
+def test_a_new_student_answers_as_its_base_does(layers: list[int] | None) -> None:
+    teacher = toy.llama().eval()
+    student = LoRACausalLM(layers=layers).build(teacher)
+    assert student.training
+    batch = {"input_ids": torch.arange(toy.VOCABULARY)[None]}
+    source = student.eval()(batch)
+    assert isinstance(source, Projected)
+    assert torch.equal(source.logits(), teacher(batch).logits())
+    assert (student.vocab_size, student.context_length) == (toy.VOCABULARY, 64)
+    assert student.generate(batch["input_ids"], max_new_tokens=2).shape[1] >= toy.VOCABULARY
+
+
+def test_its_logits_are_those_of_the_adapted_model(tmp_path: Path) -> None:
+    module, _, _ = trained(tmp_path)
+    batch = {"input_ids": torch.arange(toy.VOCABULARY)[None]}
+    source = module.student.eval()(batch)
+    assert torch.equal(source.logits(), logits(module.student.model))
+
+
+def test_adapters_alone_get_gradients_and_move(tmp_path: Path) -> None:
+    module, before, teacher = trained(tmp_path)
+    learning = {name for name, p in module.student.named_parameters() if p.requires_grad}
+    assert len(learning) == 2 * 7  # A and B beside seven linear layers
+    assert all("lora_" in name for name in learning)
+    assert differing(before, weights(module)) == learning
+    optimizer = module.trainer.optimizers[0]
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(learning)
+    module.zero_grad()
+    module.student({"input_ids": torch.arange(7)[None]}).logits().logsumexp(-1).sum().backward()
+    reached = {name for name, p in module.student.named_parameters() if p.grad is not None}
+    assert reached == learning
+    untouched = toy.llama(seed=2)
+    assert differing(teacher.state_dict(), untouched.state_dict()) == set()
+    assert not any("lora" in name for name, _ in teacher.named_modules())
+
+
+def test_nothing_is_shared_with_the_teacher() -> None:
+    teacher = toy.llama()
+    student = LoRACausalLM().build(teacher)
+    ours = {p.untyped_storage().data_ptr() for p in student.parameters()}
+    assert ours.isdisjoint(p.untyped_storage().data_ptr() for p in teacher.parameters())
+    assert all(p.requires_grad for p in teacher.parameters())
+
+
+def test_adapters_stay_in_float32_beside_frozen_weights_in_half() -> None:
+    student = LoRACausalLM(dtype="bfloat16").build(toy.llama())
+    dtypes = {p.requires_grad: p.dtype for p in student.parameters()}
+    assert dtypes == {True: torch.float32, False: torch.bfloat16}
+
+
+def test_a_source_takes_the_place_of_the_teacher(tmp_path: Path) -> None:
+    other = toy.llama(seed=3)
+    other.save_pretrained(tmp_path)  # type: ignore[operator]
+    student = LoRACausalLM(str(tmp_path), target_modules=["q_proj"]).build(
+        SingleInput(nn.Linear(2, 3))
+    )
+    assert torch.equal(logits(student.model), logits(other.model))
+    assert sum(p.requires_grad for p in student.parameters()) == 2 * 2
+
+
+def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
+    whole, _, _ = trained(tmp_path, steps=8, callbacks=[saving(tmp_path), ExactResume()])
+    saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)["state_dict"]
+    assert {name.split(".")[0] for name in saved} == {"student"}
+    assert len(saved) > len([name for name in saved if "lora_" in name]) > 0
+    assert differing({f"student.{k}": v for k, v in weights(whole).items()}, saved)
+    again = [saving(tmp_path / "again"), ExactResume()]
+    start = tmp_path / "epoch=0.ckpt"
+    resumed, _, _ = trained(tmp_path, steps=8, start=start, callbacks=again)
+    assert resumed.trainer.global_step == 8
+    assert differing(weights(whole), weights(resumed)) == set()
+
+
+def test_peft_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match=r"pip install 'kdlight\[peft\]'"):
+        LoRACausalLM()
+
+
+@pytest.mark.parametrize(("name", "value"), [("r", 0), ("alpha", 0.0), ("dropout", 1.0)])
+def test_a_number_outside_its_range(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be .*got {value}"):
+        LoRACausalLM(**{name: value})
+
+
+def test_a_teacher_that_is_no_language_model() -> None:
+    with pytest.raises(TypeError, match="SingleInput.*source"):
+        LoRACausalLM().build(SingleInput(nn.Linear(2, 3)))

@@ -1,0 +1,67 @@
+"""A test run finds out how a model computes logits from its last hidden states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from kdlight.models import (
+    CausalLM,
+)
+from kdlight.models.output_head import OutputHead, Rescale, probe_output_head
+from kdlight.sources import Dense, Projected
+from tests.models.tiny_models import CONFIGS, RESCALED, tiny, tokens
+
+
+@pytest.mark.parametrize("name", RESCALED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_comes_after_the_head_comes_with_it(name, dtype):
+    model = tiny(name).to(dtype)
+    batch = {"input_ids": tokens()}
+    source = CausalLM.wrap(model).eval()(batch)
+    assert isinstance(source, Projected)
+    assert source.transform is not None
+    far = 1e-6 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(source.logits(), model(**batch).logits, rtol=far, atol=far)
+    assert not torch.allclose(source.head(source.hidden), model(**batch).logits)
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *RESCALED])
+def test_a_model_that_does_anything_else_gives_dense_logits(name):
+    model = tiny(name)
+    forward = model.forward
+
+    def odd(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        output.logits = output.logits + torch.linspace(0, 1, 31)
+        return output
+
+    model.forward = odd
+    batch = {"input_ids": tokens()}
+    source = CausalLM.wrap(model).eval()(batch)
+    assert isinstance(source, Dense)
+    assert torch.equal(source.logits(), model(**batch).logits)
+
+
+def test_finding_that_out_leaves_no_trace(llama):
+    before = torch.get_rng_state()
+    CausalLM.wrap(llama)
+    assert torch.equal(before, torch.get_rng_state())
+    assert not any(module._forward_hooks for module in llama.modules())
+    assert all(parameter.grad is None for parameter in llama.parameters())
+
+
+def test_the_transform_is_found_with_its_numbers() -> None:
+    assert probe_output_head(tiny("llama")) == OutputHead(gives_logits=True)
+    gemma = probe_output_head(tiny("gemma2")).transform
+    assert gemma == Rescale(cap=pytest.approx(30.0))
+    granite = probe_output_head(tiny("granite")).transform
+    assert granite == Rescale(scale=pytest.approx(1 / 8))
+
+
+def test_a_model_without_a_head_gives_no_logits_by_it() -> None:
+    model = tiny("llama")
+    model.get_output_embeddings = lambda: None
+    assert probe_output_head(model) == OutputHead(gives_logits=False)

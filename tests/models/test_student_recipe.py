@@ -1,0 +1,41 @@
+"""The base model of a recipe: loaded from its source, or the teacher's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from kdlight.models import (
+    CausalLM,
+    PrunedCausalLM,
+    SingleInput,
+    StudentRecipe,
+)
+from kdlight.models.student_recipe import load_base
+
+
+def test_a_recipe_says_what_it_cannot_cut():
+    with pytest.raises(TypeError, match="SingleInput.*source"):
+        PrunedCausalLM(2).build(SingleInput(nn.Linear(2, 3)))
+
+
+def test_the_base_is_the_model_of_the_teacher_or_of_the_source(llama: Any, tmp_path: Path) -> None:
+    recipe = PrunedCausalLM(2)
+    assert load_base(recipe, llama) is llama
+    assert load_base(recipe, CausalLM.wrap(llama)) is llama
+    llama.save_pretrained(tmp_path)
+    loaded = load_base(PrunedCausalLM(2, source=str(tmp_path), dtype="bfloat16"), None)
+    assert loaded.dtype == torch.bfloat16
+    assert loaded.config.num_hidden_layers == llama.config.num_hidden_layers
+
+
+def test_a_recipe_has_to_build() -> None:
+    class Nothing(StudentRecipe):
+        pass
+
+    with pytest.raises(TypeError, match="abstract"):
+        Nothing()  # type: ignore[abstract]

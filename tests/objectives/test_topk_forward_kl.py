@@ -1,0 +1,75 @@
+"""Top-k forward KL: hand-worked values of both tails, the temperature, and a cached teacher."""
+
+from __future__ import annotations
+
+from math import exp, log
+
+import pytest
+import torch
+
+from kdlight.objectives import ForwardKL, LossInputs, TopKForwardKL
+from kdlight.sources import TopK
+from tests.support.objectives import check_attributes, check_refused, one_position, tempered
+
+P, Q = (0.5, 0.3, 0.15, 0.05), (0.3, 0.2, 0.4, 0.1)
+
+
+def kl(p: list[float], q: list[float]) -> float:
+    return sum(a * log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def test_a_bucket_holds_all_other_tokens() -> None:
+    value = TopKForwardKL(k=2)(one_position(Q, P)).mean().item()
+    assert value == pytest.approx(kl([0.5, 0.3, 0.2], [0.3, 0.2, 0.5]))
+
+
+def test_renormalised_tokens_are_compared_alone() -> None:
+    value = TopKForwardKL(k=2, tail="renormalise")(one_position(Q, P)).mean().item()
+    assert value == pytest.approx(kl([0.5 / 0.8, 0.3 / 0.8], [0.6, 0.4]))
+
+
+def test_the_temperature_is_that_of_the_teacher_alone() -> None:
+    p = tempered(P, 2.0)
+    value = TopKForwardKL(k=2, temperature=2.0)(one_position(Q, P)).mean().item()
+    assert value == pytest.approx(kl([*p[:2], p[2] + p[3]], [0.3, 0.2, 0.5]))
+
+
+def test_probabilities_can_take_the_place_of_logits() -> None:
+    objective = TopKForwardKL(k=2, tail="renormalise", temperature=0.5, recalibrate="probs")
+    powers_p, powers_q = [exp(x / 0.5) for x in P[:2]], [exp(x) for x in Q[:2]]
+    p, q = ([x / sum(powers) for x in powers] for powers in (powers_p, powers_q))
+    assert objective(one_position(Q, P)).mean().item() == pytest.approx(kl(p, q))
+
+
+def test_all_tokens_are_forward_kl(inputs: LossInputs) -> None:
+    torch.testing.assert_close(TopKForwardKL(k=9)(inputs).total, ForwardKL()(inputs).total)
+
+
+def test_of_a_cached_teacher_k_tokens_are_used(inputs: LossInputs) -> None:
+    assert inputs.teacher is not None
+    kept = TopK.of(inputs.teacher.logits(), 4)
+    cached = LossInputs(inputs.student, kept, mask=inputs.mask)
+    # with a temperature, the mass of a bucket depends on tokens that a cache does not have
+    for options in ({"tail": "bucket"}, {"tail": "renormalise", "temperature": 1.5}):
+        objective = TopKForwardKL(k=2, **options)  # type: ignore[arg-type]
+        torch.testing.assert_close(objective(cached).total, objective(inputs).total)
+
+
+def test_a_cached_teacher_with_a_temperature_is_refused_with_probabilities(
+    inputs: LossInputs,
+) -> None:
+    assert inputs.teacher is not None
+    objective = TopKForwardKL(tail="renormalise", recalibrate="probs")
+    hot = TopK.of(inputs.teacher.logits(), 6)
+    hot = TopK(hot.ids, hot.log_probs, hot.vocabulary, temperature=2.0)
+    with pytest.raises(ValueError, match="needs a cached teacher with a temperature of 1, got 2"):
+        objective(LossInputs(inputs.student, hot))
+
+
+def test_hyper_parameters_may_change_and_are_checked(inputs: LossInputs) -> None:
+    check_attributes(TopKForwardKL, inputs, temperature=3.0)
+    check_attributes(TopKForwardKL, inputs, k=2)
+    check_refused(TopKForwardKL, k=0)
+    check_refused(TopKForwardKL, temperature=0.0)
+    with pytest.raises(ValueError, match="tail must be one of .*got 'cut'"):
+        TopKForwardKL(tail="cut")  # type: ignore[arg-type]

@@ -1,0 +1,97 @@
+"""Runs of a config with a tiny language model."""
+
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kdlight.configs
+from kdlight.cli.config_files import read_config
+
+FOLDER = Path(kdlight.configs.__path__[0])
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
+DIGITS = str(FOLDER / "digits.yaml")
+QUICK = [
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=3",
+    "--trainer.limit_val_batches=2",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.logger=false",
+    "--trainer.accelerator=cpu",
+    '--trainer.callbacks=[{"class_path":"TrainTeacherFirst","init_args":{"epochs":1}}]',
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A language model of a few hundred weights with a token a character, and some text."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny")
+    signs = {sign: i for i, sign in enumerate(["<end>", "<unknown>", *string.printable])}
+    backend = Tokenizer(models.WordLevel(signs, unk_token="<unknown>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>")
+    tokenizer.save_pretrained(folder)
+    sizes = LlamaConfig(
+        vocab_size=len(signs),
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=30,  # configs may name layers of the model they were written for
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        eos_token_id=0,
+        bos_token_id=0,
+    )
+    LlamaForCausalLM(sizes).save_pretrained(folder)
+    text = folder / "text.jsonl"
+    rows = [f"document {i} says " + "so " * (20 + i) for i in range(40)]
+    text.write_text("\n".join(json.dumps({"text": row}) for row in rows))
+    traces = folder / "traces.jsonl"
+    pairs = [{"prompt": f"{i} + 1 =", "chosen": f"{i + 1}", "rejected": f"{i}"} for i in range(40)]
+    traces.write_text("\n".join(map(json.dumps, pairs)))
+    return {"source": str(folder), "text": str(text), "traces": str(traces)}
+
+
+def within(node: Any, key: str) -> list[Any]:
+    """Return every value of ``key`` in a config."""
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    values = [node[key]] if isinstance(node, dict) and key in node else []
+    return values + [value for each in inner for value in within(each, key)]
+
+
+def arguments(config: Path, tiny: dict[str, str]) -> list[str]:
+    """Return the command for two steps of a config, on a tiny language model or large batches."""
+    chosen = read_config(config)
+    small = {
+        "--trainer.limit_val_batches": "1",
+        "--trainer.enable_progress_bar": "false",
+        "--trainer.logger": "lightning.pytorch.loggers.CSVLogger",
+        "--trainer.logger.save_dir": ".",
+    }
+    if chosen["data"]["class_path"] == "kdlight.data.TextDataModule":
+        small |= {
+            "--model.init_args.teacher.init_args.source": tiny["source"],
+            "--data.init_args.files": tiny["text"],
+            "--data.init_args.block_size": "32",
+            "--trainer.max_steps": "2",
+            "--trainer.val_check_interval": "1",
+        }
+    elif chosen["data"]["class_path"] == "kdlight.data.TracesDataModule":
+        small |= {
+            "--model.init_args.student.init_args.source": tiny["source"],
+            "--data.init_args.files": tiny["traces"],
+            "--data.init_args.batch_size": "2",
+            "--trainer.max_epochs": "1",
+            "--trainer.max_steps": "2",
+            "--trainer.accumulate_grad_batches": "1",
+        }
+    else:
+        small |= {"--data.init_args.batch_size": "1024", "--trainer.max_epochs": "1"}
+    return ["fit", "--config", str(config), *(part for pair in small.items() for part in pair)]
