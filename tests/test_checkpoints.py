@@ -16,8 +16,8 @@ from kdlight.callbacks import ExactResume
 from kdlight.checkpoints import read_checkpoint, weight_shapes
 from kdlight.cli import main
 from kdlight.objectives import ForwardKL, LearnableTemperature
-from tests.support.config_runs import DIGITS, QUICK
 from tests.support import resume_fit, toy
+from tests.support.config_runs import DIGITS, QUICK
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_checkpoint_that_was_cut_short_is_refused(
         read_checkpoint(path)
 
 
-def test_a_run_does_not_go_on_from_half_a_checkpoint(saved: Path, tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_not_resumed(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.ckpt"
     shutil.copy(saved, path)
     cut(path)
@@ -130,7 +130,7 @@ def test_a_checkpoint_of_other_parts_names_them(saved: Path, tmp_path: Path) -> 
     assert "teacher" not in message
 
 
-def test_another_objective_without_weights_is_said_aloud(saved: Path, tmp_path: Path) -> None:
+def test_another_objective_without_weights_raises_a_warning(saved: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="was trained with ForwardKL, and this run has Weighted"):
         toy.trainer(tmp_path).fit(toy.module(), toy.loader(8), ckpt_path=str(saved))
 
@@ -208,7 +208,7 @@ def test_an_option_decides(
 
 
 @pytest.mark.usefixtures("_alone")
-def test_no_conflict_is_no_matter(digits: str, tmp_path: Path) -> None:
+def test_without_a_conflict_the_run_is_resumed(digits: str, tmp_path: Path) -> None:
     main(["fit", "--config", DIGITS, *QUICK, "--ckpt_path", digits])
 
 

@@ -8,7 +8,8 @@ it. A mapping with the key ``base`` includes a file and overrides values of it::
       base: base/short_run.yaml
       max_steps: 200
 
-Mappings are merged; any other value replaces that of the base. A base may include others.
+Mappings are merged; any other value replaces that of the base. A base may include others, and
+a whole file may have a base.
 
 The files are combined before the parser reads the config. So interpolation from the root
 (``${model.init_args.temperature}``) works in a base, options on the command line and further
@@ -64,7 +65,7 @@ def read_config(path: str | Path, included_by: tuple[Path, ...] = ()) -> dict[st
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} must be a mapping, got {type(config).__name__}")
-    return _include(config, (*included_by, path.resolve()))
+    return _merge_base(config, (*included_by, path.resolve()))
 
 
 def merge(base: Any, override: Any) -> Any:
@@ -86,27 +87,29 @@ def to_text(config: dict[str, Any]) -> str:
 
 
 def _include(node: Any, files: tuple[Path, ...]) -> Any:
+    """Replace the parts in ``node``, which is in the last one of ``files``."""
     if isinstance(node, list):
         return [_include(value, files) for value in node]
     if not isinstance(node, dict):
         return node
     return {
-        key: _part(value, files, key) if key in PARTS else _include(value, files)
+        key: _merge_base(value, files) if key in PARTS else _include(value, files)
         for key, value in node.items()
     }
 
 
-def _part(value: Any, files: tuple[Path, ...], key: str) -> Any:
+def _merge_base(value: Any, files: tuple[Path, ...]) -> Any:
+    """Return a part with its base, if it has one."""
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
         value = {"base": value}
     if not isinstance(value, dict) or "base" not in value:
         return _include(value, files)
-    override = {name: each for name, each in value.items() if name != "base"}
     path = files[-1].parent / str(value["base"])
     if not path.is_file():
         raise ValueError(
-            f"{key}: {value['base']} in {files[-1]} does not exist ({path}); a path is relative to"
-            " the file that names it. To copy a config to another folder, write it with"
+            f"{value['base']} in {files[-1]} does not exist ({path}); a path is relative to the"
+            " file that names it. To copy a config to another folder, write it with"
             " --print_config, which includes its bases"
         )
+    override = {key: each for key, each in value.items() if key != "base"}
     return merge(read_config(path, files), _include(override, files))

@@ -23,7 +23,7 @@ class Report:
         >>> print(Report(facts=[("student", "Linear, 15 parameters")]))
         student    Linear, 15 parameters
         <BLANKLINE>
-        no errors found
+        this run can start
     """
 
     facts: list[tuple[str, str]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Report:
             lines += ["", "each rank holds", *map(_line, self.rows), self._sum()]
         if self.findings:
             lines += ["", *(f"{finding.level}: {finding.text}" for finding in self.findings)]
-        verdict = "this run cannot work" if self.errors else "no errors found"
+        verdict = "this run cannot work" if self.errors else "this run can start"
         return "\n".join([*lines, "", verdict])
 
     def _sum(self) -> str:

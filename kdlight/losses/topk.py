@@ -62,6 +62,7 @@ def topk_forward_kl(
     log_p, log_q = log_p.to(wider), log_q.to(wider)
     kept = log_q.gather(-1, teacher_ids)
     if tail == "renormalise":
+        kept = kept.masked_fill(log_p == -torch.inf, -torch.inf)  # an unused entry is no token
         return kl(log_p.log_softmax(-1), kept.log_softmax(-1))
     ids, _ = filled(teacher_ids, log_p)
     log_s = log_mass(without(log_q, ids))

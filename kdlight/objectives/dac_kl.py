@@ -114,8 +114,8 @@ class DACKL(Divergence):
             )
         if learned and gate == "hard" and rule != "clamp":
             raise ValueError(
-                "gate='hard' gives the thresholds no gradient, so they cannot be learned; use"
-                " gate='ste' or 'soft', or thresholds='fixed'"
+                "gate='hard' gives the thresholds no gradient; use gate='ste' or 'soft', or"
+                " thresholds='fixed'"
             )
         if learned and tail == "none" and rule != "clamp":
             raise ValueError(
@@ -131,8 +131,7 @@ class DACKL(Divergence):
         check_range("strength", strength, 0.0, torch.inf, open_high=True)
         if head is not None:
             check_at_least("head", head, 1)
-        self.thresholds = thresholds
-        self.learned = learned
+        self.thresholds, self.learned = thresholds, learned
         self.lower, self.upper = float(lower), float(upper)
         self.rule: Rule = rule
         self.tail: Tail = tail
@@ -192,13 +191,11 @@ class DACKL(Divergence):
         thresholds: Any = (self.lower, self.upper)
         if callable(self.thresholds):
             thresholds = self.thresholds(student, teacher)
-        lower, upper = (
-            torch.as_tensor(each).to(student).expand(student.shape[:-1]) for each in thresholds
-        )
+        rows = student.shape[:-1]
+        lower, upper = (torch.as_tensor(each).to(student).expand(rows) for each in thresholds)
         if self.strength == 1:
             return lower, upper
         return self._scale_grad(lower), self._scale_grad(upper)
 
     def _scale_grad(self, threshold: Tensor) -> Tensor:
-        value = threshold.detach()
-        return value + self.strength * (threshold - value)
+        return (value := threshold.detach()) + self.strength * (threshold - value)

@@ -19,7 +19,7 @@ from tests.cache.caches import ALL, written
 from tests.support import toy
 
 
-def test_an_interrupted_pass_goes_on_and_ends_in_the_same(tmp_path: Path) -> None:
+def test_an_interrupted_pass_is_resumed_to_the_same_cache(tmp_path: Path) -> None:
     whole = CacheReader(written(tmp_path / "whole", Settings(k=5), shard_positions=30))
     folder = tmp_path / "part"
 

@@ -19,7 +19,7 @@ from tests.support import toy
 
 
 class Shuffled(toy.RaggedModule):
-    """Another order, other batches and other padding than when the cache was written."""
+    """Data in other batches, another order and other padding than those of the cache."""
 
     def train_dataloader(self) -> DataLoader:
         generator = torch.Generator().manual_seed(7)
@@ -29,7 +29,7 @@ class Shuffled(toy.RaggedModule):
 
 
 def student_of(folder: Path, teacher: Any, objective: Objective, **options: Any) -> Any:
-    """The student after a fit."""
+    """Return the weights of a student after a fit."""
     module = toy.module(objective)
     module.teacher = teacher or module.teacher
     data = Shuffled(options.pop("batch_size", 4))
@@ -82,13 +82,13 @@ def test_validation_needs_no_live_teacher_either(tmp_path: Path) -> None:
     assert values["val/teacher_accuracy"] >= 0
 
 
-def test_a_small_cache_is_near(tmp_path: Path) -> None:
+def test_a_small_cache_changes_a_fit_little(tmp_path: Path) -> None:
     teacher = CachedTeacher(str(written(tmp_path, Settings(k=10, bits=8))))
     cached = student_of(tmp_path, teacher, ForwardKL())
     same_weights(cached, student_of(tmp_path, None, ForwardKL()), 1e-2)
 
 
-def test_a_row_that_is_missing_names_both_sides(tmp_path: Path) -> None:
+def test_a_missing_row_names_cache_and_tokens(tmp_path: Path) -> None:
     teacher = CachedTeacher(str(written(tmp_path)))
     other = next(iter(toy.loader(4, seed=5)))
     with pytest.raises(
@@ -97,7 +97,7 @@ def test_a_row_that_is_missing_names_both_sides(tmp_path: Path) -> None:
         teacher(other)
 
 
-def test_a_position_that_did_not_count_then_is_named(tmp_path: Path) -> None:
+def test_a_position_that_is_not_stored_is_named(tmp_path: Path) -> None:
     def answers(rows: Any) -> dict[str, Tensor]:
         padded = toy.pad(rows)
         padded["labels"][:, :2] = -100

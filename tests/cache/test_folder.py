@@ -11,7 +11,7 @@ from kdlight.cache.folder import complete, prepare_folder
 from tests.cache.caches import V, manifest, write
 
 
-def test_nothing_is_written_over(tmp_path: Path, generator: torch.Generator) -> None:
+def test_nothing_is_overwritten(tmp_path: Path, generator: torch.Generator) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty and holds no cache"):
         prepare_folder(tmp_path, manifest())
@@ -25,7 +25,7 @@ def test_nothing_is_written_over(tmp_path: Path, generator: torch.Generator) -> 
         prepare_folder(folder, manifest())
 
 
-def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+def test_unfinished_and_damaged_shards_are_removed(tmp_path: Path) -> None:
     prepare_folder(tmp_path, manifest())
     (tmp_path / "shard-1.safetensors.77.unfinished").write_bytes(b"half")
     (tmp_path / "shard-00.safetensors").write_bytes(b"whole, and not what was written")

@@ -12,8 +12,8 @@ from kdlight.cache.cache_pass import write_cache
 from tests.support import toy
 
 
-def test_in_one_line_it_is_the_same_cache(tmp_path: Path) -> None:
-    """Of a module, of its network, of a data module, of a loader; tokens of a tokenizer, too."""
+def test_the_cache_equals_that_of_the_command(tmp_path: Path) -> None:
+    """For a module, its teacher, its network; for a data module, and for batches of a tokenizer."""
     module, data = toy.module(), toy.RaggedModule(5)
     folder = tmp_path / "expected"
     write_cache(module, data, toy.trainer(tmp_path), str(folder), Settings(k=5))
@@ -29,7 +29,7 @@ def test_in_one_line_it_is_the_same_cache(tmp_path: Path) -> None:
         assert cached(batch).shape == (*batch["input_ids"].shape, toy.VOCABULARY)
 
 
-def test_in_one_line_what_is_wrong_is_said(tmp_path: Path) -> None:
+def test_bad_arguments_are_named(tmp_path: Path) -> None:
     data = toy.RaggedModule(5)
     with pytest.raises(ValueError, match="k must be at least 1"):
         cache_teacher(toy.ToyLM(), data, str(tmp_path / "c"), k=0, trainer=toy.trainer(tmp_path))

@@ -12,7 +12,7 @@ from kdlight.cache.folder import complete
 from tests.cache.caches import V, write
 
 
-def test_an_unfinished_cache_is_no_teacher(tmp_path: Path, generator: torch.Generator) -> None:
+def test_an_incomplete_cache_is_not_read(tmp_path: Path, generator: torch.Generator) -> None:
     with pytest.raises(ValueError, match=r"no cache in .*kdlight cache --config"):
         CacheReader(tmp_path)
     ids = torch.randint(V, (4, 9), generator=generator)
@@ -24,7 +24,7 @@ def test_an_unfinished_cache_is_no_teacher(tmp_path: Path, generator: torch.Gene
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "lose", "swap"])
-def test_damage_is_seen(harm: str, tmp_path: Path, generator: torch.Generator) -> None:
+def test_damage_is_detected(harm: str, tmp_path: Path, generator: torch.Generator) -> None:
     ids = torch.randint(V, (4, 9), generator=generator)
     folder = tmp_path / "cache"
     writer = write(folder, torch.randn(4, 9, V, generator=generator), ids)

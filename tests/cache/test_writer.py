@@ -13,7 +13,7 @@ from kdlight.sources import Dense
 from tests.cache.caches import V, manifest, write
 
 
-def test_what_is_stored_is_not_stored_again(tmp_path: Path, generator: torch.Generator) -> None:
+def test_a_stored_sequence_is_not_stored_again(tmp_path: Path, generator: torch.Generator) -> None:
     logits = torch.randn(4, 9, V, generator=generator)
     ids = torch.randint(V, (4, 9), generator=generator)
     ids[3] = ids[0]

@@ -80,7 +80,7 @@ def test_killed_and_given_again(
     with pytest.raises(SystemExit):
         main(small)
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert "not written over" in said
+    assert "not overwritten" in said
 
 
 @pytest.mark.slow

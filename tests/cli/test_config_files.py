@@ -77,8 +77,8 @@ def test_a_path_is_relative_to_the_file_that_names_it(
     write(tmp_path, "a/outer.yaml", "{ base: b/inner.yaml, init_args: { y: [3] } }")
     write(tmp_path, "main.yaml", "data: a/outer.yaml\nmodel: { teacher: a/b/inner.yaml }")
     expected = {"class_path": "A", "init_args": {"x": 1, "y": [1, 2]}}
-    # a file that is a base itself has no key of PARTS at its root, so its own base is not included
-    assert read_config("main.yaml")["model"] == {"teacher": expected}
+    outer = {"class_path": "A", "init_args": {"x": 1, "y": [3]}}
+    assert read_config("main.yaml") == {"data": outer, "model": {"teacher": expected}}
     monkeypatch.chdir(tmp_path / "a")
     assert read_config("../main.yaml")["model"] == {"teacher": expected}
 
@@ -90,6 +90,14 @@ def test_a_base_is_overridden_value_by_value(tmp_path: Path) -> None:
     )
     init_args = {"x": 1, "y": [3], "z": {"u": 1, "v": 2}}
     assert read_config(path) == {"data": {"class_path": "A", "init_args": init_args}}
+
+
+def test_a_config_may_have_a_base_as_a_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.yaml").write_text(yaml.safe_dump({"base": TAID, "trainer": {"max_steps": 7}}))
+    config, own = printed(capsys, "--config", TAID), printed(capsys, "--config", "own.yaml")
+    assert own["trainer"].pop("max_steps") == 7
+    assert config["trainer"].pop("max_steps") == 50
+    assert own == config
 
 
 def test_only_parts_are_paths(tmp_path: Path) -> None:
@@ -113,7 +121,7 @@ def test_every_value_keeps_its_type() -> None:
 
 
 ERRORS = {
-    "no base": ({"c.yaml": "data: nope.yaml"}, r"data: nope\.yaml in .*c\.yaml does not exist"),
+    "no base": ({"c.yaml": "data: nope.yaml"}, r"nope\.yaml in .*c\.yaml does not exist"),
     "itself": ({"c.yaml": "model: { base: c.yaml }"}, r"c\.yaml includes itself"),
     "a circle": (
         {"c.yaml": "model: d.yaml", "d.yaml": "student: c.yaml"},

@@ -66,9 +66,8 @@ def test_an_objective_refuses_inputs_without_what_it_needs(name: str) -> None:
     for need, without in NEEDS.items():
         inputs = LossInputs(**complete | without)
         if need in FOUND[name].needs:
-            with pytest.raises(
-                ValueError, match=f"needs {need.split()[0]}|needs a|needs step|span"
-            ):
+            (field,) = without
+            with pytest.raises(ValueError, match=f"needs .*{field}"):
                 cls()(inputs)
         else:
             cls()(inputs)

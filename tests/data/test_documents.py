@@ -50,7 +50,7 @@ def test_files_that_hold_no_text(tmp_path, name, content, message):
 
 
 def test_datasets_of_the_hub(monkeypatch):
-    """The package is stood in for: its datasets come from the network."""
+    """The package is replaced by a fake, since its datasets come from the network."""
 
     class Rows(list):
         column_names = ("text",)

@@ -26,7 +26,7 @@ def test_an_epoch_is_a_permutation_of_its_own():
 
 
 class Recorder(LightningModule):
-    """Writes down what it is given."""
+    """Records the epochs and batches of its training steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def run(folder: Path, *, max_steps: int, limit: float = 1.0, resume: str | None 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:Checkpoint directory")
 @pytest.mark.parametrize("limit", [1.0, 3])
 def test_a_resumed_run_sees_what_was_left(tmp_path, limit):
-    """Interrupted after every step in turn: within an epoch, at its end, in a later one."""
+    """The run is interrupted after each step: within an epoch, at its end, in a later one."""
     whole = run(tmp_path / "whole", max_steps=12, limit=limit).seen
     assert len({tuple(batch) for _, batch in whole}) > 5  # epochs do not repeat each other
     for stop in range(1, 12):

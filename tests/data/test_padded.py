@@ -1,6 +1,6 @@
-"""Validation on ranks that the samples do not divide evenly: every sample counts, and counts once.
+"""Validation on ranks that do not divide the samples evenly: every sample is counted once.
 
-As a script, run so that Lightning can start the ranks, it validates on two of them.
+Run as a script, so that Lightning can start processes, it validates on two ranks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CASES = {"digits ddp": "ddp", "text ddp": "ddp", "text fsdp2": "fsdp2"}
 
 
 def digits() -> tuple[DistillationModule, DigitsDataModule]:
-    """271 images: 136 and 135."""
+    """271 images, 136 for one rank and 135 for the other."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         student, teacher = SingleInput(TinyNet()), SingleInput(TinyNet())
@@ -43,7 +43,7 @@ def digits() -> tuple[DistillationModule, DigitsDataModule]:
 
 
 def text(folder: Path) -> tuple[DistillationModule, TextDataModule]:
-    """Five blocks, one a batch: the second rank ends with a batch that does not count."""
+    """Five batches of one block; the last batch of the second rank is padding."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -81,7 +81,7 @@ def validate(name: str, folder: Path, **options: Any) -> dict[str, float]:
 
 
 class Ranks(NamedTuple):
-    """What a data module asks its trainer."""
+    """The attribute of a trainer that a data module reads."""
 
     distributed_sampler_kwargs: dict[str, int]
 

@@ -16,13 +16,13 @@ from kdlight.data import (
 
 
 def texts(blocks: Blocks, tokenizer) -> list[str]:
-    """The documents that blocks were made of, read back from their labels."""
+    """Return the documents in blocks, decoded from their labels."""
     ids = torch.cat([blocks[index]["labels"] for index in range(len(blocks))])
     signs = tokenizer.convert_ids_to_tokens(ids[ids != -100].tolist())
     return "".join(signs).split("<end>")[:-1]
 
 
-def test_no_text_is_on_both_sides_and_none_is_lost(files, tokenizer):
+def test_no_document_is_in_both_parts_and_none_is_lost(files, tokenizer):
     data = TextDataModule(tokenizer, files, block_size=16, validation_fraction=0.2)
     data.setup()
     train, held_out = texts(data.train_blocks, tokenizer), texts(data.validation_blocks, tokenizer)

@@ -64,11 +64,11 @@ def check_tensor_parallel_ranks_count_once(rank: int) -> None:
     own, other = rank, rank + 2 if rank < 2 else rank - 2
     total = ranks.data_parallel_sum(run, torch.tensor(float(rank)))
     assert total.item() == own + other
-    metrics = nn.ModuleList([MeanMetric(), nn.Linear(1, 1)])
-    ranks.reduce_over_data_parallel_ranks(run, metrics)
-    assert metrics[0].process_group is ranks.data_parallel_group(run)
-    metrics[0].update(float(rank))
-    assert metrics[0].compute().item() == (own + other) / 2
+    metric = MeanMetric()
+    ranks.reduce_over_data_parallel_ranks(run, nn.ModuleList([metric, nn.Linear(1, 1)]))
+    assert metric.process_group is ranks.data_parallel_group(run)
+    metric.update(float(rank))
+    assert metric.compute().item() == (own + other) / 2
 
 
 def check_gradients_and_values(rank: int) -> None:
@@ -110,6 +110,6 @@ def test_a_single_process_exchanges_nothing() -> None:
     ranks.average_gradients(trainer(), [parameter])
     ranks.copy_from_first_rank(trainer(), [parameter])
     assert parameter.grad is None
-    metric = nn.ModuleList([MeanMetric()])
-    ranks.reduce_over_data_parallel_ranks(trainer(), metric)
-    assert metric[0].process_group is None
+    metric = MeanMetric()
+    ranks.reduce_over_data_parallel_ranks(trainer(), nn.ModuleList([metric]))
+    assert metric.process_group is None

@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests.support.notebook_faults import BYTES, differences, faults, same_text
-from tests.support.notebooks import METADATA, NOTEBOOKS, SECONDS, execute, read
+from tests.support.notebooks import METADATA, NOTEBOOKS, SECONDS, clean, execute, read
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -72,6 +72,14 @@ def sound() -> NotebookNode:
 def test_a_sound_notebook_has_no_faults() -> None:
     assert list(faults(sound())) == []
     assert list(differences(sound(), sound())) == []
+
+
+def test_what_a_progress_bar_leaves_is_removed() -> None:
+    notebook = sound()
+    notebook.cells[1].outputs.append(new_output("stream", name="stderr", text="     \r"))
+    assert clean(notebook).cells[1].outputs == sound().cells[1].outputs
+    notebook.cells[1].outputs[-1].text = "a warning"
+    assert clean(notebook) == notebook
 
 
 def set_output(notebook: NotebookNode, text: str) -> None:

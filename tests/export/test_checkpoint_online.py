@@ -23,7 +23,7 @@ def objective(name: str) -> dict:
 
 @pytest.fixture(scope="module")
 def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher and a student that is cut out of it, trained for two steps from a config."""
+    """Train a teacher and a student that is pruned from it for two steps, from a config."""
     folder = tmp_path_factory.mktemp("run")
     cut = {"class_path": "kdlight.PrunedCausalLM", "init_args": {"layers": [0, 2]}}
     whole = {"class_path": "kdlight.CausalLM", "init_args": {"source": str(tiny)}}

@@ -1,4 +1,4 @@
-"""Each loss is one graph for ``torch.compile``, and compiled it gives the same numbers."""
+"""Each loss is one graph for ``torch.compile``, and gives the same numbers when compiled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from kdlight import losses
 from tests.support.reference import USUAL
 
-# The compiler's own: it instantiates autograd functions and scripts methods as it traces.
+# of the compiler itself, which instantiates autograd functions and scripts methods
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
 LABELS = torch.tensor([0, 3, -100, 6, 1])
@@ -45,7 +45,7 @@ each_function = pytest.mark.parametrize("name", FUNCTIONS)
 
 
 @pytest.fixture(autouse=True)
-def _afresh() -> Iterator[None]:
+def _reset_compiler() -> Iterator[None]:
     torch.compiler.reset()
     yield
     torch.compiler.reset()
@@ -58,8 +58,8 @@ def evaluate(function: Callable[..., Tensor], *hyper: float) -> tuple[Tensor, ..
     student[1, 5] = -torch.inf
     student, teacher = student.requires_grad_(), teacher.requires_grad_()
     values = function(student, teacher, *hyper)
-    slopes = torch.autograd.grad(values.sum(), (student, teacher), allow_unused=True)
-    return values.detach(), *(torch.zeros(5, 7) if slope is None else slope for slope in slopes)
+    gradients = torch.autograd.grad(values.sum(), (student, teacher), allow_unused=True)
+    return values.detach(), *(torch.zeros(5, 7) if grad is None else grad for grad in gradients)
 
 
 def same(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""BD-KD against vectors of its formulas and of a third party's code (tests/conformance)."""
+"""BD-KD, compared with vectors of its formulas and of a third party's code (tests/conformance)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.methods.test_conformance import agree, entropy, read
 
 VECTORS = sorted((Path(__file__).parents[1] / "conformance" / "bdkd").glob("*.safetensors"))
 NAMES = {"w_hi": "high", "w_lo": "low", "entropy_tau": "entropy_temperature"}
-KEPT = {"weighting", "kappa", "normalise", "detach_weights"}
+UNCHANGED = {"weighting", "kappa", "normalise", "detach_weights"}
 
 
 def test_all_vectors_are_there() -> None:
@@ -32,13 +32,13 @@ def test_all_vectors_are_there() -> None:
 
 
 def options(hyper: dict[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters of a student's vector under kdlight's names; kappa is 1 if unsaid."""
-    named = {NAMES.get(key, key): hyper[key] for key in hyper.keys() & {*NAMES, *KEPT}}
+    """Hyper-parameters of a student's vector by their names here; kappa is 1 by default."""
+    named = {NAMES.get(key, key): hyper[key] for key in hyper.keys() & {*NAMES, *UNCHANGED}}
     return {"kappa": 1.0, "temperature": hyper.get("tau", 1.0), **named}
 
 
 def learner(hyper: dict[str, Any]) -> Objective:
-    """What a vector asks for; a teacher learns by the same objectives, with the roles changed."""
+    """The objective of a vector; that of a teacher has the roles exchanged."""
     if hyper["fn"] == "bdkd_student":
         kd, cross_entropy = BDKD(**options(hyper)), hyper.get("alpha_ce", 0.0)
     else:
@@ -53,23 +53,23 @@ def test_loss_and_gradient_are_those_of_the_vector(path: Path) -> None:
     meta, tensors = read(path)
     hyper, mask = meta["hparams"], tensors["mask"].bool()
     names = ["student", "teacher"] if hyper["fn"] == "bdkd_student" else ["teacher", "student"]
-    mine, other = (tensors[f"{name}_logits"].double() for name in names)
-    mine.requires_grad_()
-    value = learner(hyper)(LossInputs(mine, other, tensors["labels"], mask)).mean()
+    own, other = (tensors[f"{name}_logits"].double() for name in names)
+    own.requires_grad_()
+    value = learner(hyper)(LossInputs(own, other, tensors["labels"], mask)).mean()
     expected = tensors.get("expected_loss_float64_reference", tensors["expected_loss"])
     if hyper.get("reduction") == "sequence_mean":
-        value = mean_of_sequences(losses.balanced_kl(mine, other), mask)
-    slope = torch.autograd.grad(value, mine)[0]
+        value = mean_of_sequences(losses.balanced_kl(own, other), mask)
+    gradient = torch.autograd.grad(value, own)[0]
     if hyper.get("fkl_form") == "cross_entropy":
-        # theirs leaves the entropy of the teacher in, weighed like the forward half
+        # the vector includes the teacher's entropy, with the weight of the forward term
         value = value + (tensors["expected_weight_forward"] * entropy(other))[mask].mean()
-    theirs = tensors[f"expected_grad_{names[0]}"]
+    expected_grad = tensors[f"expected_grad_{names[0]}"]
     agree(value.detach(), expected, torch.float64)
-    agree(slope, theirs, theirs.dtype)
+    agree(gradient, expected_grad, expected_grad.dtype)
 
 
 def mean_of_sequences(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the positions of each sequence, then over the sequences that have any."""
+    """Mean over the positions of each sequence, then over the sequences with valid ones."""
     means = (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)
     return means.sum() / mask.any(-1).sum()
 

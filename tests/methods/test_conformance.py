@@ -1,6 +1,6 @@
-"""The losses against vectors of the authors' and the peers' own code (tests/conformance/README.md).
+"""The losses, compared with vectors of published code (tests/conformance/README.md).
 
-Where an implementation is at fault, kdlight is not made to follow: the fault has a test of its own.
+Where an implementation has a bug, kdlight does not reproduce it: the bug has a test of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read(path: Path) -> tuple[Meta, dict[str, Tensor]]:
         return json.loads(file.metadata()["meta"]), {key: file.get_tensor(key) for key in keys}
 
 
-# vectors of other kinds name no formula, and have tests of their own
+# vectors of other kinds have no formula in their metadata, and have tests of their own
 FILES = [path for path in sorted(ROOT.rglob("*.safetensors")) if "formula" in read(path)[0]]
 
 
@@ -39,11 +39,11 @@ def name_of(path: Path) -> str:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """What turns a KL to a target into the cross-entropy with it, (..., V) -> (...)."""
+    """The difference of the cross-entropy with a target and the KL to it, (..., V) -> (...)."""
     return torch.special.entr(logits.softmax(-1)).sum(-1)
 
 
-# A rule gives each position's value as the file has it: kdlight's loss, any factor, any entropy.
+# A rule computes the values of a file from a loss of kdlight, with its factors and entropies.
 
 
 def taid_ce(student: Tensor, teacher: Tensor, labels: Tensor, hyper: Meta) -> Tensor:
@@ -139,8 +139,8 @@ RULES: dict[str, Callable[[Tensor, Tensor, Tensor, Meta], Tensor]] = {
 }
 
 
-def why_not(meta: Meta, tensors: dict[str, Tensor]) -> str | None:
-    """Why a vector is no test of a loss function, and which test reads it instead."""
+def exclusion(meta: Meta, tensors: dict[str, Tensor]) -> str | None:
+    """Return why a vector does not test a loss function, and which test reads it."""
     if meta["formula"] == "akl_taid":
         return "faulty head mask: test_the_ported_akl_has_its_head_in_the_wrong_place"
     if meta["formula"] == "taid_update":
@@ -155,7 +155,7 @@ def why_not(meta: Meta, tensors: dict[str, Tensor]) -> str | None:
 
 
 LOADED = {path: read(path) for path in FILES}
-NOT_RUN = {path: reason for path in FILES if (reason := why_not(*LOADED[path]))}
+NOT_RUN = {path: reason for path in FILES if (reason := exclusion(*LOADED[path]))}
 RUN = [path for path in FILES if path not in NOT_RUN]
 
 
@@ -164,7 +164,7 @@ def each(paths: list[Path]) -> pytest.MarkDecorator:
 
 
 def divisor(meta: Meta, mask: Tensor, vocabulary: int) -> float:
-    """What the implementation divides the sum over valid positions by."""
+    """Return the divisor of the implementation for the sum over valid positions."""
     hyper, valid = meta["hparams"], max(int(mask.sum()), 1)
     if hyper.get("num_items_in_batch") is not None:
         return hyper["num_items_in_batch"]
@@ -176,11 +176,11 @@ def divisor(meta: Meta, mask: Tensor, vocabulary: int) -> float:
 
 
 def evaluate(path: Path, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Loss and gradient of a vector, by kdlight and the reading that its metadata asks for."""
+    """Compute loss and gradient of a vector, with the conventions in its metadata."""
     meta, tensors = LOADED[path]
     student, teacher = (tensors[f"{side}_logits"].to(dtype) for side in ("student", "teacher"))
     leaf, labels = student.requires_grad_(), tensors["labels"]
-    if meta["formula"] == "taid_kdloss":  # this one alone is given unshifted
+    if meta["formula"] == "taid_kdloss":  # the only one with unshifted labels
         student, teacher, labels = leaf[:, :-1], teacher[:, :-1], labels[:, 1:]
     mask = labels != -100
     values = RULES[meta["formula"]](student, teacher, labels, meta["hparams"])
@@ -189,7 +189,7 @@ def evaluate(path: Path, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def agree(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
-    """Within 1e-6 in float64 and 2e-4 in float32 of the largest entry."""
+    """Check for an error of at most 1e-6 in float64, 2e-4 in float32, of the largest entry."""
     tolerance, floor = (1e-6, 1e-6) if dtype == torch.float64 else (2e-4, 1e-3)
     scale = max(expected.abs().max().item(), floor)
     error = (actual.double() - expected.double()).abs().max().item()
@@ -200,9 +200,9 @@ def agree(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
 def test_loss_and_gradient_are_the_references(path: Path, dtype: torch.dtype) -> None:
     suffix, (_, tensors) = "" if dtype == torch.float64 else "_f32", LOADED[path]
-    loss, slope = evaluate(path, dtype)
-    assert loss.dtype == slope.dtype == dtype
-    agree(slope, tensors[f"expected_grad{suffix}"], dtype)
+    loss, gradient = evaluate(path, dtype)
+    assert loss.dtype == gradient.dtype == dtype
+    agree(gradient, tensors[f"expected_grad{suffix}"], dtype)
     agree(loss, tensors[f"expected_loss{suffix}"], dtype)
 
 
@@ -213,15 +213,18 @@ def of(formula: str) -> list[Path]:
 @each(of("taid_full"))
 def test_taid_along_a_run(path: Path) -> None:
     meta, tensors = LOADED[path]
-    positions = [meta["hparams"]["t_start"], *tensors["expected_t"][:-1].tolist()]  # t moves after
+    positions = [
+        meta["hparams"]["t_start"],
+        *tensors["expected_t"][:-1].tolist(),
+    ]  # t changes after the step
     for step, t in enumerate(positions):
         student = tensors["student_logits"][step].clone().requires_grad_()
         teacher, labels = tensors["teacher_logits"][step], tensors["labels"][step]
         values = taid_ce(student, teacher, labels, {"t": t})
         loss = losses.masked_mean(values, labels != -100)
         agree(loss.detach(), tensors["expected_loss"][step], torch.float64)
-        slope = torch.autograd.grad(loss, student)[0]
-        agree(slope, tensors["expected_grad"][step], torch.float64)
+        gradient = torch.autograd.grad(loss, student)[0]
+        agree(gradient, tensors["expected_grad"][step], torch.float64)
 
 
 @each(of("ctkd"))
@@ -231,12 +234,12 @@ def test_a_learned_temperature_gets_the_gradient_that_its_reference_scales(path:
     learned = torch.tensor(hyper["global_temperature"], dtype=torch.float64, requires_grad=True)
     student, teacher = tensors["student_logits"], tensors["teacher_logits"]
     loss = ctkd(student, teacher, tensors["labels"], {**hyper, "global_temperature": learned})
-    slope = torch.autograd.grad(losses.masked_mean(loss, mask), learned)[0]
-    agree(slope * ctkd_factor(hyper), tensors["expected_grad_global_temperature"], torch.float64)
+    gradient = torch.autograd.grad(losses.masked_mean(loss, mask), learned)[0]
+    agree(gradient * ctkd_factor(hyper), tensors["expected_grad_global_temperature"], torch.float64)
 
 
 def ctkd_factor(hyper: Meta) -> float:
-    """What the implementation multiplies the temperature's gradient by; negative is reversed."""
+    """Return the implementation's factor of the temperature's gradient; negative reverses it."""
     high, low = hyper.get("lambda_max", 1), hyper.get("lambda_min", 0)
     loops = hyper.get("num_loops", 10)
     epoch = min(max(hyper["current_epoch"] + 1, 0), loops)
@@ -244,7 +247,7 @@ def ctkd_factor(hyper: Meta) -> float:
 
 
 def test_the_ported_ctkd_defaults_never_reverse_the_gradient() -> None:
-    # kdlight's loss gives the plain derivative, and the sign is the objective's to turn.
+    # kdlight's loss has the plain derivative; the objective reverses its sign.
     port = {"lambda_max": 1, "lambda_min": 0}
     authors = {"lambda_max": 0, "lambda_min": -1}
     for epoch in range(12):
@@ -259,22 +262,22 @@ def test_the_ported_akl_has_its_head_in_the_wrong_place(path: Path) -> None:
     student = tensors["student_logits"][mask].requires_grad_()
     teacher = tensors["teacher_logits"][mask]
     q, p = student.softmax(-1), teacher.softmax(-1)
-    # The port sorts upwards, takes the end of that order, and never brings its mask back from it;
-    # its shares take a gradient, and its forward half is a cross-entropy.
+    # The port sorts in ascending order, takes the end of it, and does not map its mask back to the
+    # vocabulary; its shares take a gradient, and its forward term is a cross-entropy.
     head = p.sort(-1).values.cumsum(-1) >= mu
     gap = (p - q).abs()
     share = (gap * head).sum(-1) / gap.sum(-1)
     forward = losses.forward_kl(student, teacher) + entropy(teacher)
     port = (share * forward + (1 - share) * losses.reverse_kl(student, teacher)).mean()
     agree(port.detach(), tensors["expected_loss"], torch.float64)
-    slope = torch.autograd.grad(port, student)[0]
-    agree(slope, tensors["expected_grad"][mask], torch.float64)
-    # kdlight takes the authors' rule, and its loss knows no order of the vocabulary.
-    ours = losses.adaptive_kl(student, teacher, head_mass=mu)
+    gradient = torch.autograd.grad(port, student)[0]
+    agree(gradient, tensors["expected_grad"][mask], torch.float64)
+    # kdlight uses the authors' rule, which does not depend on the order of the vocabulary.
+    own = losses.adaptive_kl(student, teacher, head_mass=mu)
     rows = zip(student.detach(), teacher, strict=True)
     expected = torch.stack([reference.adaptive_kl(*row, head_mass=mu) for row in rows])
-    agree(ours.detach(), expected, torch.float64)
-    assert (ours.mean() - tensors["expected_loss"]).abs() > 1e-2 * tensors["expected_loss"]
+    agree(own.detach(), expected, torch.float64)
+    assert (own.mean() - tensors["expected_loss"]).abs() > 1e-2 * tensors["expected_loss"]
 
 
 @each([path for path, reason in NOT_RUN.items() if "missing" in reason])
@@ -289,18 +292,18 @@ def test_a_missing_token_gets_no_probability(path: Path) -> None:
     loss = jsd(filled, teacher, tensors["labels"], hyper).mean()
     agree(loss.detach(), tensors["expected_loss"], torch.float64)
     agree(torch.autograd.grad(loss, student)[0], tensors["expected_grad"][mask], torch.float64)
-    # kdlight asks what is meant; -inf says that the student has no such token.
+    # kdlight raises an error; -inf marks tokens that the student does not have.
     with pytest.raises(ValueError, match="the vocabularies differ"):
         jsd(student, teacher, tensors["labels"], hyper)
-    barred = torch.nn.functional.pad(student, (0, missing), value=-math.inf)
-    ours = jsd(barred, teacher, tensors["labels"], hyper).mean()
-    assert torch.autograd.grad(ours, student)[0].isfinite().all()
-    assert (ours - tensors["expected_loss"]).abs() > 1e-3
+    padded = torch.nn.functional.pad(student, (0, missing), value=-math.inf)
+    own = jsd(padded, teacher, tensors["labels"], hyper).mean()
+    assert torch.autograd.grad(own, student)[0].isfinite().all()
+    assert (own - tensors["expected_loss"]).abs() > 1e-3
 
 
 @each([path for path in of("dkd_alltok") if (LOADED[path][1]["labels"] == -100).any()])
-def test_decoupled_kl_is_averaged_over_the_positions_that_count(path: Path) -> None:
-    # The implementation divides by all positions, and its loss shrinks with every one it ignores.
+def test_decoupled_kl_is_averaged_over_valid_positions(path: Path) -> None:
+    # The implementation divides by all positions, so its loss decreases with ignored ones.
     meta, tensors = LOADED[path]
     mask = tensors["labels"] != -100
     student, teacher = tensors["student_logits"], tensors["teacher_logits"]
@@ -312,7 +315,7 @@ def test_decoupled_kl_is_averaged_over_the_positions_that_count(path: Path) -> N
 
 @each(of("ce_fkl") + of("taid_ce") + of("symkl") + of("skew_ce"))
 def test_what_is_called_kl_is_zero_at_a_match(path: Path) -> None:
-    # These implementations leave the entropy of the target out, so theirs is the entropy there.
+    # These implementations omit the entropy of the target, so their loss is the entropy there.
     meta, tensors = LOADED[path]
     teacher = tensors["teacher_logits"][tensors["labels"] != -100]
     values = RULES[meta["formula"]](teacher, teacher, teacher[:, 0].long(), meta["hparams"])
@@ -324,7 +327,7 @@ def test_what_is_called_kl_is_zero_at_a_match(path: Path) -> None:
 def test_finite_where_a_reference_is_not() -> None:
     for path in (path for path, reason in NOT_RUN.items() if "not finite" in reason):
         assert evaluate(path, torch.float64)[1].isfinite().all(), name_of(path)
-    # The implementation's interpolation is NaN at the ends of the walk where logits are padded.
+    # The implementation's interpolation is NaN at t = 0 and t = 1 where logits are padded.
     padded = [path for path in of("taid_ce") if LOADED[path][1]["student_logits"].isinf().any()]
     for path in padded:
         _, tensors = LOADED[path]

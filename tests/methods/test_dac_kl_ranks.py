@@ -1,4 +1,4 @@
-"""The clipping network learns on two processes what it learns on one."""
+"""The clipping network is trained the same on two processes as on one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_two_processes_learn_what_one_learns(name: str, together: Any) -> None:
     assert parts["logged"]["train/kd/upper"] == pytest.approx(whole["logged"]["train/kd/upper"])
 
 
-def test_accumulation_changes_nothing_and_the_network_moves() -> None:
+def test_accumulation_changes_nothing_and_the_network_is_trained() -> None:
     assert largest_difference(alone(), alone(2, accumulate=4)) < 1e-10
     learned = alone()["parameters"]
     assert any("thresholds.net" in name for name in learned)

@@ -1,4 +1,4 @@
-"""DAC-KL, the span loss and the search for errors against vectors of their formulas.
+"""DAC-KL, span loss and error detection, compared with vectors of their formulas.
 
 No code of the authors is public: the vectors test the formulas, see tests/conformance/README.md.
 """
@@ -34,7 +34,7 @@ def test_all_vectors_are_there() -> None:
 
 
 def clipped(hyper: dict[str, Any], tensors: dict[str, Tensor], **leaves: Tensor) -> Any:
-    options = {key: hyper.get(key, usual) for key, usual in FORWARD.items()}
+    options = {key: hyper.get(key, default) for key, default in FORWARD.items()}
     if hyper["fn"] == "dac_clamp":
         options["rule"] = "clamp"
     return clip(
@@ -58,19 +58,19 @@ def test_loss_and_gradients_are_those_of_the_vector(path: Path, dtype: torch.dty
     hyper, mask = meta["hparams"], tensors["mask"].bool()
     names = {"student": "student_logits", "lower": "lower", "upper": "upper"}
     leaves = {key: tensors[name].to(dtype).requires_grad_() for key, name in names.items()}
-    found = clipped(hyper, tensors, **leaves)
+    result = clipped(hyper, tensors, **leaves)
     scale = hyper.get("tau", 1.0) ** 2
-    values = scale * found.values
+    values = scale * result.values
     agree(values[mask].detach(), tensors["expected_per_token"][mask], dtype)
     loss = losses.masked_mean(values, mask)
     agree(loss.detach(), tensors["expected_loss"], dtype)
     if "expected_teacher_mass" in tensors:
-        agree(found.mass.detach(), tensors["expected_teacher_mass"], dtype)
-        agree(found.kept.detach(), tensors["expected_gate"].sum(-1), dtype)
+        agree(result.mass.detach(), tensors["expected_teacher_mass"], dtype)
+        agree(result.kept.detach(), tensors["expected_gate"].sum(-1), dtype)
     wanted = [key for key in leaves if f"expected_grad_{key}" in tensors]
-    slopes = torch.autograd.grad(loss, [leaves[key] for key in wanted])
-    for key, slope in zip(wanted, slopes, strict=True):
-        agree(slope, tensors[f"expected_grad_{key}"], dtype)
+    gradients = torch.autograd.grad(loss, [leaves[key] for key in wanted])
+    for key, gradient in zip(wanted, gradients, strict=True):
+        agree(gradient, tensors[f"expected_grad_{key}"], dtype)
 
 
 @of("span_loss")
@@ -83,18 +83,18 @@ def test_span_loss_and_gradient_are_those_of_the_vector(path: Path, dtype: torch
     distance = meta["hparams"]["distance"]
     loss = losses.span_kl(student, teacher, ids, distance=distance, mask=mask)
     agree(loss.detach(), tensors["expected_loss"], dtype)
-    (slope,) = torch.autograd.grad(loss, student)
-    agree(slope, tensors["expected_grad_student"], dtype)
+    (gradient,) = torch.autograd.grad(loss, student)
+    agree(gradient, tensors["expected_grad_student"], dtype)
     first, wide = pairs(ids, ids.shape, mask), torch.zeros(ids.shape, dtype=dtype)
     flat = [z.detach().flatten(0, 1) for z in (student, teacher)]
-    sides = [torch.cat([z[first], z[first + 1]], -1) for z in flat]
-    values = pair_values(*sides, distance=distance)
+    joined = [torch.cat([z[first], z[first + 1]], -1) for z in flat]
+    values = pair_values(*joined, distance=distance)
     each = wide.flatten().index_put((first,), values).view(ids.shape)[:, :-1]
     agree(each, tensors["expected_per_pair"], dtype)
 
 
 @of("scrg_detect")
-def test_the_error_found_is_that_of_the_vector(path: Path) -> None:
+def test_the_detected_error_is_that_of_the_vector(path: Path) -> None:
     meta, tensors = LOADED[path]
     divergence = meta["hparams"]["divergence"]
     student, teacher = (tensors[f"{side}_logits"] for side in ("student", "teacher"))
@@ -105,5 +105,5 @@ def test_the_error_found_is_that_of_the_vector(path: Path) -> None:
     index = worst(scores.masked_fill(~mask, -torch.inf))
     assert torch.equal(index, tensors["expected_error_index"])
     rows = torch.arange(len(index))[index >= 0]
-    said = teacher[rows, index[rows]].argmax(-1)
-    assert torch.equal(said, tensors["expected_replacement"][rows])
+    replacement = teacher[rows, index[rows]].argmax(-1)
+    assert torch.equal(replacement, tensors["expected_replacement"][rows])

@@ -1,4 +1,4 @@
-"""FIRST: a teacher that is surer than it is right is put right before it teaches."""
+"""FIRST: an overconfident teacher is calibrated before distillation."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_calibration_halves_the_error_and_the_student_follows(tail: str, is_cach
     x = torch.randn(N, D, generator=generator)
     true = x @ torch.randn(D, V, generator=generator)
     labels = torch.multinomial(true.softmax(-1), 1, generator=generator).flatten()
-    teacher = 3.0 * true  # three times too sure
-    fit, rest = slice(0, N // 2), slice(N // 2, N)  # the temperature is found on data of its own
+    teacher = 3.0 * true  # three times too confident
+    fit, rest = slice(0, N // 2), slice(N // 2, N)  # the temperature is chosen on other data
     errors = [ece((teacher[rest] / t).log_softmax(-1), labels[rest]) for t in TEMPERATURES]
     best = TEMPERATURES[errors.index(min(errors))]
     assert min(errors) < errors[0] / 2

@@ -1,7 +1,6 @@
-"""The laws of tests/objectives/test_laws.py for objectives on whole sequences, right and wrong ones.
+"""The laws of tests/objectives/test_laws.py for objectives on chosen and rejected sequences.
 
-Their value is no sum over rows, so rows alone are not enough to ask them of; what takes the place
-of a position there is a sequence, or a pair of them, here.
+Their value is not a sum over independent rows. The unit of these laws is a sequence, or a pair.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ B, T, V = 6, 5, 7
 BUILDS: dict[str, Callable[[], Any]] = {
     "redi": REDI,
     "redi, alpha=0": lambda: REDI(alpha=0.0),
-    "redi, guarded": lambda: REDI(min_rejected_length=3, floor=-2.0, gate=0.1),
+    "redi, options": lambda: REDI(min_rejected_length=3, floor=-2.0, gate=0.1),
     "redi, kd": lambda: REDI(chosen_weight=0.5, kd=ForwardKL(temperature=2.0), kd_weight=0.3),
     "unlikelihood": Unlikelihood,
     "dpo": lambda: DPO(beta=0.3),
@@ -43,7 +42,7 @@ BUILDS: dict[str, Callable[[], Any]] = {
 assert set(OBJECTIVES) >= {name.split(",")[0] for name in BUILDS} == ELSEWHERE
 law = pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS.keys())
 
-# right and wrong sequences, in no special order; the k-th of each are a pair
+# chosen and rejected sequences in any order; the k-th ones of both are a pair
 REJECTED = torch.tensor([False, True, False, False, True, True])
 PAIRS = torch.tensor([[0, 2, 3], [1, 4, 5]])
 LENGTHS = torch.tensor([5, 2, 3, 1, 4, 5])
@@ -65,13 +64,13 @@ def y(generator: torch.Generator) -> Tensor:
     return torch.randint(V, (B, T), generator=generator).masked_fill(~MASK, -100)
 
 
-def step(
+def make_inputs(
     z: Any, p: Tensor, y: Tensor, rows: Any = slice(None), mask: Tensor = MASK, **more: Any
 ) -> LossInputs:
     return LossInputs(z, p[rows], y[rows], mask[rows], rejected=REJECTED[rows], **more)
 
 
-def slope(loss: Loss, leaf: Tensor) -> Tensor:
+def grad(loss: Loss, leaf: Tensor) -> Tensor:
     return torch.autograd.grad(loss.total, leaf, retain_graph=True)[0]
 
 
@@ -83,9 +82,9 @@ def close(actual: Tensor, expected: Tensor) -> None:
 def test_value_and_gradient_are_those_of_the_slow_reference(
     build: Any, z: Tensor, p: Tensor, y: Tensor
 ) -> None:
-    loss, expected = build()(step(z, p, y)), by_reference(build(), z, p, y, LENGTHS, PAIRS)
+    loss, expected = build()(make_inputs(z, p, y)), by_reference(build(), z, p, y, LENGTHS, PAIRS)
     close(loss.mean(), expected)
-    close(slope(loss, z) / loss.count, torch.autograd.grad(expected, z)[0])
+    close(grad(loss, z) / loss.count, torch.autograd.grad(expected, z)[0])
     assert not any(part.requires_grad for part in loss.parts.values())
 
 
@@ -94,9 +93,9 @@ def test_a_constant_added_to_a_row_of_logits_changes_nothing(
     build: Any, z: Tensor, p: Tensor, y: Tensor
 ) -> None:
     rows = torch.linspace(-9, 9, T, dtype=torch.float64)[:, None]
-    loss, shifted = build()(step(z, p, y)), build()(step(z + rows, p - 2 * rows, y))
+    loss, shifted = build()(make_inputs(z, p, y)), build()(make_inputs(z + rows, p - 2 * rows, y))
     close(shifted.total, loss.total)
-    close(slope(shifted, z), slope(loss, z))
+    close(grad(shifted, z), grad(loss, z))
 
 
 @law
@@ -105,10 +104,10 @@ def test_the_order_of_the_vocabulary_does_not_matter(
 ) -> None:
     order = torch.arange(V).roll(3).flip(0)
     renamed = torch.where(MASK, order.argsort()[y.clamp(min=0)], -100)
-    loss = build()(step(z, p, y))
-    permuted = build()(step(z[..., order], p[..., order], renamed))
+    loss = build()(make_inputs(z, p, y))
+    permuted = build()(make_inputs(z[..., order], p[..., order], renamed))
     close(permuted.total, loss.total)
-    close(slope(permuted, z), slope(loss, z))
+    close(grad(permuted, z), grad(loss, z))
 
 
 @law
@@ -116,49 +115,47 @@ def test_columns_at_minus_infinity_are_outside_the_vocabulary(
     build: Any, z: Tensor, p: Tensor, y: Tensor
 ) -> None:
     outside = torch.full((B, T, 2), -torch.inf, dtype=torch.float64)
-    loss = build()(step(z, p, y))
-    padded = build()(step(torch.cat([z, outside], -1), torch.cat([p, outside], -1), y))
+    loss = build()(make_inputs(z, p, y))
+    padded = build()(make_inputs(torch.cat([z, outside], -1), torch.cat([p, outside], -1), y))
     close(padded.total, loss.total)
-    close(slope(padded, z), slope(loss, z))
+    close(grad(padded, z), grad(loss, z))
 
 
 @law
-def test_what_stands_at_ignored_positions_does_not_leak(
-    build: Any, z: Tensor, p: Tensor, y: Tensor
-) -> None:
-    clean, out = build()(step(z, p, y)), ~MASK[..., None]
-    for rubbish in (torch.nan, torch.inf, -torch.inf):
-        dirty = z.detach().masked_fill(out, rubbish).requires_grad_()
-        wrong_labels = y.masked_fill(~MASK, 10**6)
-        loss = build()(step(dirty, p.masked_fill(out, rubbish), wrong_labels))
+def test_invalid_positions_do_not_leak(build: Any, z: Tensor, p: Tensor, y: Tensor) -> None:
+    clean, out = build()(make_inputs(z, p, y)), ~MASK[..., None]
+    for garbage in (torch.nan, torch.inf, -torch.inf):
+        dirty = z.detach().masked_fill(out, garbage).requires_grad_()
+        garbage_labels = y.masked_fill(~MASK, 10**6)
+        loss = build()(make_inputs(dirty, p.masked_fill(out, garbage), garbage_labels))
         close(loss.total, clean.total)
-        close(slope(loss, dirty), slope(clean, z))
+        close(grad(loss, dirty), grad(clean, z))
 
 
 @law
-def test_padding_is_nothing(build: Any, z: Tensor, p: Tensor, y: Tensor) -> None:
-    loss = build()(step(z, p, y))
+def test_padding_changes_nothing(build: Any, z: Tensor, p: Tensor, y: Tensor) -> None:
+    loss = build()(make_inputs(z, p, y))
     more = torch.zeros(B, 3, V, dtype=torch.float64)
     mask = torch.cat([MASK, torch.zeros(B, 3, dtype=torch.bool)], 1)
     labels = torch.cat([y, torch.full((B, 3), -100)], 1)
-    padded = build()(step(torch.cat([z, more], 1), torch.cat([p, more], 1), labels, mask=mask))
+    padded = build()(
+        make_inputs(torch.cat([z, more], 1), torch.cat([p, more], 1), labels, mask=mask)
+    )
     close(padded.total, loss.total)
 
 
 @law
-def test_no_sequence_at_all_is_zero_with_a_graph(
-    build: Any, z: Tensor, p: Tensor, y: Tensor
-) -> None:
-    loss = build()(step(z, p, y, mask=torch.zeros_like(MASK)))
+def test_no_sequence_is_zero_with_a_graph(build: Any, z: Tensor, p: Tensor, y: Tensor) -> None:
+    loss = build()(make_inputs(z, p, y, mask=torch.zeros_like(MASK)))
     assert loss.count == 0
     assert loss.mean() == 0
-    assert not slope(loss, z).any()
+    assert not grad(loss, z).any()
 
 
 @law
 def test_micro_batches_add_up(build: Any, z: Tensor, p: Tensor, y: Tensor) -> None:
-    whole = build()(step(z, p, y))
-    pieces = [build()(step(z[pair], p, y, pair)) for pair in PAIRS.T]
+    whole = build()(make_inputs(z, p, y))
+    pieces = [build()(make_inputs(z[pair], p, y, pair)) for pair in PAIRS.T]
     close(sum((piece.total for piece in pieces), torch.zeros(())), whole.total)
     assert sum(piece.count for piece in pieces) == whole.count
     for name in whole.parts.keys() - {"short_rejected"}:
@@ -171,20 +168,20 @@ def test_half_precision_is_widened_first(build: Any, z: Tensor, p: Tensor, y: Te
     for half in (torch.bfloat16, torch.float16):
         low = z.detach().to(half).requires_grad_()
         wide = low.detach().double().requires_grad_()
-        loss = build()(step(low, p.to(half), y))
-        exact = build()(step(wide, p.to(half).double(), y))
+        loss = build()(make_inputs(low, p.to(half), y))
+        exact = build()(make_inputs(wide, p.to(half).double(), y))
         assert loss.total.dtype == torch.float32
         torch.testing.assert_close(loss.total.double(), exact.total, rtol=1e-4, atol=1e-5)
         rounding = 2 * torch.finfo(half).eps
         torch.testing.assert_close(
-            slope(loss, low).double(), slope(exact, wide), rtol=rounding, atol=1e-4
+            grad(loss, low).double(), grad(exact, wide), rtol=rounding, atol=1e-4
         )
 
 
 @law
 def test_gradcheck(build: Any, z: Tensor, p: Tensor, y: Tensor) -> None:
     objective = build()
-    assert torch.autograd.gradcheck(lambda x: objective(step(x, p, y)).total, z)
+    assert torch.autograd.gradcheck(lambda x: objective(make_inputs(x, p, y)).total, z)
 
 
 @law
@@ -193,32 +190,32 @@ def test_hidden_states_and_a_head_give_what_their_logits_give(
 ) -> None:
     hidden = torch.randn(B, T, 3, dtype=torch.float64, requires_grad=True)
     head = nn.Linear(3, V).double()
-    dense = build()(step(head(hidden), p, y))
+    dense = build()(make_inputs(head(hidden), p, y))
     expected = torch.autograd.grad(dense.total, (hidden, head.weight))
     for chunked in (False, Chunking(tokens=4, block=2)):
-        lazy = build()(step(Projected(hidden, head), p, y, chunked=chunked))
+        lazy = build()(make_inputs(Projected(hidden, head), p, y, chunked=chunked))
         close(lazy.total, dense.total)
-        for slope_, wanted in zip(
+        for actual, wanted in zip(
             torch.autograd.grad(lazy.total, (hidden, head.weight)), expected, strict=True
         ):
-            close(slope_, wanted)
+            close(actual, wanted)
 
 
 @law
 def test_the_order_of_the_sequences_does_not_matter(
     build: Any, z: Tensor, p: Tensor, y: Tensor
 ) -> None:
-    order = PAIRS.flip(0).flatten()  # all wrong ones first, pairs kept
-    loss, moved = build()(step(z, p, y)), build()(step(z[order], p, y, order))
-    close(moved.total, loss.total)
-    close(slope(moved, z), slope(loss, z))
+    order = PAIRS.flip(0).flatten()  # all rejected ones first, in the same pairs
+    loss, permuted = build()(make_inputs(z, p, y)), build()(make_inputs(z[order], p, y, order))
+    close(permuted.total, loss.total)
+    close(grad(permuted, z), grad(loss, z))
 
 
 @law
-def test_copies_and_pickles_are_the_same_and_forward_changes_none(
+def test_copies_and_pickles_are_the_same_and_forward_changes_nothing(
     build: Any, z: Tensor, p: Tensor, y: Tensor
 ) -> None:
     objective = build().train()
-    expected = objective(step(z, p, y)).total
+    expected = objective(make_inputs(z, p, y)).total
     for again in (pickle.loads(pickle.dumps(objective)), copy.deepcopy(objective), objective):
-        assert again(step(z, p, y)).total == expected
+        assert again(make_inputs(z, p, y)).total == expected

@@ -1,4 +1,4 @@
-"""Losses of right and wrong sequences: vectors of the authors' and the peers' code, and laws."""
+"""Losses of chosen and rejected sequences: vectors of published code, and laws."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def objective(meta: dict[str, Any]) -> Any:
 
 def by_functions(meta: dict[str, Any], tensors: dict[str, Tensor]) -> Tensor:
     """The loss of a vector, from `sequence_log_probs` and the loss of a pair."""
-    sides = [(tensors[f"{s}_logits"], tensors[f"{s}_labels"]) for s in ("chosen", "rejected")]
+    batches = [(tensors[f"{s}_logits"], tensors[f"{s}_labels"]) for s in ("chosen", "rejected")]
     sums, lengths = zip(
-        *(losses.sequence_log_probs(x, next_token_labels(y)) for x, y in sides), strict=True
+        *(losses.sequence_log_probs(x, next_token_labels(y)) for x, y in batches), strict=True
     )
     numbers = meta["hparams"]
     if meta["objective"] == "dpo":
@@ -74,8 +74,8 @@ def by_objective(meta: dict[str, Any], tensors: dict[str, Tensor]) -> Tensor:
     labels = next_token_labels(joined("{}_labels"))
     rejected = torch.arange(len(labels)) >= len(tensors["chosen_labels"])
     teacher = joined("ref_{}_logits") if meta["objective"] == "dpo" else None
-    step = LossInputs(joined("{}_logits"), teacher, labels, labels != -100, rejected=rejected)
-    return objective(meta)(step).mean()
+    inputs = LossInputs(joined("{}_logits"), teacher, labels, labels != -100, rejected=rejected)
+    return objective(meta)(inputs).mean()
 
 
 @pytest.mark.parametrize("evaluate", [by_functions, by_objective])
@@ -88,6 +88,6 @@ def test_loss_and_gradient_are_the_references(path: Any, evaluate: Any) -> None:
     close: dict[str, Any] = {"rtol": 1e-6 if exact else 2e-4, "atol": 1e-9 if exact else 1e-6}
     assert loss.dtype == leaves[0].dtype
     torch.testing.assert_close(loss, tensors["expected_loss"], **close)
-    slopes = torch.autograd.grad(loss, leaves, materialize_grads=True)
-    for slope, side in zip(slopes, ("chosen", "rejected"), strict=True):
-        torch.testing.assert_close(slope, tensors[f"expected_grad_{side}_logits"], **close)
+    gradients = torch.autograd.grad(loss, leaves, materialize_grads=True)
+    for gradient, side in zip(gradients, ("chosen", "rejected"), strict=True):
+        torch.testing.assert_close(gradient, tensors[f"expected_grad_{side}_logits"], **close)

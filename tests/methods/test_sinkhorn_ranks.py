@@ -1,6 +1,6 @@
-"""The batch geometry spans all ranks: two processes learn what one learns from their joined batch.
+"""The batch geometry spans all ranks: training on two processes equals that on their joined batch.
 
-Sequences are ragged, and of the first step the second rank sees none with a point.
+Sequences have different lengths, and the second rank has no point in the first step.
 """
 
 from __future__ import annotations
@@ -53,6 +53,6 @@ def test_two_processes_learn_what_one_learns(name: str, together: Any) -> None:
 
 
 @pytest.mark.slow
-def test_problems_of_each_rank_are_another_thing(together: Any) -> None:
-    """The law above can fail."""
+def test_separate_problems_of_each_rank_give_other_results(together: Any) -> None:
+    """The test above can fail."""
     assert largest_difference(alone("toy ddp"), together[0]["apart"]) > 1e-4

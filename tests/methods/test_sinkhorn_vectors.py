@@ -1,6 +1,6 @@
-"""Transport losses against vectors of their authors' code and of POT (tests/conformance/README.md).
+"""Transport losses, compared with vectors of published code and POT (tests/conformance/README.md).
 
-Where an implementation is at fault, a test of its own says what kdlight does instead.
+Where an implementation has a bug, a test of its own shows what kdlight does instead.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ def test_the_whole_objective(path: Path) -> None:
         **as_published(meta),
     )
     loss = objective(LossInputs(student, teacher, tensors["labels"])).mean()
-    soft = (teacher / tau).softmax(-1)  # their KD leaves the teacher's entropy out
+    soft = (teacher / tau).softmax(-1)  # their KD omits the teacher's entropy
     entropy = torch.special.entr(soft).sum(-1).mean()
     compare(loss + meta["alpha"] * entropy, student, tensors)
 
 
 @of("sinkd_t0_asis")
 def test_sequences_have_the_softmax_over_their_vocabulary(path: Path) -> None:
-    # The published class takes it over the positions, and normalises over the batch: mostly NaN.
+    # The published class uses the positions instead, and normalises over the batch: mostly NaN.
     meta, tensors = LOADED[path]
     student, teacher = logits(tensors)
     for geometry in ("batch", "sequence", "position"):
@@ -101,23 +101,23 @@ def test_a_converged_plan(path: Path) -> None:
     meta, tensors = LOADED[path]
     a, b, cost = tensors["a"], tensors["b"], tensors["cost"]
     uniform = a.allclose(a.mean()) and b.allclose(b.mean())
-    turns = 20_000 if meta["eps"] < 0.01 else 2_000
-    options = {"epsilon": meta["eps"], "iterations": turns, "gradient": "detached"}
-    ours = transport_costs([cost], **options)[0]
-    assert ours.isfinite()
+    iterations = 20_000 if meta["eps"] < 0.01 else 2_000
+    options = {"epsilon": meta["eps"], "iterations": iterations, "gradient": "detached"}
+    value = transport_costs([cost], **options)[0]
+    assert value.isfinite()
     if uniform and meta["eps"] >= 0.01:
-        agree(ours, tensors["expected_cost"])
-    elif uniform:  # it converges like 1/k there: what is left of the error, and never below
-        assert 0 <= ours - tensors["exact_emd_cost"] < 1e-2
-    else:  # kdlight's points weigh the same; POT says what they cost then
-        theirs: Any = ot.sinkhorn2(
+        agree(value, tensors["expected_cost"])
+    elif uniform:  # it converges like 1/k, from above
+        assert 0 <= value - tensors["exact_emd_cost"] < 1e-2
+    else:  # kdlight's points have equal weights: compare with POT
+        of_pot: Any = ot.sinkhorn2(
             [], [], cost, meta["eps"], method="sinkhorn_log", numItermax=100_000
         )
-        agree(ours, theirs)
+        agree(value, of_pot)
 
 
 @of("pot_batch")
-def test_a_fixed_number_of_turns(path: Path) -> None:
+def test_a_fixed_number_of_iterations(path: Path) -> None:
     meta, tensors = LOADED[path]
     cost = tensors["cost"].requires_grad_()
     points = torch.ones(cost.shape[:2], dtype=torch.bool)
@@ -137,11 +137,11 @@ def test_sorted_distances_are_a_transport_of_values(path: Path) -> None:
 
 
 def answers(labels: Tensor, *, skip_end: bool) -> Tensor:
-    """Which logits predict an answer token: those one before it, the last left out or not."""
-    kept = (labels != -100).roll(-1, -1)
-    kept[:, -1] = False
-    last = kept & (kept.cumsum(-1) == kept.sum(-1, keepdim=True))
-    return kept & ~last if skip_end else kept
+    """Mask of logits that predict a token of the answer, with or without its last token."""
+    valid = (labels != -100).roll(-1, -1)
+    valid[:, -1] = False
+    last = valid & (valid.cumsum(-1) == valid.sum(-1, keepdim=True))
+    return valid & ~last if skip_end else valid
 
 
 def answer_masks(meta: Meta, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -166,8 +166,8 @@ def test_uld(path: Path) -> None:
 
 
 @of("mlot")
-def test_multi_level_ot_is_the_papers_and_not_its_codes(path: Path) -> None:
-    # The code divides logits by their deviation, and takes the softmax of probabilities.
+def test_multi_level_ot_is_that_of_the_paper_and_not_of_its_code(path: Path) -> None:
+    # The code divides logits by their standard deviation, and takes the softmax of probabilities.
     meta, tensors = LOADED[path]
     student, teacher = logits(tensors)
     value = losses.multi_level_ot(student, teacher, **answer_masks(meta, tensors))
@@ -177,17 +177,17 @@ def test_multi_level_ot_is_the_papers_and_not_its_codes(path: Path) -> None:
 
 
 @of("uld_trl")
-def test_a_peers_uld_merges_tokens(path: Path) -> None:
-    # Groups of tokens that spell the same bytes: done here, so that what remains can be compared.
+def test_uld_of_trl_merges_tokens(path: Path) -> None:
+    # TRL merges tokens that spell the same bytes; this is done here, to compare the rest.
     meta, tensors = LOADED[path]
     if meta["hybrid"] or meta["strategy"] != "bayesian":
         pytest.skip("a mixture with another divergence, or predictions one token late")
     student, teacher = logits(tensors)
-    per = [
+    means = [
         sorted_distance(*merged).mean()
         for merged in (merge(row, student, teacher, tensors, meta) for row in range(len(student)))
     ]
-    compare(meta["weight"] * torch.stack(per).mean(), student, tensors)
+    compare(meta["weight"] * torch.stack(means).mean(), student, tensors)
 
 
 def merge(
@@ -207,7 +207,7 @@ def merge(
     for probs, stops, tokens in zip(probabilities, ends, ids, strict=True):
         rows, first = [], 0
         last = [stops.index(end) for end in common]
-        if any(stop[-1] > common[-1] for stop in ends):  # what is left over is one group more
+        if any(stop[-1] > common[-1] for stop in ends):  # the remaining tokens form one more group
             last.append(len(stops) - 1)
         for final in last:
             earlier = [probs[k, tokens[k]].clamp(min=1e-8) for k in range(first, final)]

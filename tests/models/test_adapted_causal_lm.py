@@ -41,7 +41,7 @@ def test_a_merged_export_needs_neither_kdlight_nor_peft(tmp_path: Path) -> None:
 
 
 def test_gathered_weights_are_exported_in_place_of_ones_own(tmp_path: Path) -> None:
-    """As under FSDP2: what is tied is there once, and the module's own weights are not read."""
+    """As with FSDP2: tied weights are given once, and the module's own weights are not read."""
     module, _, _ = trained(tmp_path)
     expected = logits(module.student.model)
     gathered = copy.deepcopy(weights(module))

@@ -60,7 +60,7 @@ def test_gradients_reach_every_parameter(teacher):
     assert {name for name, p in model.named_parameters() if p.grad is None} == set()
 
 
-def test_what_it_says_of_itself(teacher):
+def test_vocab_size_and_context_length(teacher):
     model = CausalLM.wrap(teacher)
     assert (model.vocab_size, model.context_length) == (31, 64)
 

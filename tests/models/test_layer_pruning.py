@@ -31,8 +31,8 @@ def test_all_layers_give_the_same_logits(teacher):
 
 
 @pytest.mark.parametrize("layers", [[0, 3], [1, 2], [2], [0, 1, 3]])
-def test_a_cut_model_runs_the_chosen_layers(layers):
-    """Against a teacher whose other layers are taken out by hand."""
+def test_a_pruned_model_runs_the_chosen_layers(layers):
+    """Compared with a teacher whose other layers are removed by hand."""
     for name in CONFIGS:
         teacher = tiny(name)
         by_hand = copy.deepcopy(teacher)
@@ -48,7 +48,7 @@ def test_a_cut_model_runs_the_chosen_layers(layers):
         assert torch.equal(student(input_ids=ids).logits, expected), name
 
 
-def test_lists_with_one_entry_a_layer_are_cut_too():
+def test_lists_with_one_entry_per_layer_are_pruned_too():
     student = prune_layers(tiny("qwen3"), [0, 1, 2])
     assert student.config.layer_types == ["full_attention", "sliding_attention", "full_attention"]
 
@@ -66,7 +66,7 @@ def test_nothing_is_shared_with_the_teacher(teacher):
     assert teacher.generation_config.eos_token_id == 2
 
 
-def test_cutting_draws_no_random_numbers(llama):
+def test_pruning_draws_no_random_numbers(llama):
     before = torch.get_rng_state()
     prune_layers(llama, 2)
     assert torch.equal(before, torch.get_rng_state())

@@ -78,7 +78,7 @@ def test_a_source_takes_the_place_of_the_teacher(tmp_path: Path) -> None:
     assert sum(p.requires_grad for p in student.parameters()) == 2 * 2
 
 
-def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_resumed_run_gives_bitwise_equal_weights(tmp_path: Path) -> None:
     whole, _, _ = trained(tmp_path, steps=8, callbacks=[saving(tmp_path), ExactResume()])
     saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)["state_dict"]
     assert {name.split(".")[0] for name in saved} == {"student"}
@@ -91,7 +91,7 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path: Path) -> N
     assert differing(weights(whole), weights(resumed)) == set()
 
 
-def test_peft_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_peft_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ImportError, match=r"pip install 'kdlight\[peft\]'"):
         LoRACausalLM()

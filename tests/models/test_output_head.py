@@ -17,7 +17,7 @@ from tests.models.tiny_models import CONFIGS, RESCALED, tiny, tokens
 
 @pytest.mark.parametrize("name", RESCALED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_comes_after_the_head_comes_with_it(name, dtype):
+def test_a_transform_after_the_head_is_included(name, dtype):
     model = tiny(name).to(dtype)
     batch = {"input_ids": tokens()}
     source = CausalLM.wrap(model).eval()(batch)
@@ -45,7 +45,7 @@ def test_a_model_that_does_anything_else_gives_dense_logits(name):
     assert torch.equal(source.logits(), model(**batch).logits)
 
 
-def test_finding_that_out_leaves_no_trace(llama):
+def test_the_test_run_leaves_the_model_unchanged(llama):
     before = torch.get_rng_state()
     CausalLM.wrap(llama)
     assert torch.equal(before, torch.get_rng_state())

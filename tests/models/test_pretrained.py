@@ -50,8 +50,8 @@ def test_dtypes():
             parse_dtype(wrong)
 
 
-def test_a_gguf_file_becomes_a_plain_model(tmp_path):
-    """Written by hand, from known weights; what is loaded can be cut and saved."""
+def test_a_gguf_file_is_dequantized(tmp_path):
+    """The file is written from known weights; the loaded model can be pruned and saved."""
     import gguf
 
     config = transformers.LlamaConfig(**{**SIZES, "num_key_value_heads": 2}, head_dim=8)

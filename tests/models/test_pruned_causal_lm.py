@@ -19,7 +19,7 @@ from kdlight.models import (
 from tests.models.tiny_models import SMOLLM2
 
 
-def test_what_is_tied_stays_tied(llama, tmp_path):
+def test_tied_weights_stay_tied(llama, tmp_path):
     student = PrunedCausalLM(2).build(llama)
     student.save_pretrained(tmp_path)
     for model in (student.model, load_model(str(tmp_path))):
@@ -44,7 +44,7 @@ def test_a_recipe_can_cut_another_model(llama, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_teacher_of_the_demo_is_cut_exported_and_used_without_kdlight(tmp_path):
+def test_a_pruned_student_is_used_without_kdlight(tmp_path):
     teacher = CausalLM(SMOLLM2)
     tokenizer = load_tokenizer(SMOLLM2)
     assert (teacher.vocab_size, teacher.context_length) == (49152, 8192)

@@ -18,7 +18,7 @@ from kdlight.models import (
 from kdlight.models.student_recipe import load_base
 
 
-def test_a_recipe_says_what_it_cannot_cut():
+def test_a_teacher_that_is_not_a_language_model_needs_a_source():
     with pytest.raises(TypeError, match="SingleInput.*source"):
         PrunedCausalLM(2).build(SingleInput(nn.Linear(2, 3)))
 

@@ -49,8 +49,9 @@ SHARED = SingleInput(nn.Linear(4, 3))
         ),
         (
             lambda: OnlineDistillationModule(
-                make_learners(student=None, teacher=None), updates="random"
-            ),  # type: ignore[arg-type]
+                make_learners(student=None, teacher=None),
+                updates="random",  # type: ignore[arg-type]
+            ),
             "'simultaneous' or 'alternating', got 'random'",
         ),
         (lambda: Learner(SHARED, CrossEntropy(), clip=0.0), "clip must be above 0 .* got 0.0"),

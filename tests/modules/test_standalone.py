@@ -31,7 +31,7 @@ def test_forward_returns_the_logits_of_the_student(kind: str) -> None:
 def test_the_trainer_predicts_the_logits_of_the_student(kind: str, tmp_path: Path) -> None:
     module = MODULES[kind]()
     batches = list(toy.loader(8))
-    predicted = toy.trainer(tmp_path).predict(module, toy.loader(8))
+    predicted: Any = toy.trainer(tmp_path).predict(module, toy.loader(8))
     assert predicted is not None
     assert len(predicted) == len(batches)
     for logits, batch in zip(predicted, batches, strict=True):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import nn
 
 from kdlight import CachedTeacher, FrozenTeacher
 from kdlight.cache import Manifest, Settings
@@ -50,19 +51,25 @@ def test_vocabularies_of_one_size_may_differ(tmp_path: Path) -> None:
         r"the teacher .*other\) has another tokenizer .*1 of 3 ids .*id 1 is 'b'.*policy='map'"
     )
     with pytest.raises(ValueError, match=message):
-        check_tokenizers(data, None, FrozenTeacher(network))
+        check_tokenizers(data, nn.Identity(), FrozenTeacher(network))
     check_tokenizers(
-        SimpleNamespace(tokenizer_source=OTHER, tokenizer=OTHER), None, FrozenTeacher(network)
+        SimpleNamespace(tokenizer_source=OTHER, tokenizer=OTHER),
+        nn.Identity(),
+        FrozenTeacher(network),
     )
-    check_tokenizers(SimpleNamespace(), None, FrozenTeacher(network))  # data without a tokenizer
+    check_tokenizers(
+        SimpleNamespace(), nn.Identity(), FrozenTeacher(network)
+    )  # data without a tokenizer
 
 
 def test_a_cache_of_another_tokenizer_raises(tmp_path: Path) -> None:
     fingerprints = {"vocabulary": fingerprint_tokenizer(ONE)}
     Manifest({}, fingerprints, {}, 3, Settings()._asdict(), complete=True).write(tmp_path)
     teacher = CachedTeacher(str(tmp_path))
-    check_tokenizers(SimpleNamespace(tokenizer_source=ONE, tokenizer=ONE), None, teacher)
+    check_tokenizers(SimpleNamespace(tokenizer_source=ONE, tokenizer=ONE), nn.Identity(), teacher)
     with pytest.raises(
         ValueError, match=f"fingerprint {fingerprints['vocabulary']}, but the tokenizer of the data"
     ):
-        check_tokenizers(SimpleNamespace(tokenizer_source="x", tokenizer=OTHER), None, teacher)
+        check_tokenizers(
+            SimpleNamespace(tokenizer_source="x", tokenizer=OTHER), nn.Identity(), teacher
+        )

@@ -1,4 +1,4 @@
-"""Two toy students from the same seed: every objective brings the student nearer to its teacher."""
+"""Every objective brings a toy student nearer to its teacher in a loop of PyTorch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def network(hidden: int, seed: int) -> nn.Module:
 def teacher() -> nn.Module:
     wide = network(hidden=64, seed=1)
     with torch.no_grad():
-        wide[-1].weight.mul_(4)  # type: ignore[index]  # a teacher with opinions
+        wide[-1].weight.mul_(4)  # type: ignore[index]  # a confident teacher
     return wide.requires_grad_(False)
 
 
@@ -54,12 +54,12 @@ def fit(name: str, teacher: nn.Module, seed: int) -> tuple[float, float]:
     return before, held_out(student, teacher)
 
 
-# blind to which entry has a probability, for teachers with another vocabulary:
+# do not depend on which entry has a probability, for teachers with another vocabulary, see
 # tests/data/test_two_tokenizers.py
 RANKED = {"multi_level_ot", "uld"}
 
 
-# on right and wrong sequences others learn: tests/studies/redi.py
+# objectives on chosen and rejected sequences are tested in tests/studies/redi.py
 @pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in {*ELSEWHERE, *RANKED}])
 def test_every_objective_brings_the_student_nearer_to_the_teacher(
     name: str, teacher: nn.Module

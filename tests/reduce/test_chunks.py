@@ -13,7 +13,7 @@ from kdlight import Dense, Projected, TopK
 from kdlight.objectives import build_objective
 from kdlight.reduce.chunks import DenseChunks, LazyChunks, student_chunks, teacher_chunks
 from kdlight.reduce.heads import LinearHeadChunks, ModuleHeadChunks
-from tests.support.chunked_data import SIZES, ProjectedData, assert_all_close
+from tests.support.chunked_data import SIZES, N, ProjectedData, V, assert_all_close
 
 
 @pytest.mark.parametrize("chunked", [True, *SIZES[:2]], ids=str)
@@ -53,7 +53,7 @@ def test_dense_logits_get_a_gradient_of_zero_at_invalid_positions():
 
 def test_the_provider_depends_on_the_source():
     data = ProjectedData()
-    dense = Dense(torch.zeros(13, 17))
+    dense = Dense(torch.zeros(N, V))
     assert isinstance(student_chunks(dense, None, 4), DenseChunks)
     assert isinstance(student_chunks(data.student, None, 4), LinearHeadChunks)
     sequential = Projected(data.hidden, _NamedHead(data.head))
@@ -76,4 +76,4 @@ class _StudentPlusPosition(Dense):
 class _NamedHead(nn.Sequential):
     @property
     def out_features(self) -> int:
-        return self[0].out_features
+        return V

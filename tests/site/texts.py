@@ -30,8 +30,14 @@ HOW_TO = (
     "traces",
     "online",
 )
-EXPLANATION = ("comparison", "tests/studies/README", "tests/benchmarks/README")
-EXPLANATION += ("CONTRIBUTING", "CHANGELOG")
+EXPLANATION = (
+    "comparison",
+    "tests/studies/README",
+    "tests/benchmarks/README",
+    "tests/conformance/README",
+    "CONTRIBUTING",
+    "CHANGELOG",
+)
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Start": ("index",),
     "Tutorial": tuple(NOTEBOOKS),

@@ -81,11 +81,18 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if "outputs" in cell:
+            cell.outputs = [each for each in cell.outputs if not _is_blank(each)]
         for data in (output.get("data", {}) for output in cell.get("outputs", [])):
             data.pop("application/vnd.jupyter.widget-view+json", None)  # empty without a kernel
             if "image/svg+xml" in data:
                 data["image/svg+xml"] = slim(data["image/svg+xml"])
     return notebook
+
+
+def _is_blank(output: NotebookNode) -> bool:
+    """Return whether an output is what a progress bar leaves, which is shown on slow machines."""
+    return output.get("name") == "stderr" and not output.text.strip()
 
 
 def slim(picture: str) -> str:

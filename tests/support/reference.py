@@ -1,7 +1,7 @@
-"""What each loss is, written slowly from its formula: float64, one row at a time, sums over a loop.
+"""Slow references of all losses, from their formulas: float64, row by row, in loops.
 
-Nothing here is imported from kdlight. Gradients come from autograd through these few operations,
-over the tokens that both sides allow.
+Nothing is imported from kdlight. Gradients come from autograd, over the tokens that both sides
+allow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Row = list[Tensor]  # one scalar a token
+Row = list[Tensor]  # one scalar per token
 
 
 def softmax(logits: Tensor, temperature: float = 1.0) -> Row:
@@ -172,13 +172,13 @@ def balanced_kl(
     tie_tol: float = 0.0,
 ) -> Tensor:
     q, p = pair(student, teacher, temperature)
-    seen = pair(student, teacher, entropy_temperature or temperature)
+    rows = pair(student, teacher, entropy_temperature or temperature)
     if confidence == "entropy":
-        gap = total([a * a.log() for a in seen[0] if a > 0]) - total(
-            [a * a.log() for a in seen[1] if a > 0]
+        gap = total([a * a.log() for a in rows[0] if a > 0]) - total(
+            [a * a.log() for a in rows[1] if a > 0]
         )
     else:
-        gap = torch.stack(seen[0]).max() - torch.stack(seen[1]).max()
+        gap = torch.stack(rows[0]).max() - torch.stack(rows[1]).max()
     if detach_weights:
         gap = gap.detach()
     if weighting == "soft":
@@ -230,21 +230,21 @@ def sinkhorn(
     debiased: bool = False,
 ) -> Tensor:
     """Transport cost of two sets of points, (n, V), (m, V) -> (), with a plan of mass 1."""
-    ours, theirs = ([softmax(row, temperature) for row in z] for z in (student, teacher))
+    points_q, points_p = ([softmax(row, temperature) for row in z] for z in (student, teacher))
 
     def costs(x: list[Row], y: list[Row]) -> Tensor:
-        apart = [[[(a - b).abs() for a, b in zip(u, v, strict=True)] for v in y] for u in x]
+        gaps = [[[(a - b).abs() for a, b in zip(u, v, strict=True)] for v in y] for u in x]
         if p == 1:
-            return torch.stack([torch.stack([total(d) for d in row]) for row in apart])
-        squares = [[total([a**2 for a in d]) for d in row] for row in apart]
-        return torch.stack(  # a root has no slope at 0, where there is none to take
+            return torch.stack([torch.stack([total(d) for d in row]) for row in gaps])
+        squares = [[total([a**2 for a in d]) for d in row] for row in gaps]
+        return torch.stack(  # the root has no gradient at 0: use 0
             [torch.stack([s.sqrt() if s.item() > 0 else 0 * s for s in row]) for row in squares]
         )
 
-    cost = costs(ours, theirs)
+    cost = costs(points_q, points_p)
     scale = epsilon * (cost.mean().item() or 1.0) if relative_epsilon else epsilon
 
-    def worth(cost: Tensor) -> Tensor:
+    def value(cost: Tensor) -> Tensor:
         n, m = cost.shape
         plan = torch.exp(-cost / scale)
         for _ in range(iterations):
@@ -253,9 +253,9 @@ def sinkhorn(
         return (plan * cost).sum()
 
     if not debiased:
-        return worth(cost)
-    within = worth(costs(ours, ours)) + worth(costs(theirs, theirs))
-    return (worth(cost) + worth(cost.T) - within) / 2
+        return value(cost)
+    own = value(costs(points_q, points_q)) + value(costs(points_p, points_p))
+    return (value(cost) + value(cost.T) - own) / 2
 
 
 def uld(student: Tensor, teacher: Tensor) -> Tensor:
@@ -285,7 +285,7 @@ REFERENCE: dict[str, Callable[..., Tensor]] = {
     )
 } | {"bdkd": balanced_kl}
 
-# Every divergence with the hyper-parameters that tests run it under; the first of a name is usual.
+# Every divergence with hyper-parameters for tests; the first ones of a name are the usual ones.
 CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("forward_kl", {}),
     ("forward_kl", {"temperature": 2.5}),
@@ -335,7 +335,7 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("taid", {"t": 1.0}),
 )
 USUAL = {name: hyper_parameters for name, hyper_parameters in reversed(CASES)}
-# A weight or a target without gradient: the loss is no function whose derivative is its gradient.
+# Their gradient is not the derivative of their value: a weight or a target takes no gradient.
 STOPS_A_GRADIENT = {"adaptive_kl", "todi", "taid"}
 
 
@@ -345,7 +345,7 @@ def ids(cases: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[str]:
 
 
 def per_row(name: str, student: Tensor, teacher: Tensor, labels: Tensor, **hyper: Any) -> Tensor:
-    """The reference of every row, (..., V), (..., V), (...) -> (...)."""
+    """Evaluate the reference on every row, (..., V), (..., V), (...) -> (...)."""
     vocabulary, values = student.shape[-1], []
     for z_s, z_t, y in zip(
         student.reshape(-1, vocabulary),

@@ -69,10 +69,10 @@ def test_a_wrapper_forwards_its_lifecycle(kind: str) -> None:
 @pytest.mark.parametrize("kind", WRAPPERS)
 def test_a_wrapper_has_the_properties_of_its_teachers(kind: str) -> None:
     class Special(Recording):
-        needs_student = True
-        is_sharded = True
-        translates_tokens = True
-        vocab_size = 7
+        needs_student = property(lambda self: True)
+        is_sharded = property(lambda self: True)
+        translates_tokens = property(lambda self: True)
+        vocab_size = property(lambda self: 7)
 
         def metrics(self) -> dict[str, float]:
             return {"special": 1.0}

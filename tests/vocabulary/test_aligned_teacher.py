@@ -18,7 +18,7 @@ from tests.support import toy
 
 
 def alignment(size: int, teacher_size: int, order: list[int]) -> Any:
-    """Student id i is teacher id order[i]."""
+    """Align student id i with teacher id order[i]."""
     student = {str(i): i for i in range(len(order))}
     teacher = {str(i): id for i, id in enumerate(order)}
     policy = "shared" if order == sorted(order) else "map"
@@ -30,7 +30,7 @@ def student(generator: torch.Generator) -> Tensor:
     return torch.randn(5, 9, dtype=torch.float64, generator=generator).requires_grad_()
 
 
-def test_outside_of_what_is_shared_there_is_no_phantom_mass(
+def test_columns_outside_the_shared_vocabulary_have_no_mass(
     student: Tensor, generator: torch.Generator
 ) -> None:
     teacher = torch.randn(5, 8, dtype=torch.float64, generator=generator)
@@ -42,7 +42,9 @@ def test_outside_of_what_is_shared_there_is_no_phantom_mass(
 
 
 @pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "jensen_shannon", "taid"])
-def test_a_divergence_is_that_among_the_shared(name: str, generator: torch.Generator) -> None:
+def test_a_divergence_is_that_on_the_shared_vocabulary(
+    name: str, generator: torch.Generator
+) -> None:
     teacher = torch.randn(5, 8, dtype=torch.float64, generator=generator)
     hidden = torch.randn(5, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     head, table = torch.nn.Linear(4, 9).double(), alignment(9, 8, [0, 1, 2, 3, 4, 5])
@@ -74,7 +76,7 @@ def test_a_permutation_is_undone(student: Tensor, generator: torch.Generator) ->
 
 
 class Tokens:
-    """What is asked of a tokenizer."""
+    """The method of a tokenizer that an alignment calls."""
 
     def __init__(self, order: list[int]) -> None:
         self.order = order
@@ -84,7 +86,7 @@ class Tokens:
 
 
 class Reordered(toy.ToyLM):
-    """The toy teacher with its ids in another order and two columns that are no tokens."""
+    """The toy teacher with its ids in another order, and two columns without a token."""
 
     def __init__(self, order: list[int]) -> None:
         super().__init__(12, seed=2)

@@ -24,7 +24,7 @@ def smollm() -> Any:
 
 @pytest.fixture(scope="module")
 def other() -> Any:
-    """A tokenizer trained on the spot."""
+    """A tokenizer trained on `TEXT`."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -40,7 +40,7 @@ def other() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>")
 
 
-def test_strict_lets_the_same_tokenizer_through(smollm: Any) -> None:
+def test_strict_accepts_the_same_tokenizer(smollm: Any) -> None:
     aligned = align(read_tokens(SMOLLM), smollm.get_vocab())
     assert len(aligned.student_ids) == aligned.student_size == 49152
 
@@ -65,7 +65,7 @@ def test_strict_refuses_one_size_with_other_strings(smollm: Any) -> None:
     assert mapped.to_teacher(torch.tensor([99, 100, 101])).tolist() == [99, 101, 100]
 
 
-def test_two_tokenizers_are_sent_to_the_transport_objectives(smollm: Any, other: Any) -> None:
+def test_two_tokenizers_are_advised_to_use_transport_objectives(smollm: Any, other: Any) -> None:
     for policy in ("strict", "map"):
         with pytest.raises(ValueError, match=r"objective made for them, such as ULD"):
             align(smollm.get_vocab(), other.get_vocab(), policy=policy)

@@ -51,7 +51,7 @@ def make(network: Any, path: Path, prompts: list[Trace] = PROMPTS, **options: An
     )
 
 
-def test_every_prompt_is_answered_as_often_as_asked(network: Any, tmp_path: Path) -> None:
+def test_every_prompt_gets_the_number_of_samples(network: Any, tmp_path: Path) -> None:
     traces = read_traces(str(make(network, tmp_path / "t.jsonl")))
     assert [trace.prompt for trace in traces] == [p.prompt for p in PROMPTS for _ in range(3)]
     assert {trace.teacher for trace in traces} == {"tiny"}
@@ -83,7 +83,7 @@ def test_the_seed_decides_and_nothing_else_is_touched(network: Any, tmp_path: Pa
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 700, -1, -7])
-def test_what_is_left_of_an_interrupted_run_is_gone_on_with(
+def test_an_interrupted_run_is_resumed_to_the_same_bytes(
     cut: int, network: Any, tmp_path: Path
 ) -> None:
     whole = make(network, tmp_path / "t.jsonl")
@@ -93,7 +93,7 @@ def test_what_is_left_of_an_interrupted_run_is_gone_on_with(
     assert make(network, whole).read_bytes() == expected  # nothing is left to do
 
 
-def test_another_run_does_not_go_on_in_the_same_file(network: Any, tmp_path: Path) -> None:
+def test_another_run_is_not_resumed_in_the_same_file(network: Any, tmp_path: Path) -> None:
     path = make(network, tmp_path / "t.jsonl")
     with pytest.raises(
         ValueError, match=r"started with other settings \(seed: 5 in the file, 6 now\)"

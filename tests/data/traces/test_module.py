@@ -64,7 +64,7 @@ def test_kinds_of_samples(kind: Any, per_prompt: Any, expected: Any, tmp_path: P
             assert sample["rejected"].tolist() == [each in wrong for each in responses]
 
 
-def test_a_batch_scores_responses_alone(tmp_path: Path) -> None:
+def test_labels_of_a_batch_are_valid_on_responses_only(tmp_path: Path) -> None:
     module = data(tmp_path, MANY, kind="unpaired", batch_size=6)
     (batch,) = module.train_dataloader()
     assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
@@ -79,7 +79,7 @@ def test_a_batch_scores_responses_alone(tmp_path: Path) -> None:
         assert text(ids[: first + 1]) + scored == whole
 
 
-def test_limits_cut_right_ones_and_drop_wrong_ones(tmp_path: Path) -> None:
+def test_limits_cut_chosen_traces_and_drop_rejected_ones(tmp_path: Path) -> None:
     traces = [
         Trace("1", "abcdef", score=1.0),
         Trace("2", "abcdef", score=0.0),
@@ -101,7 +101,7 @@ def test_limits_cut_right_ones_and_drop_wrong_ones(tmp_path: Path) -> None:
     assert [text(sample["labels"][0]) for sample in short] == ["abc<end>"]
 
 
-def test_what_a_wrong_response_shares_can_be_left_unscored(tmp_path: Path) -> None:
+def test_shared_prefix_and_end_of_a_rejected_response_can_be_ignored(tmp_path: Path) -> None:
     pair = [Trace("q", "so 4", score=1.0), Trace("q", "so 51", score=0.0)]
     options = {"mask_shared_prefix": True, "mask_end": True}
     (sample,) = only(pair, tmp_path, kind="pairs", **options)

@@ -23,7 +23,7 @@ OPERATORS: dict[str, Any] = {
 each = pytest.mark.parametrize("name", OPERATORS)
 
 
-def test_verified_rejection_gives_no_wrong_one_without_a_right_one() -> None:
+def test_verified_rejection_drops_prompts_without_a_correct_trace() -> None:
     kept = verified_rejection(planted(), per_prompt=2)
     sides = {name: Counter[bool]() for name in {trace.prompt_id for trace in kept}}
     for trace in kept:
@@ -41,7 +41,7 @@ def test_shortest_correct_picks_the_planted_trace() -> None:
     assert shortest_correct(tie)[0].response == "b"
 
 
-def test_quality_filter_drops_circles_and_strangers() -> None:
+def test_quality_filter_drops_repetition_and_high_perplexity() -> None:
     circle = Trace("p", "on and on " * 60)
     fine = Trace("p", " ".join(map(str, range(200))), teacher="t", perplexity=9.0)
     assert quality_filter([circle, fine]) == [fine]

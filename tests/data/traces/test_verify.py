@@ -36,7 +36,7 @@ def test_an_answer_that_cannot_be_compared_is_an_error() -> None:
         number(Trace("p", "r", answer="blue"))
 
 
-def test_unfinished_answers_are_neither_right_nor_a_lesson() -> None:
+def test_unfinished_responses_are_separate() -> None:
     traces = [
         Trace("p", "7", answer="7", finished=True),
         Trace("p", "8", answer="7"),
