@@ -87,7 +87,7 @@ class SplitDataModule(LightningDataModule):
             collate_fn=self.collate_fn(),
         )
 
-    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+    def val_dataloader(self) -> Any:
         """Return the validation samples, in a fixed order; an empty list if there are none."""
         if not len(self.parts[1]):
             return []
@@ -99,7 +99,7 @@ class SplitDataModule(LightningDataModule):
             collate_fn=self.collate_fn(),
         )
 
-    def test_dataloader(self) -> DataLoader | list[DataLoader]:
+    def test_dataloader(self) -> Any:
         """Return the validation samples."""
         return self.val_dataloader()
 

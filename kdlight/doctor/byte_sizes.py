@@ -23,8 +23,8 @@ def tensor_bytes(tensors: Iterable[Tensor], dtype: torch.dtype | None = None) ->
     """
     count = 0
     for tensor in {id(each): each for each in tensors}.values():
-        converted = dtype is not None and tensor.is_floating_point()
-        count += tensor.numel() * (dtype if converted else tensor.dtype).itemsize
+        converted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        count += tensor.numel() * converted.itemsize
     return count
 
 

@@ -42,6 +42,11 @@ class DistillationBase(LossInputsModule):
         normalization: ``"global"`` or ``"local"``.
         last_step: the result of the optimizer step, from the step until the end of its last batch,
             when callbacks read it; None while gradients are accumulated.
+
+    Example:
+        >>> from kdlight import DistillationMixin, DistillationModule
+        >>> [issubclass(each, DistillationBase) for each in (DistillationMixin, DistillationModule)]
+        [True, True]
     """
 
     normalization: Literal["global", "local"] = "global"

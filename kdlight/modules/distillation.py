@@ -86,7 +86,7 @@ class DistillationModule(StandaloneModule):
         super().__init__()
         self.save_hyperparameters(ignore=[] if from_config() else LIVE_ARGUMENTS)
         self.setup_distillation(objective, as_teacher(teacher), normalization, chunked)
-        self.setup_optimizers(optimizer, lr_scheduler, lr_scheduler_config)
+        self.setup_optimizers(optimizer, lr_scheduler, lr_scheduler_config)  # type: ignore[arg-type]
         networks = [] if self.teacher is None else self.teacher.networks()
         network = networks[0] if networks else None
         self.student = student.build(network) if isinstance(student, StudentRecipe) else student

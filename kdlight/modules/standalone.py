@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlight.distributed.batches import check_evaluation_batches
 from kdlight.distributed.sharding import shard
@@ -37,12 +37,22 @@ class StandaloneModule(DistillationBase):
     """A `DistillationBase` that is complete: it has networks, metrics and an optimizer.
 
     Attributes:
+        student: the network that is trained.
         metrics: the metrics of the student, logged as ``val/...`` and ``test/...``.
         optimizer: one factory of an optimizer, or one for each part by name.
         lr_scheduler: from the optimizer to a schedule, or None.
         lr_scheduler_config: options of Lightning's scheduler dict.
+
+    Example:
+        >>> import torch
+        >>> from kdlight import DistillationModule, SingleInput
+        >>> from kdlight.objectives import CrossEntropy
+        >>> module = DistillationModule(SingleInput(nn.Linear(4, 3)), CrossEntropy())
+        >>> isinstance(module, StandaloneModule), module((torch.zeros(2, 4),)).shape
+        (True, torch.Size([2, 3]))
     """
 
+    student: nn.Module
     metrics: DistillationMetrics
 
     def setup_optimizers(

@@ -32,7 +32,12 @@ def pair_with_next(source: LogitsSource, first: Tensor) -> LogitsSource:
 
 @dataclass(frozen=True)
 class Pair(LogitsSource):
-    """Two sources ``(n, V)`` as one of ``(n, 2V)``."""
+    """Two sources ``(n, V)`` as one of ``(n, 2V)``.
+
+    Example:
+        >>> Pair(Dense(torch.zeros(1, 2)), Dense(torch.ones(1, 2))).logits()
+        tensor([[0., 0., 1., 1.]])
+    """
 
     left: LogitsSource
     right: LogitsSource

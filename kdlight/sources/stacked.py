@@ -21,6 +21,13 @@ class Stacked(LogitsSource):
         sources: the sources.
         owner: which of them has the logits of a position, ``(...)``.
         place: the index of the position among the flattened ones of that source, ``(...)``.
+
+    Example:
+        >>> from kdlight import Dense
+        >>> owner, place = torch.tensor([1, 0]), torch.tensor([0, 0])
+        >>> Stacked((Dense(torch.zeros(1, 2)), Dense(torch.ones(1, 2))), owner, place).logits()
+        tensor([[1., 1.],
+                [0., 0.]])
     """
 
     sources: tuple[LogitsSource, ...]
@@ -81,6 +88,12 @@ class Mixture(LogitsSource):
         sources: the sources, over one vocabulary and the same positions.
         weights: the weight of each, in sum 1.
         names: the name of each.
+
+    Example:
+        >>> from kdlight import Dense
+        >>> one, two = Dense(torch.tensor([[9.0, -9.0]])), Dense(torch.tensor([[-9.0, 9.0]]))
+        >>> Mixture((one, two), (0.75, 0.25), ("one", "two")).logits().exp()
+        tensor([[0.7500, 0.2500]])
     """
 
     sources: tuple[LogitsSource, ...]
@@ -133,6 +146,10 @@ class Unqueried(LogitsSource):
     """Positions at which the teacher was not queried: their logits are the student's own.
 
     Every divergence from them is 0 and has a gradient of 0.
+
+    Example:
+        >>> Unqueried(torch.Size([1]), 2).given_student(torch.tensor([[1.0, 2.0]]))
+        tensor([[1., 2.]])
     """
 
     positions: torch.Size
@@ -182,6 +199,14 @@ def stack(
         rows: the rows of the batch that each of them has, ``(B_i,)``.
         positions: shape of the positions of the whole batch, ``(B, ...)``.
         device: device of the indices, that of the student's logits.
+
+    Example:
+        >>> from kdlight import Dense
+        >>> sources = [Dense(torch.zeros(1, 2)), Dense(torch.ones(1, 2))]
+        >>> rows = [torch.tensor([1]), torch.tensor([0])]
+        >>> stack(sources, rows, torch.Size([2]), torch.device("cpu")).logits()
+        tensor([[1., 1.],
+                [0., 0.]])
     """
     width = positions[1:].numel()
     owner, place = (torch.zeros(positions[0], dtype=torch.long) for _ in range(2))

@@ -128,7 +128,7 @@ class TopK(LogitsSource):
         return (rest + outcomes[..., -1:]).scatter(-1, ids, log_p)
 
     def top(self, k: int, *, tail: Tail | None = None) -> TopK:
-        """Keep the k most likely of the kept tokens; the mass of the others is added to the tail."""
+        """Keep the k most likely of the kept tokens; the others join the tail."""
         if k >= self.ids.shape[-1]:
             return replace(self, tail=tail or self.tail)
         order = self.log_probs.argsort(-1, descending=True)

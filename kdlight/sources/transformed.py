@@ -74,6 +74,11 @@ class Moved(LogitsSource):
         source: the source.
         source_device: where its logits are computed.
         target_device: where its logits are used.
+
+    Example:
+        >>> cpu, meta = torch.device("cpu"), torch.device("meta")
+        >>> Moved(Dense(torch.zeros(2, 3)), cpu, meta).logits().device
+        device(type='meta')
     """
 
     source: LogitsSource

@@ -63,7 +63,7 @@ def main() -> None:
             start = time.perf_counter()
             sources = [cached(batch) for batch in data for _ in range(5)][::5]
             read = (time.perf_counter() - start) / 5
-        rows = [source.select(index) for source, index in zip(sources, kept, strict=True)]
+        rows: list[Any] = [s.select(index) for s, index in zip(sources, kept, strict=True)]
         both = list(zip(rows, exact, seen, strict=True))
         code = mean([coded(source, TopK.of(p, k), q) for source, p, q in both])
         found = mean([losses.forward_kl(q, source.given_student(q)) for source, _, q in both])

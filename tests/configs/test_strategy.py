@@ -113,7 +113,7 @@ def values(rows: list[dict[str, str]], name: str) -> list[float]:
 
 def check_run(rows: list[dict[str, str]], folder: Path) -> None:
     """Three steps of two ranks with 64 images each, validated and reported once."""
-    assert values(rows, "train/tokens_seen") == [128, 256, 384]
+    assert values(rows, "train/samples_seen") == [128, 256, 384]
     assert len(values(rows, "val/forward_kl")) == 1
     (report,) = folder.rglob("report.md")
     assert "student after" in report.read_text()

@@ -153,7 +153,7 @@ def test_stale_outputs_are_detected(tmp_path: Path) -> None:
     stale = nbformat.from_dict(fresh)
     stale.cells[0].outputs[0].text = "kdlight 5\n"
     assert [each.split()[:2] for each in differences(stale, fresh)] == [["cell", "0"]]
-    stale = nbformat.from_dict(fresh)
+    stale: Any = nbformat.from_dict(fresh)
     del stale.cells[1].outputs[0].data["image/png"]
     (difference,) = differences(stale, fresh)
     assert "image/png" in difference

@@ -41,4 +41,4 @@ def test_the_dtype_of_weights_is_that_of_the_state() -> None:
         optimizer_bytes(make_module("toy", "SGD"), weight_dtype=dtype)
         for dtype in (None, torch.bfloat16)
     )
-    assert full == 2 * half  # momentum
+    assert full == 2 * half  # type: ignore[operator]  # momentum

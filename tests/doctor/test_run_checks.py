@@ -35,7 +35,7 @@ def test_a_block_longer_than_the_context(
 
 def check(tmp_path: Path, environment: RunEnvironment, **options: object) -> list[str]:
     trainer = toy.trainer(tmp_path, **options)
-    trainer.datamodule = None
+    trainer.datamodule = None  # type: ignore[attr-defined]
     return [finding.text for finding in check_parts(make_module("toy"), trainer, environment)]
 
 

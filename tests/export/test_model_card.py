@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCard
 
@@ -32,11 +33,11 @@ def test_it_holds_what_is_known(tmp_path: Path) -> None:
 
 def test_its_metadata_are_those_of_the_hub(tmp_path: Path) -> None:
     write_model_card(tmp_path, RUN)
-    data = ModelCard.load(tmp_path / "README.md").data
+    data: Any = ModelCard.load(tmp_path / "README.md").data
     assert (data.base_model, data.library_name) == ("owner/name", "transformers")
     (tmp_path / "adapter_config.json").touch()
     write_model_card(tmp_path, {**RUN, "teacher": "CausalLM(source='./folder')"})
-    card = ModelCard.load(tmp_path / "README.md")
+    card: Any = ModelCard.load(tmp_path / "README.md")
     assert (card.data.base_model, card.data.library_name) == (None, "peft")
     assert "PeftModel.from_pretrained(base" in card.text
 

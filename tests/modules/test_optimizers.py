@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, OneCycleLR, Reduce
 
 from kdlight import DistillationModule
 from kdlight.modules import PartitionedOptimizer
-from kdlight.objectives import ForwardKL, LearnableTemperature
+from kdlight.objectives import ForwardKL, LearnableTemperature, Objective
 from tests.callbacks.test_exact_resume import STRATEGIES, check_same, launch, result
 from tests.support import toy
 
@@ -108,6 +108,10 @@ def adamw(groups: Any) -> Optimizer:
     return AdamW(groups, lr=0.01)
 
 
+def g(objective: Objective) -> torch.Tensor:
+    return objective.get_parameter("g").detach().clone()
+
+
 def module(**options: Any) -> DistillationModule:
     return DistillationModule(
         **{
@@ -122,13 +126,14 @@ def module(**options: Any) -> DistillationModule:
 def test_parts_have_rates_of_their_own(tmp_path: Path) -> None:
     optimizer = {"student": adamw, "objective": lambda groups: SGD(groups, lr=0.5)}
     this = module(optimizer=optimizer)
-    start = this.objective.g.detach().clone()
+    start = g(this.objective)
     run = toy.trainer(tmp_path, max_steps=1)
     run.fit(this, toy.RaggedModule(8))
     assert isinstance(run.optimizers[0], PartitionedOptimizer)
     assert [group["lr"] for group in run.optimizers[0].param_groups] == [0.01, 0.5]
-    gradient = this.objective.g.grad
-    torch.testing.assert_close(this.objective.g.detach(), start - 0.5 * gradient)
+    gradient = this.objective.get_parameter("g").grad
+    assert gradient is not None
+    torch.testing.assert_close(g(this.objective), start - 0.5 * gradient)
 
 
 def test_equal_rates_are_one_optimizer(tmp_path: Path) -> None:
@@ -137,7 +142,7 @@ def test_equal_rates_are_one_optimizer(tmp_path: Path) -> None:
     for optimizer in (adamw, {"student": adamw, "objective": adamw}):
         this = module(optimizer=optimizer)
         toy.trainer(tmp_path, max_steps=3, gradient_clip_val=0.1).fit(this, toy.RaggedModule(8))
-        found.append([p.detach() for p in (*this.student.parameters(), this.objective.g)])
+        found.append([*(p.detach() for p in this.student.parameters()), g(this.objective)])
     assert all(map(torch.equal, *found))
 
 

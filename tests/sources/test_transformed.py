@@ -18,7 +18,11 @@ def projected(transform: object = None) -> Projected:
     return Projected(LOGITS, head, transform)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("source", [Dense(LOGITS), projected(), projected(torch.tanh)], ids=repr)
+@pytest.mark.parametrize(
+    "source",
+    [Dense(LOGITS), projected(), projected(torch.tanh)],
+    ids=["dense", "projected", "transformed"],
+)
 def test_a_temperature_divides_all_logits(source: LogitsSource) -> None:
     twice = tempered(tempered(source, 2.0), 1.5)
     assert type(twice) is type(source)
@@ -42,7 +46,11 @@ def test_half_precision_is_divided_in_float32() -> None:
     assert tempered(Dense(LOGITS.half()), 3.0).dtype == torch.float32
 
 
-@pytest.mark.parametrize("source", [Dense(LOGITS), projected(), projected(torch.tanh)], ids=repr)
+@pytest.mark.parametrize(
+    "source",
+    [Dense(LOGITS), projected(), projected(torch.tanh)],
+    ids=["dense", "projected", "transformed"],
+)
 def test_masked_columns_are_minus_infinity(source: LogitsSource) -> None:
     masked = masked_columns(source, torch.tensor([1, 3]))
     assert type(masked) is type(source)

@@ -42,6 +42,7 @@ from kdlight.metrics import (
     predictions,
 )
 from kdlight.models.digits import TinyNet
+from kdlight.modules import StandaloneModule
 from kdlight.objectives import (
     BDKD,
     CrossEntropy,
@@ -91,7 +92,7 @@ def data(seed: int) -> dict[str, Tensor]:
     return found
 
 
-def build(method: str, width: int) -> DistillationModule:
+def build(method: str, width: int) -> StandaloneModule:
     """A student of ``width`` hidden units, and what it learns with."""
     objective = METHODS[method]()
 

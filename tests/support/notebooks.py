@@ -62,7 +62,7 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     # without MPLBACKEND, the kernel displays figures in the notebook
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     client = NotebookClient(
-        nbformat.from_dict(notebook),
+        nbformat.from_dict(notebook),  # type: ignore[arg-type]
         timeout=SECONDS,
         kernel_manager_class=_Manager,
         resources={"metadata": {"path": str(folder)}},
@@ -77,7 +77,7 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
 
 def clean(notebook: NotebookNode) -> NotebookNode:
     """Remove what differs from run to run and is not displayed."""
-    notebook = nbformat.from_dict(notebook)
+    notebook = nbformat.from_dict(notebook)  # type: ignore[assignment]
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)

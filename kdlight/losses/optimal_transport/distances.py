@@ -115,7 +115,7 @@ class _Distances(Function):
             y = kept[1 + index] if kept else _points(make(), ctx.temperature).to(x)
             block = slice(start, start := start + len(y))
             blocks = (each[:, block].contiguous() for each in (grad, distances))
-            parts = _grad_parts(*blocks, x, y, ctx.p)
+            parts = _grad_parts(*blocks, x, y, ctx.p)  # type: ignore[call-arg]
             if ctx.temperature is not None and y.shape == x.shape and len(ctx.teacher) == 1:
                 grad_x = y  # reuse its memory: each part of y is overwritten after its last use
                 for columns, part in parts:

@@ -13,7 +13,7 @@ from tests.support import toy
 
 def test_everything_is_restored(tmp_path: Path) -> None:
     module, trainer = toy.module(), toy.trainer(tmp_path)
-    module.student.head.eval()
+    module.student.head.eval()  # type: ignore[union-attr]
     modes, before = [part.training for part in module.modules()], torch.get_rng_state()
     with inference_context(trainer, module):
         assert not any(part.training for part in module.modules())
