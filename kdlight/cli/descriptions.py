@@ -28,7 +28,7 @@ NEEDS = {
     "rejected": "pairs of a chosen and a rejected trace",
     "span_ids": "spans",
 }
-"""Words for the names in `Objective.needs`; other names stand for themselves."""
+"""Words for the names in `Objective.needs`; other names are shown as they are."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ class Parser(LightningArgumentParser):
             content = to_text(read_config(path))
         except ValueError as error:
             self.error(str(error), error)
-        with Path_fr(str(path)).relative_path_context():  # for other paths in the config
+        # relative paths within the config are relative to its folder
+        with Path_fr(str(path)).relative_path_context():  # pyright: ignore[reportCallIssue]
             return self.parse_string(content, os.path.basename(path), *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""``kdlight cache`` as a command: killed and given again, on two ranks, and refused in one line."""
+"""``kdlight cache``: interrupted and continued, on two ranks, and errors in one line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 @quiet
-def test_killed_and_given_again(
+def test_an_interrupted_cache_is_continued(
     tiny: dict[str, str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -1,4 +1,4 @@
-"""``kdlight doctor``: a run that cannot work is told so, with the reason, and nothing is done."""
+"""``kdlight doctor`` reports why a run cannot work, and neither trains nor writes files."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
     return code, " ".join(capsys.readouterr().out.split())
 
 
-class Asleep(SingleInput):
-    """A network that comes in evaluation mode, as Hugging Face hands them out."""
+class InEvalMode(SingleInput):
+    """A network in evaluation mode, as Hugging Face creates them."""
 
     def __init__(self, dropout: float = 0.1) -> None:
         super().__init__(nn.Sequential(TinyNet(), nn.Dropout(dropout)))
@@ -46,14 +46,14 @@ class Asleep(SingleInput):
 
 
 class Frozen(SingleInput):
-    """A network that somebody used as a teacher before."""
+    """A network that was used as a teacher before."""
 
     def __init__(self) -> None:
         super().__init__(TinyNet())
         self.requires_grad_(False)
 
 
-def test_a_run_that_works_is_told_so_and_nothing_is_written(
+def test_a_run_that_works_has_no_findings_and_nothing_is_written(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     code, printed = run(capsys, "--trainer.max_epochs=3", "--model.optimizer.lr", "0.1")
@@ -87,7 +87,7 @@ CANNOT_WORK = {
         "the student (Frozen) has no trainable parameters",
     ),
     "a student in evaluation mode": (
-        ["--model.student=tests.cli.test_doctor.Asleep"],
+        ["--model.student=tests.cli.test_doctor.InEvalMode"],
         "their dropout is off: net.1. Hugging Face",
     ),
     "an optimizer that refuses": (
@@ -103,7 +103,7 @@ CANNOT_WORK = {
         ["--trainer.accelerator=cpu", "--trainer.strategy=fsdp"],
         "the Trainer cannot be made here",
     ),
-    "a teacher that nobody shards": (
+    "a teacher that is not sharded": (
         [
             '--model.teacher={"class_path": "kdlight.FrozenTeacher", "init_args": {"shard": true,'
             ' "model": {"class_path": "kdlight.SingleInput", "init_args":'
@@ -120,7 +120,7 @@ CANNOT_WORK = {
 
 
 @pytest.mark.parametrize(("args", "expected"), CANNOT_WORK.values(), ids=CANNOT_WORK)
-def test_a_run_that_cannot_work_is_told_why(
+def test_a_run_that_cannot_work_is_reported_with_the_reason(
     args: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, printed = run(capsys, *args)
@@ -129,7 +129,7 @@ def test_a_run_that_cannot_work_is_told_why(
     assert "this run cannot work" in printed
 
 
-def test_all_reasons_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_reasons_are_reported_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     code, printed = run(
         capsys,
         *["--model.teacher=null", "--model.optimizer.lr=-1"],
@@ -146,14 +146,14 @@ WARNINGS = {
         "an epoch has 2 batches, less than accumulate_grad_batches=8",
     ),
     "evaluation mode without dropout": (
-        ["--model.student=tests.cli.test_doctor.Asleep", "--model.student.dropout=0.0"],
+        ["--model.student=tests.cli.test_doctor.InEvalMode", "--model.student.dropout=0.0"],
         "parts of the student are in evaluation mode, and stay so",
     ),
 }
 
 
 @pytest.mark.parametrize(("args", "expected"), WARNINGS.values(), ids=WARNINGS)
-def test_what_may_not_be_meant_is_a_warning(
+def test_what_may_not_be_intended_is_a_warning(
     args: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, printed = run(capsys, *args)
@@ -173,14 +173,14 @@ def test_too_little_memory_is_an_error(
     assert "the largest part: teacher, weights, 85.1 KiB" in printed
 
 
-def test_bad_options_are_told_as_those_of_a_fit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_are_reported_like_those_of_a_fit(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["doctor", "--config", DIGITS, "--model.objective=Nope"])
     assert stop.value.code == 2
     assert "unknown objective 'Nope'" in capsys.readouterr().err
 
 
-def test_the_main_job_works(
+def test_the_main_example_works(
     tiny: dict[str, str],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,

@@ -50,10 +50,10 @@ def test_one_is_shown_and_its_commands_work(name: str, capsys: pytest.CaptureFix
         assert config["class_path"] == f"kdlight.objectives.{chosen}"
 
 
-def test_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["objectives", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert [each["name"] for each in told] == list(FOUND)
+    printed = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in printed] == list(FOUND)
     main(["objectives", "skew_forward_kl", "--json"])
     (one,) = json.loads(capsys.readouterr().out)
     assert one["hyper_parameters"][0] == {

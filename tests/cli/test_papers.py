@@ -5,7 +5,7 @@ from __future__ import annotations
 from kdlight.cli.papers import find_papers, paragraphs
 
 
-def test_a_paper_stands_where_a_paragraph_begins() -> None:
+def test_a_paper_is_cited_where_a_paragraph_begins() -> None:
     class Mine:
         """Something, as in Jones, "Not this one", 1999.
 

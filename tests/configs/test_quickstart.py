@@ -1,4 +1,4 @@
-"""The main job on the real teacher, three steps of it: every piece of what it promises is there."""
+"""Three steps of the main example on the real teacher: all its outputs exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONFIG = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_three_steps_of_the_main_job(
+def test_three_steps_of_the_main_example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["kdlight"])

@@ -1,4 +1,4 @@
-"""Strategies laid over a config: all parse; those that need no GPU are run on two processes."""
+"""Strategies laid over a config: all parse, and those without GPUs run on two processes."""
 
 from __future__ import annotations
 
@@ -34,18 +34,16 @@ def test_an_overlay_parses_over_a_config(overlay: Path, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as done:
         main([*overlaid(overlay), "--print_config"])
     assert done.value.code == 0
-    whole, asked = yaml.safe_load(capsys.readouterr().out), yaml.safe_load(overlay.read_text())
-    for name, value in asked["trainer"].items():
-        told = whole["trainer"][name]
-        assert told == value or told["class_path"] == value["class_path"]
-    model = whole["model"]["init_args"]
+    config, expected = yaml.safe_load(capsys.readouterr().out), yaml.safe_load(overlay.read_text())
+    for name, value in expected["trainer"].items():
+        parsed = config["trainer"][name]
+        assert parsed == value or parsed["class_path"] == value["class_path"]
+    model = config["model"]["init_args"]
     assert model["objective"]["class_path"] == "kdlight.objectives.TAID"
     assert model["normalization"] == ("local" if overlay.stem == "deepspeed" else "global")
 
 
-def test_a_config_may_ask_for_a_sharded_teacher(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_config_may_shard_the_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = {"class_path": "kdlight.CausalLM", "init_args": {"source": "some/model"}}
     teacher = {
         "class_path": "kdlight.FrozenTeacher",
@@ -59,8 +57,8 @@ def test_a_config_may_ask_for_a_sharded_teacher(
     with pytest.raises(SystemExit) as done:
         main([*overlaid(tmp_path / "own.yaml"), "--print_config"])
     assert done.value.code == 0
-    told = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["teacher"]["init_args"]
-    assert told["shard"] is True
+    teacher = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["teacher"]["init_args"]
+    assert teacher["shard"] is True
 
 
 QUICK = [
@@ -78,7 +76,7 @@ QUICK = [
 
 
 def wait(folder: Path, *commands: list[Any]) -> list[dict[str, str]]:
-    """Run commands side by side, and read the one log that they write."""
+    """Run commands at the same time, and return the rows of the log that they write."""
     environment = os.environ | {
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "OMP_NUM_THREADS": "1",
@@ -150,7 +148,7 @@ def test_two_nodes_by_an_overlay(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so nothing is refused")
 @pytest.mark.parametrize("name", ["deepspeed", "fsdp1"])
-def test_what_needs_a_gpu_says_so_in_one_line(
+def test_a_strategy_for_gpus_fails_in_one_line(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overlay = overlaid(CONFIGS / "strategy" / f"{name}.yaml", "digits.yaml")

@@ -13,7 +13,7 @@ from tests.support import toy
 from tests.support.doctor_runs import known, make_data, make_module
 
 
-def test_a_step_takes_about_what_was_told(tmp_path: Path) -> None:
+def test_a_step_takes_about_the_estimated_memory(tmp_path: Path) -> None:
     """The peak of what torch allocates in a step, within a factor of two."""
     report = examine(make_module("toy"), make_data(), toy.trainer(tmp_path))
     module = make_module("toy")
@@ -27,11 +27,11 @@ def test_a_step_takes_about_what_was_told(tmp_path: Path) -> None:
             held += event.nbytes()  # type: ignore[attr-defined]
             peak = max(peak, held)
     step = ("gradients", "activations (estimate)", "logits of the student, dense")
-    told = sum(known(report, name) for name in (*step, "logits of the teacher, dense"))
-    assert peak / 2 < told < peak * 2, (told, peak)
+    estimate = sum(known(report, name) for name in (*step, "logits of the teacher, dense"))
+    assert peak / 2 < estimate < peak * 2, (estimate, peak)
 
 
-def test_looking_changes_no_weight(tmp_path: Path) -> None:
+def test_it_changes_no_weight(tmp_path: Path) -> None:
     module = make_module("llama")
     before = {name: value.clone() for name, value in module.state_dict().items()}
     examine(module, make_data(), toy.trainer(tmp_path))

@@ -58,7 +58,7 @@ def test_a_stored_teacher(tmp_path: Path) -> None:
 def test_activations_are_what_autograd_keeps(network: str, precision: str, tmp_path: Path) -> None:
     """Within a fifth: without numbers, torch may choose another kernel for attention."""
     trainer = toy.trainer(tmp_path, precision=precision)
-    told = known(examine(make_module(network), make_data(), trainer), "activations (estimate)")
+    estimate = known(examine(make_module(network), make_data(), trainer), "activations (estimate)")
     module = make_module(network)
     trainer.precision_plugin.convert_module(module)
     batch = toy.pad([make_data().data[index] for index in range(16)])
@@ -73,4 +73,4 @@ def test_activations_are_what_autograd_keeps(network: str, precision: str, tmp_p
     with trainer.precision_plugin.forward_context(), saved_tensors_hooks(keep, lambda t: t):
         module.student(batch)
     held = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    assert told == pytest.approx(held, rel=0.2)
+    assert estimate == pytest.approx(held, rel=0.2)
