@@ -1,8 +1,9 @@
 """Providers of logits in chunks: of logits that exist, and of sources that compute them.
 
-A provider is used in this order: `begin` a chunk of rows; get its logits `block` by block; give
-back the gradient of each block to `set_grad`; `backward` the chunk. The gradients of its `inputs`
-are in `gradients` at the end. Of a teacher only `begin` and `block` are used.
+A provider is used in this order: ``begin`` a chunk of rows; get its logits block by block from
+``block``; give the gradient of each block back to ``set_grad``; ``backward`` the chunk. The
+gradients of its ``inputs`` are in ``gradients`` at the end. Of a teacher only ``begin`` and
+``block`` are used.
 """
 
 from __future__ import annotations

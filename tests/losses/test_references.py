@@ -101,6 +101,7 @@ def test_a_dead_name_is_seen(docstring: str) -> None:
 @pytest.mark.parametrize("name", TEXTS.values())
 def test_what_a_text_names_is_there(name: str) -> None:
     text = re.sub(r"^```.*?^```", "", (ROOT / name).read_text("utf-8"), flags=re.M | re.S)
+    text = re.sub(r"^\| `[^|]*\|", "|", text, flags=re.M)  # a table of names begins with old ones
     code = [each for each in NAMED.findall(text) if re.fullmatch(r"kdlight\.[\w.]+", each)]
     assert [each for each in code if pydoc.locate(each) is None] == []
     new = re.findall(r"^`([\w/.]+)`:$", text, flags=re.MULTILINE)  # a reader shall write these
