@@ -5,9 +5,10 @@ from __future__ import annotations
 from kdlight.sources.aligned import Aligned, Alignment
 from kdlight.sources.base import Dense, Index, Logits, LogitsSource, as_source, call_network
 from kdlight.sources.detached import Detached, detached
+from kdlight.sources.mixture import Mixture
 from kdlight.sources.paired import Pair, pair_with_next
 from kdlight.sources.projected import Projected
-from kdlight.sources.stacked import Mixture, Stacked, Unqueried, stack
+from kdlight.sources.stacked import Stacked, Unqueried, stack
 from kdlight.sources.top_k import TopK
 from kdlight.sources.transformed import Moved, masked_columns, tempered
 
