@@ -6,6 +6,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from kdlight.checks import check_integer, check_type
+
 
 def check_generates(callback: str, role: str, network: Any) -> None:
     """Raise an error if a network has no ``generate`` method.
@@ -47,3 +49,37 @@ def check_tokenizer(callback: str, trainer: Trainer) -> None:
 def datamodule_of(trainer: Trainer) -> Any:
     """Return the data module of the run, or None."""
     return trainer.datamodule  # type: ignore[attr-defined]
+
+
+def check_end(end: Any) -> None:
+    """Raise an error for what is no list of token ids.
+
+    Args:
+        end: ids of the tokens that end a text, or None.
+
+    Raises:
+        TypeError: If it is no list of integers.
+        ValueError: If an id is negative.
+
+    Example:
+        >>> check_end([-1])
+        Traceback (most recent call last):
+        ValueError: end must be at least 0, got -1
+    """
+    check_type("end", end, (list, tuple, type(None)), "a list of token ids or None")
+    for token in end or ():
+        check_integer("end", token, 0)
+
+
+def check_prompt_tokens(callback: str, prompt_tokens: int, trainer: Trainer) -> None:
+    """Raise an error if the blocks of the run have no room for a response behind the prompt.
+
+    Raises:
+        ValueError: The prompt of plain text is as long as a block, or longer.
+    """
+    block = getattr(datamodule_of(trainer), "block_size", None)
+    if block is not None and prompt_tokens >= block:
+        raise ValueError(
+            f"{callback}: prompt_tokens is {prompt_tokens}, but the blocks of the data have {block}"
+            f" tokens, so that no response would be generated; set prompt_tokens below {block}"
+        )

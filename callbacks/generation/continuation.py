@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import ReduceOp, all_reduce, is_initialized
+
+from kdlight.models.context import context_length
 
 
 def continue_text(
@@ -16,11 +19,13 @@ def continue_text(
     *,
     end: Sequence[int],
     device: torch.device,
+    synced_gpus: bool = False,
     **options: Any,
 ) -> list[Tensor]:
     """Continue each prefix by at most ``room`` tokens, with the key-value cache of the student.
 
-    Shorter prefixes are padded on the left. A continuation ends with the first end token.
+    Shorter prefixes are padded on the left. A continuation ends with the first end token, or where
+    the context of the student ends.
 
     Args:
         student: a network with the ``generate`` method of Hugging Face.
@@ -28,12 +33,74 @@ def continue_text(
         room: maximal number of new tokens of each sequence.
         end: ids of the tokens that end a text.
         device: the device of the student.
+        synced_gpus: whether the student is sharded, so that all ranks generate equally often.
         **options: further arguments of ``generate``, such as ``do_sample``.
 
     Returns:
         Each prefix with its continuation, on the CPU.
     """
-    padding = end[0] if end else 0
+    context = context_length(student)
+    if context is not None:
+        room = [
+            min(most, context - len(prefix)) for prefix, most in zip(prefixes, room, strict=True)
+        ]
+    groups = _group([len(prefix) for prefix in prefixes], room, context)
+    texts = list(prefixes)
+    for group in [
+        *groups,
+        *[[]] * (_most_on_any_rank(len(groups), device, synced_gpus) - len(groups)),
+    ]:
+        chosen = [prefixes[i] for i in group] or [torch.zeros(1, dtype=torch.long)]
+        new = _generate(
+            student,
+            chosen,
+            max((room[i] for i in group), default=1),
+            end=end,
+            device=device,
+            synced_gpus=synced_gpus,
+            **options,
+        )
+        for i, ids in zip(group, new, strict=False):
+            ends = torch.isin(ids, torch.tensor(end, dtype=ids.dtype)).nonzero()
+            length = min(room[i], int(ends[0]) + 1 if len(ends) else len(ids))
+            texts[i] = torch.cat([prefixes[i], ids[:length]])
+    return texts
+
+
+def _group(lengths: Sequence[int], room: Sequence[int], context: int | None) -> list[list[int]]:
+    """Return the sequences to continue in each call, so that none of them leaves the context.
+
+    In one call all sequences get as many tokens as the one with the most room.
+    """
+    indices = [i for i, most in enumerate(room) if most > 0]
+    if not indices or context is None or _width(indices, lengths, room) <= context:
+        return [indices] if indices else []
+    groups: list[list[int]] = []
+    for i in sorted(indices, key=lambda i: (lengths[i], room[i])):
+        if groups and _width([*groups[-1], i], lengths, room) <= context:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def _width(indices: Sequence[int], lengths: Sequence[int], room: Sequence[int]) -> int:
+    return max(lengths[i] for i in indices) + max(room[i] for i in indices)
+
+
+def _most_on_any_rank(number: int, device: torch.device, synced: bool) -> int:
+    if not (synced and is_initialized()):
+        return number
+    most = torch.tensor(number, device=device)
+    all_reduce(most, ReduceOp.MAX)
+    return int(most)
+
+
+def _generate(
+    student: Any, prefixes: Sequence[Tensor], most: int, *, end: Sequence[int], **options: Any
+) -> Tensor:
+    """Return the new tokens of each prefix, (B, new)."""
+    device, padding = options.pop("device"), end[0] if end else 0
     longest = max(map(len, prefixes))
     ids = torch.full((len(prefixes), longest), padding)
     mask = torch.zeros_like(ids)
@@ -43,15 +110,10 @@ def continue_text(
     out = student.generate(
         ids.to(device),
         attention_mask=mask.to(device),
-        max_new_tokens=max(room),
+        max_new_tokens=most,
         eos_token_id=list(end) or None,
         pad_token_id=padding,
         use_cache=True,
         **options,
     )
-    texts = []
-    for prefix, new, most in zip(prefixes, out[:, longest:].cpu(), room, strict=True):
-        ends = torch.isin(new, torch.tensor(end, dtype=new.dtype)).nonzero()
-        length = min(most, int(ends[0]) + 1 if len(ends) else len(new))
-        texts.append(torch.cat([prefix, new[:length]]))
-    return texts
+    return out[:, longest:].cpu()

@@ -10,11 +10,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 from torch import Tensor
 
-from kdlight.callbacks.generation.checks import check_generates, datamodule_of
+from kdlight.callbacks.generation.checks import (
+    check_end,
+    check_generates,
+    check_prompt_tokens,
+    datamodule_of,
+)
 from kdlight.callbacks.generation.continuation import continue_text
-from kdlight.callbacks.generation.end_tokens import end_tokens
+from kdlight.models.call_network import call_network
+from kdlight.models.end_tokens import end_tokens
 from kdlight.models.sampling import Sampling
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 from kdlight.teachers import Teacher
 
 
@@ -31,14 +37,23 @@ class GeneratingCallback(Callback):
     end: list[int] | None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that the student can generate, and that the teacher is a live network."""
+        """Check that the student can generate responses, and that the teacher is a live network."""
         name = type(self).__name__
-        if not isinstance(pl_module, StandaloneModule):
+        if not isinstance(pl_module, DistillationBase):
             raise ValueError(
-                f"{name} needs a module derived from kdlight.modules.StandaloneModule, such as"
-                f" DistillationModule or OnlineDistillationModule, got {type(pl_module).__name__}"
+                f"{name} needs a kdlight.DistillationModule, an OnlineDistillationModule or a"
+                f" module with the kdlight.DistillationMixin, got {type(pl_module).__name__}"
             )
-        check_generates(name, "student", pl_module.student)
+        student = pl_module.student_network()
+        check_generates(name, "student", student)
+        check_end(self.end)
+        size = getattr(student, "vocab_size", None)
+        if self.end and size is not None and max(self.end) >= size:
+            raise ValueError(
+                f"{name}: end has the id {max(self.end)}, but the student has {size} tokens"
+            )
+        if (prompt_tokens := getattr(self, "prompt_tokens", None)) is not None:
+            check_prompt_tokens(name, prompt_tokens, trainer)
         teacher = pl_module.teacher
         if isinstance(teacher, Teacher) and not teacher.networks():
             raise ValueError(
@@ -54,7 +69,7 @@ class GeneratingCallback(Callback):
     def continue_text(
         self,
         trainer: Trainer,
-        module: StandaloneModule,
+        module: DistillationBase,
         prefixes: Sequence[Tensor],
         room: Sequence[int],
     ) -> list[Tensor]:
@@ -64,11 +79,12 @@ class GeneratingCallback(Callback):
         """
         sharded = module.device_mesh is not None
         if sharded:  # gather the parameters of the root module, which `generate` does not call
-            module.student({"input_ids": torch.zeros(1, 1, dtype=torch.long, device=module.device)})
+            ids = torch.zeros(1, 1, dtype=torch.long, device=module.device)
+            call_network(module.student_network(), {"input_ids": ids})
         elif not prefixes:
             return []
         texts = continue_text(
-            module.student,
+            module.student_network(),
             prefixes or [torch.zeros(1, dtype=torch.long)],
             room or [1],
             end=self.end_tokens(trainer, module),
@@ -78,8 +94,10 @@ class GeneratingCallback(Callback):
         )
         return texts if prefixes else []
 
-    def end_tokens(self, trainer: Trainer, module: StandaloneModule) -> list[int]:
+    def end_tokens(self, trainer: Trainer, module: DistillationBase) -> list[int]:
         """Return the ids of the tokens that end a text."""
         if self.end is not None:
             return self.end
-        return end_tokens(module.student, getattr(datamodule_of(trainer), "tokenizer", None))
+        return end_tokens(
+            module.student_network(), getattr(datamodule_of(trainer), "tokenizer", None)
+        )

@@ -8,11 +8,16 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from kdlight.cli.errors import one_line_errors
-from kdlight.data.traces import read_traces, write_traces
+from kdlight.data.files import file_names, matching_files
+from kdlight.data.hub import HUB
+from kdlight.data.traces import read_traces
 from kdlight.data.traces.chat import uses_chat
 from kdlight.data.traces.generate import generate_traces
 from kdlight.data.traces.prompts import read_prompts
-from kdlight.data.traces.verify import find_verifier, verify_traces
+from kdlight.data.traces.trace import to_lines
+from kdlight.data.traces.verifiers import find_verifier
+from kdlight.data.traces.verify import verify_traces
+from kdlight.data.written_files import write_files
 from kdlight.models import Sampling, load_model, load_tokenizer
 
 
@@ -46,11 +51,9 @@ def generate(
         dtype: such as bfloat16; float32 by default.
         device: such as cuda:0; by default an accelerator if there is one.
     """
-    import torch
-
+    where = find_device(device)
     tasks = read_prompts(prompts, size=size, seed=prompts_seed, options=options)
     tokenizer: Any = load_tokenizer(source)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = load_model(source, dtype=dtype)
     path = generate_traces(
         model.to(where),
@@ -82,19 +85,64 @@ def verify(
         threshold: the minimum score of a positive trace.
         keep_unfinished: count truncated answers as negative, instead of leaving them out.
     """
+    outputs = [Path(output) / f"{name}.jsonl" for name in ("positives", "negatives")]
+    check_outputs(files, outputs)
     positives, negatives, unfinished = verify_traces(
         read_traces(files),
         find_verifier(verifier),
         threshold=threshold,
         keep_unfinished=keep_unfinished,
     )
-    for name, traces in (("positives", positives), ("negatives", negatives)):
-        write_traces(Path(output) / f"{name}.jsonl", traces)
+    write_files(dict(zip(outputs, map(to_lines, (positives, negatives)), strict=True)))
     both = {trace.prompt_id for trace in positives} & {trace.prompt_id for trace in negatives}
     print(
         f"{len(positives)} positive, {len(negatives)} negative, {len(unfinished)} unfinished and"
         f" left out; {len(both)} prompts have both: {output}"
     )
+
+
+def find_device(name: str | None) -> str:
+    """Return a device that can be used; by default an accelerator if there is one.
+
+    Raises:
+        ValueError: If there is no such device.
+
+    Example:
+        >>> find_device("cpu")
+        'cpu'
+    """
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.ones(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"device must be such as 'cpu' or 'cuda:0', got {name!r}: {reason}"
+        ) from error
+    return name
+
+
+def check_outputs(files: list[str], outputs: list[Path]) -> None:
+    """Raise an error where a file to write is one to read, whose other traces would be lost.
+
+    Raises:
+        ValueError: If an output is among the files.
+    """
+    read = {
+        path.resolve()
+        for name in file_names("files", files)
+        if not name.startswith(HUB)
+        for path in matching_files(name)
+    }
+    for path in outputs:
+        if path.resolve() in read:
+            raise ValueError(
+                f"output: {path} would be written, but is also read as one of the files; use"
+                " another folder"
+            )
 
 
 COMMANDS = {"generate": generate, "verify": verify}
@@ -109,6 +157,6 @@ def traces(args: list[str]) -> None:
         command.add_function_arguments(function)
         commands.add_subcommand(name, command)
     options = parser.parse_args(args)
-    arguments = parser.instantiate_classes(options)[options.subcommand]
     with one_line_errors():
+        arguments = parser.instantiate_classes(options)[options.subcommand]
         COMMANDS[options.subcommand](**vars(arguments))

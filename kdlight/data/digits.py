@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.data import TensorDataset
 
+from kdlight.checks import check_integer
 from kdlight.data.split_module import SplitDataModule
 from kdlight.data.splits import check_validation_fraction
 
@@ -25,6 +26,7 @@ class DigitsDataModule(SplitDataModule):
         num_workers: number of worker processes; the images are in memory, so 0 is fast.
 
     Raises:
+        TypeError: If an argument is of another kind.
         ValueError: If an argument is out of range.
 
     Example:
@@ -49,6 +51,7 @@ class DigitsDataModule(SplitDataModule):
             seed=seed,
             num_workers=num_workers,
         )
+        check_integer("seed", seed, 0, 2**32 - 1)  # which scikit-learn takes
         check_validation_fraction(validation_fraction)
         self.validation_fraction = validation_fraction
 

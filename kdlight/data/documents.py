@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlight.data.files import matching_files, read_json_lines, read_text
+from kdlight.checks import check_type
+from kdlight.data.files import file_names, matching_files, read_json_lines, read_text
 from kdlight.data.hub import HUB, load_hub_dataset
 
 
@@ -26,22 +27,18 @@ def read_documents(
         text_field: the field of a line or row that holds the text.
 
     Raises:
+        TypeError: If ``files`` or ``text_field`` are of another kind.
         ValueError: If a file is missing, empty or not text, or a line has no such field.
 
     Example:
         >>> len(read_documents())
         78
     """
+    check_type("text_field", text_field, str, "a text")
     if files is None:
         texts: Iterable[str] = _standard_library()
     else:
-        names = [files] if isinstance(files, str) else list(files)
-        if not names:
-            raise ValueError(
-                "files must name at least one file, got []; use None for the texts of the standard"
-                " library"
-            )
-        texts = (text for name in names for text in _read(name, text_field))
+        texts = (text for name in file_names("files", files) for text in _read(name, text_field))
     return list(dict.fromkeys(text for text in texts if text.strip()))
 
 
@@ -83,4 +80,6 @@ def _from_hub(name: str, text_field: str) -> Iterator[str]:
             f"files: {name!r} has no column {text_field!r}, its columns are {rows.column_names};"
             " set text_field"
         )
-    yield from rows[text_field]
+    for number, text in enumerate(rows[text_field]):
+        check_type(f"files: {name}, row {number}: {text_field}", text, str, "a text")
+        yield text

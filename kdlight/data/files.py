@@ -4,9 +4,35 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from kdlight.checks import check_type
+
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""How JSON writes half of a character of two 16-bit units."""
+
+
+def file_names(argument: str, files: Any) -> list[str]:
+    """Return the names in ``files``, which is a name or a list of names.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If the list is empty.
+
+    Example:
+        >>> file_names("files", "a.txt")
+        ['a.txt']
+    """
+    check_type(argument, files, (str, list, tuple), "a name or a list of names")
+    names = [files] if isinstance(files, str) else list(files)
+    if not names:
+        raise ValueError(f"{argument} must name at least one file, got []")
+    for name in names:
+        check_type(argument, name, str, "a name or a list of names, as texts")
+    return names
 
 
 def matching_files(pattern: str) -> list[Path]:
@@ -40,7 +66,10 @@ def read_text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"files: {path} is not UTF-8 text: {error}") from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"files: {path} is not UTF-8 text, line {line}: {error}") from error
+    except OSError as error:
+        raise ValueError(f"files: {path} cannot be read: {error.strerror}") from error
     if not text.strip():
         raise ValueError(f"files: {path} is empty")
     return text
@@ -59,8 +88,15 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         location = f"{path}, line {number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"files: {location} is not JSON: {error}") from error
+            if SURROGATE.search(line):
+                json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            surrogate = error.object[error.start]
+            raise ValueError(
+                f"files: {location} has the lone surrogate {surrogate!r}, which is no character"
+            ) from error
+        except (ValueError, RecursionError) as error:  # such as numbers of 5,000 digits
+            raise ValueError(f"files: {location} is not JSON that can be read: {error}") from error
         if not isinstance(row, Mapping):
             raise ValueError(f"files: {location} must be a JSON object, got {type(row).__name__}")
         yield location, row

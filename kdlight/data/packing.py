@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from kdlight.checks import check_integer
 from kdlight.losses.labels import IGNORE_INDEX
 
 DOCUMENTS_PER_CALL = 64
@@ -57,6 +58,9 @@ class Blocks(Dataset):
         block_size: number of tokens in a block.
         padding: token id that pads the last block.
 
+    Raises:
+        ValueError: If ``block_size`` is below 1.
+
     Example:
         >>> documents = [torch.tensor([1, 2, 0]), torch.tensor([3, 0])]
         >>> blocks = Blocks(documents, block_size=4, padding=0)
@@ -65,6 +69,7 @@ class Blocks(Dataset):
     """
 
     def __init__(self, documents: Sequence[Tensor], *, block_size: int, padding: int) -> None:
+        check_integer("block_size", block_size, 1)
         tokens = torch.cat([torch.empty(0, dtype=torch.int32), *documents])
         self.tokens = len(tokens)
         padded_size = ceil(self.tokens / block_size) * block_size

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from kdlight.checks import check_integer
 from kdlight.losses.labels import IGNORE_INDEX
 
 
@@ -23,6 +24,10 @@ class PaddedToWorldSize(Dataset):
         dataset: samples that are dicts with ``labels`` or pairs ``(x, labels)``.
         ranks: number of ranks.
 
+    Raises:
+        ValueError: If ``ranks`` is below 1; when a sample is read, if samples without labels do not
+            divide evenly.
+
     Example:
         >>> data = PaddedToWorldSize([(torch.ones(2), torch.tensor(5))] * 3, ranks=2)
         >>> len(data), data[3]
@@ -30,6 +35,7 @@ class PaddedToWorldSize(Dataset):
     """
 
     def __init__(self, dataset: Any, *, ranks: int) -> None:
+        check_integer("ranks", ranks, 1)
         self.dataset = dataset
         self.ranks = ranks
 
@@ -42,7 +48,13 @@ class PaddedToWorldSize(Dataset):
         if index < len(self.dataset):
             return self.dataset[index]
         sample = self.dataset[0]
-        if isinstance(sample, Mapping):
+        if isinstance(sample, Mapping) and "labels" in sample:
             return {**sample, "labels": torch.full_like(sample["labels"], IGNORE_INDEX)}
+        if not isinstance(sample, (tuple, list)) or len(sample) != 2:
+            raise ValueError(
+                f"{len(self.dataset)} samples do not divide evenly among {self.ranks} ranks, and a"
+                " sample without labels cannot be repeated without counting twice; add labels, or"
+                " leave out samples"
+            )
         x, labels = sample
         return x, torch.full_like(labels, IGNORE_INDEX)

@@ -8,8 +8,11 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from kdlight.checks import check_at_least
+from kdlight.checks import check_integer
 from kdlight.data.loaders import eval_loader, train_loader
+
+SEEDS = (-(2**63), 2**64 - 1)
+"""The seeds that `torch.Generator` takes."""
 
 
 class SplitDataModule(LightningDataModule):
@@ -25,7 +28,9 @@ class SplitDataModule(LightningDataModule):
         num_workers: number of worker processes.
 
     Raises:
-        ValueError: If a batch size is below 1.
+        TypeError: If a number is no integer.
+        ValueError: If a batch size is below 1, the number of workers is negative, or PyTorch cannot
+            use the seed.
 
     Example:
         >>> class Numbers(SplitDataModule):
@@ -44,9 +49,11 @@ class SplitDataModule(LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        check_at_least("batch_size", batch_size, 1)
+        check_integer("batch_size", batch_size, 1)
         if eval_batch_size is not None:
-            check_at_least("eval_batch_size", eval_batch_size, 1)
+            check_integer("eval_batch_size", eval_batch_size, 1)
+        check_integer("num_workers", num_workers, 0)
+        check_integer("seed", seed, *SEEDS)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.seed = seed

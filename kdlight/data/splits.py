@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from hashlib import sha256
 from math import ceil
+from numbers import Real
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from kdlight.checks import check_type
 
 Item = TypeVar("Item")
 
@@ -17,13 +20,15 @@ def check_validation_fraction(fraction: float) -> None:
     """Raise an error for a fraction that leaves no training or no validation data.
 
     Raises:
-        ValueError: If ``fraction`` is not in (0, 1).
+        TypeError: If it is no number.
+        ValueError: If it is not in (0, 1).
 
     Example:
         >>> check_validation_fraction(1.0)
         Traceback (most recent call last):
         ValueError: validation_fraction must be in (0, 1), got 1.0
     """
+    check_type("validation_fraction", fraction, Real, "a number")
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"validation_fraction must be in (0, 1), got {fraction}")
 

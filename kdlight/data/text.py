@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from kdlight.checks import check_at_least
+from kdlight.checks import check_integer, check_type
 from kdlight.data.documents import read_documents
+from kdlight.data.files import file_names
 from kdlight.data.hub import HUB
 from kdlight.data.packing import Blocks, encode
 from kdlight.data.spans import SpanIds, WithSpans
@@ -45,6 +46,7 @@ class TextDataModule(SplitDataModule):
             no spans.
 
     Raises:
+        TypeError: If an argument is of another kind.
         ValueError: If an argument is out of range; at setup, if a file is missing, empty or not
             text, or the text does not fill one training and one validation block.
 
@@ -76,12 +78,20 @@ class TextDataModule(SplitDataModule):
             seed=seed,
             num_workers=num_workers,
         )
-        check_at_least("block_size", block_size, 2)
+        check_integer("block_size", block_size, 2)
         check_validation_fraction(validation_fraction)
-        if max_tokens is not None and max_tokens < block_size:
-            raise ValueError(
-                f"max_tokens must be at least block_size={block_size}, got {max_tokens}"
-            )
+        check_type("text_field", text_field, str, "a text")
+        for name, value in (("files", files), ("validation_files", validation_files)):
+            if value is not None:
+                file_names(name, value)
+        check_type("tokenizer", tokenizer, (str, Callable), "a location or a tokenizer")
+        check_type("spans", spans, (str, Callable, type(None)), "a name, a function or None")
+        if max_tokens is not None:
+            check_integer("max_tokens", max_tokens)
+            if max_tokens < block_size:
+                raise ValueError(
+                    f"max_tokens must be at least block_size={block_size}, got {max_tokens}"
+                )
         self.tokenizer_source = tokenizer
         self.files = files
         self.validation_files = validation_files

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from kdlight.checks import check_at_least
+from kdlight.checks import check_integer
 from kdlight.data.targets import next_token_labels
 from kdlight.losses.labels import IGNORE_INDEX
 
@@ -51,7 +51,7 @@ class TwoTokenizers:
         for name, value in (("tokenizer", tokenizer), ("teacher_tokenizer", teacher_tokenizer)):
             if value.eos_token_id is None:
                 raise ValueError(f"{name} has no end-of-text token (eos_token) to end texts with")
-        check_at_least("max_length", max_length, 2)
+        check_integer("max_length", max_length, 2)
         self.tokenizer = tokenizer
         self.teacher_tokenizer = teacher_tokenizer
         self.max_length = max_length
@@ -112,6 +112,16 @@ class EncodedTwice(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return self.encode.encode(self.samples[index])
+
+    def longest(self) -> dict[str, int]:
+        """Encode all samples, and return the length of the longest for student and teacher."""
+        names = {"student": "input_ids", "teacher": "teacher_input_ids"}
+        longest = dict.fromkeys(names, 0)
+        for index in range(len(self)):
+            row = self[index]
+            for model, name in names.items():
+                longest[model] = max(longest[model], len(row[name]))
+        return longest
 
 
 def _pad(rows: list[Tensor], value: int) -> Tensor:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from kdlight.checks import check_at_least
+from kdlight.checks import check_integer, check_type
+from kdlight.data.context_check import check_contexts
 from kdlight.data.documents import read_documents
+from kdlight.data.files import file_names
 from kdlight.data.split_module import SplitDataModule
 from kdlight.data.splits import check_validation_fraction, shuffle
 from kdlight.data.two_tokenizers import EncodedTwice, TwoTokenizers
@@ -33,7 +35,9 @@ class TwoTokenizersDataModule(SplitDataModule):
         num_workers: number of worker processes, which encode.
 
     Raises:
-        ValueError: If an argument is out of range, or there are fewer than two documents.
+        TypeError: If an argument is of another kind.
+        ValueError: If an argument is out of range; at setup, if there are fewer than two documents,
+            or a passage is longer than the context of the student or the teacher.
 
     Example:
         >>> both = "HuggingFaceTB/SmolLM2-135M", "openai-community/gpt2"
@@ -58,7 +62,13 @@ class TwoTokenizersDataModule(SplitDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, seed=seed, num_workers=num_workers)
         check_validation_fraction(validation_fraction)
-        check_at_least("characters", characters, 1)
+        check_integer("characters", characters, 1)
+        check_integer("max_length", max_length, 2)
+        check_type("text_field", text_field, str, "a text")
+        for name, value in (("tokenizer", tokenizer), ("teacher_tokenizer", teacher_tokenizer)):
+            check_type(name, value, (str, Callable), "a location or a tokenizer")
+        if files is not None:
+            file_names("files", files)
         self.sources = (tokenizer, teacher_tokenizer)
         self.files = files
         self.text_field = text_field
@@ -74,6 +84,23 @@ class TwoTokenizersDataModule(SplitDataModule):
     def collate_fn(self) -> TwoTokenizers:
         """Return the collator of both tokenizers."""
         return self.collate
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the data, once, and check that passages fit into the contexts of the networks."""
+        super().setup(stage)
+        check_contexts(
+            self.trainer,
+            lambda name: self._longest["teacher" if name == "teacher" else "student"],
+            what="the longest passage",
+            argument="max_length",
+            limit=self.max_length,
+        )
+
+    @cached_property
+    def _longest(self) -> dict[str, int]:
+        assert self._parts is not None
+        lengths = [part.longest() for part in self._parts]
+        return {name: max(each[name] for each in lengths) for name in ("student", "teacher")}
 
     def load_parts(self) -> tuple[EncodedTwice, EncodedTwice]:
         """Read and split the text."""

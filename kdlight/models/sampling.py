@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from numbers import Real
 from typing import Any
+
+from kdlight.checks import check_integer, check_type
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class Sampling:
         seed: the seed of sampling.
 
     Raises:
+        TypeError: A value that is no number.
         ValueError: A value outside its range.
 
     Example:
@@ -31,12 +35,16 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p"):
+            value = getattr(self, name)
+            check_type(name, None if isinstance(value, bool) else value, Real, "a number")
+        check_integer("seed", self.seed)
         if not 0 <= self.temperature < inf:
             raise ValueError(f"temperature must be finite and not negative, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
-        if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if self.max_new_tokens is not None:
+            check_integer("max_new_tokens", self.max_new_tokens, 1)
 
     def options(self) -> dict[str, Any]:
         """Return the arguments for ``generate`` of a Hugging Face model."""

@@ -50,7 +50,15 @@ def test_no_random_number_is_taken_from_the_model():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"validation_fraction": 1.0}, {"batch_size": 0}, {"eval_batch_size": 0}]
+    "wrong",
+    [
+        {"validation_fraction": 1.0},
+        {"batch_size": 0},
+        {"eval_batch_size": 0},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"num_workers": -1},
+    ],
 )
 def test_arguments_out_of_range(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -36,6 +36,7 @@ def test_files_of_every_kind(tmp_path):
         (".", None, "is a folder"),
         ("a.txt", b" \n", "a.txt is empty"),
         ("a.txt", b"\xff\xfe", "not UTF-8"),
+        ("a.jsonl", b'{"text": "\\ud800"}', "line 1 has the lone surrogate"),
         ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}', r"line 2 has no text .*'txt'.*text_field"),
         ("a.jsonl", b'{"text": 3}', "line 1 has no text"),
         ("a.jsonl", b"[1]", "line 1 must be a JSON object, got list"),
@@ -74,3 +75,11 @@ def test_datasets_of_the_hub(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(ValueError, match=r"kdlight\[data\]"):
         read_documents("hf:name")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("text_field", {"text_field": 5}), ("files", {"files": 5})]
+)
+def test_arguments_of_another_kind(name, wrong):
+    with pytest.raises(TypeError, match=f"^{name} must be "):
+        read_documents(**wrong)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kdlight.data.files import matching_files, read_json_lines, read_text
+from kdlight.data.files import file_names, matching_files, read_json_lines, read_text
 
 
 def test_a_glob_gives_files_in_order_and_no_folders(tmp_path: Path) -> None:
@@ -50,3 +50,35 @@ def test_json_lines_come_with_their_location(tmp_path: Path) -> None:
     assert next(rows) == (f"{path}, line 3", {"a": 2})
     with pytest.raises(ValueError, match="line 4 must be a JSON object, got list"):
         next(rows)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"a": "\xff"}', "is not UTF-8 text, line 3: "),
+        (b'{"a": ' + b"1" * 5000 + b"}", ", line 3 is not JSON"),
+        (b"[" * 100_000, ", line 3 is not JSON"),
+        (b'{"a": "\\ud800"}', r", line 3 has the lone surrogate '\\ud800'"),
+        (b'{"\\uDFFF": 1}', r", line 3 has the lone surrogate '\\udfff'"),
+    ],
+    ids=["utf-8", "digits", "depth", "surrogate", "surrogate in a name"],
+)
+def test_a_line_that_cannot_be_read_is_named(line: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": "\\ud83d\\ude00"}\n\n' + line + b'\n{"a": 1}\n')
+    with pytest.raises(ValueError, match=f"^files: {path} ?{message}"):
+        list(read_json_lines(path))
+
+
+@pytest.mark.parametrize("files", [5, None, Path("a.txt"), {"a.txt"}, ["a.txt", 3]], ids=range(5))
+def test_names_of_another_kind_are_refused(files: object) -> None:
+    with pytest.raises(TypeError, match="^files must be a name or a list of names"):
+        file_names("files", files)
+
+
+def test_no_name_is_refused() -> None:
+    assert file_names("files", ("a", "b")) == ["a", "b"]
+    with pytest.raises(
+        ValueError, match=r"^validation_files must name at least one file, got \[\]"
+    ):
+        file_names("validation_files", [])

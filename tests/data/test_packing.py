@@ -47,3 +47,9 @@ def test_a_tokenizer_without_an_end_of_text(tmp_path):
 
     with pytest.raises(ValueError, match="no end-of-text"):
         TextDataModule(Endless(), block_size=16).setup()
+
+
+@pytest.mark.parametrize("size", [0, -4, 2.5])
+def test_a_block_has_at_least_one_token(size):
+    with pytest.raises((TypeError, ValueError), match="^block_size must be "):
+        Blocks([torch.arange(3)], block_size=size, padding=0)

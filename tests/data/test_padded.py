@@ -112,6 +112,16 @@ def test_what_fills_up_is_a_sample_without_labels() -> None:
     assert data[0]["labels"].ne(-100).all()
 
 
+@pytest.mark.parametrize("sample", [{"x": torch.ones(2)}, torch.ones(2), (torch.ones(2),)], ids=range(3))
+def test_samples_without_labels_must_divide_evenly(sample: Any) -> None:
+    even = PaddedToWorldSize([sample] * 4, ranks=2)
+    assert [even[index] is sample for index in range(len(even))] == [True] * 4
+    with pytest.raises(ValueError, match="3 samples do not divide evenly among 2 ranks"):
+        PaddedToWorldSize([sample] * 3, ranks=2)[3]
+    with pytest.raises(ValueError, match="ranks must be at least 1, got 0"):
+        PaddedToWorldSize([sample], ranks=0)
+
+
 @pytest.mark.parametrize(("name", "count"), [("digits", 271), ("text", 5)])
 def test_the_ranks_of_a_data_module(name: str, count: int, tmp_path: Path) -> None:
     def labels(rank: int, ranks: int) -> list[Tensor]:

@@ -54,3 +54,29 @@ def test_without_validation_data_there_is_no_loader() -> None:
 def test_a_batch_has_at_least_one_sample(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         Numbers(**{"batch_size": 1, name: 0})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 2.5},
+        {"batch_size": True},
+        {"eval_batch_size": "4"},
+        {"num_workers": -1},
+        {"num_workers": 0.5},
+        {"seed": 2**64},
+        {"seed": -(2**63) - 1},
+        {"seed": 0.5},
+        {"seed": None},
+    ],
+    ids=range(9),
+)
+def test_wrong_numbers_are_refused_by_name(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises((TypeError, ValueError), match=f"^{name} must be "):
+        Numbers(**{"batch_size": 1, **wrong})
+
+
+@pytest.mark.parametrize("seed", [-(2**63), 2**64 - 1])
+def test_every_seed_that_is_accepted_can_be_used(seed: int) -> None:
+    assert len(list(Numbers(batch_size=4, seed=seed).train_dataloader())) == 3

@@ -40,3 +40,9 @@ def test_sampled_prompts_are_a_fraction_rounded_up_in_any_order() -> None:
 def test_a_fraction_that_leaves_a_part_empty_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match=r"validation_fraction must be in \(0, 1\), got"):
         check_validation_fraction(fraction)
+
+
+@pytest.mark.parametrize("fraction", ["0.1", None, [0.1]], ids=range(3))
+def test_a_fraction_is_a_number(fraction) -> None:
+    with pytest.raises(TypeError, match="^validation_fraction must be a number, got "):
+        check_validation_fraction(fraction)

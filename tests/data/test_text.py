@@ -91,11 +91,34 @@ def test_no_random_number_is_taken_from_the_model(files, tokenizer):
         {"batch_size": 0},
         {"eval_batch_size": 0},
         {"max_tokens": 5},
+        {"validation_fraction": -0.1},
+        {"num_workers": -1},
+        {"seed": 2**70},
+        {"files": []},
     ],
 )
 def test_arguments_out_of_range(tokenizer, wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must "):
         TextDataModule(tokenizer, **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"text_field": 5},
+        {"files": 5},
+        {"validation_files": ["a.txt", 5]},
+        {"block_size": 16.0},
+        {"max_tokens": "300"},
+        {"validation_fraction": "0.1"},
+        {"spans": 5},
+        {"tokenizer": 5},
+    ],
+    ids=range(8),
+)
+def test_arguments_of_another_kind(tokenizer, wrong):
+    with pytest.raises(TypeError, match=f"^{next(iter(wrong))} must be "):
+        TextDataModule(**{"tokenizer": tokenizer, **wrong})
 
 
 def test_text_that_is_too_short_says_so(tokenizer, tmp_path):

@@ -18,7 +18,7 @@ from tests.data.conftest import TEXTS
 from tests.support import toy
 
 
-def llama(tokenizer: Any, seed: int) -> CausalLM:
+def llama(tokenizer: Any, seed: int, context: int = 128) -> CausalLM:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         config = LlamaConfig(
@@ -28,7 +28,7 @@ def llama(tokenizer: Any, seed: int) -> CausalLM:
             num_hidden_layers=1,
             num_attention_heads=2,
             num_key_value_heads=1,
-            max_position_embeddings=128,
+            max_position_embeddings=context,
         )
         return CausalLM.wrap(LlamaForCausalLM(config))
 
@@ -97,3 +97,49 @@ def test_a_passage_ends_with_a_word_unless_the_word_is_too_long() -> None:
     assert "".join(pieces) == text
     assert pieces[:4] == ["some words", " and then", " averyvery", "verylongwo"]
     assert max(map(len, pieces)) <= 10
+
+
+@pytest.mark.parametrize("short", ["student", "teacher"])
+def test_a_passage_longer_than_a_context_is_refused(
+    short: str, letters: Any, pieces: Any, tmp_path: Path
+) -> None:
+    contexts = {"student": 10, "teacher": 6}  # a passage of 9 characters has 11 and 7 or fewer
+    data = module_of(letters, pieces, tmp_path, 10)
+    longest = max(len(row["teacher_input_ids"]) for part in data.parts for row in part)
+    contexts["teacher"] = longest - 1
+    tokenizers = {"student": letters, "teacher": pieces}
+    networks = {
+        name: llama(tokenizers[name], 0, contexts[name] if name == short else contexts[name] + 1)
+        for name in contexts
+    }
+    module = DistillationModule(
+        student=networks["student"], teacher=TeacherTokens(networks["teacher"]), objective=ULD()
+    )
+    tokens = contexts[short] + 1
+    message = f"longest passage has {tokens} tokens, .* the {short} is {tokens - 1}; set max_length"
+    with pytest.raises(ValueError, match=message):
+        toy.trainer(tmp_path).fit(module, data)
+    cut = module_of(letters, pieces, tmp_path, 10, max_length=min(contexts.values()))
+    toy.trainer(tmp_path, max_steps=1).fit(module, cut)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"characters": 1.5}, "characters"),
+        ({"max_length": 1}, "max_length"),
+        ({"text_field": 5}, "text_field"),
+        ({"files": 5}, "files"),
+        ({"tokenizer": 5}, "tokenizer"),
+        ({"teacher_tokenizer": None}, "teacher_tokenizer"),
+        ({"validation_fraction": -0.1}, "validation_fraction"),
+        ({"num_workers": -1}, "num_workers"),
+        ({"seed": 2**70}, "seed"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(
+    options: dict[str, Any], name: str, letters: Any, pieces: Any
+) -> None:
+    arguments = {"tokenizer": letters, "teacher_tokenizer": pieces, **options}
+    with pytest.raises((TypeError, ValueError), match=f"^{name} must "):
+        TwoTokenizersDataModule(**arguments)

@@ -36,3 +36,21 @@ def test_temperature_0_is_greedy() -> None:
 def test_arguments_outside_their_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Sampling(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", "1"),
+        ("temperature", True),
+        ("top_p", None),
+        ("max_new_tokens", 2.5),
+        ("max_new_tokens", True),
+        ("seed", 0.5),
+        ("seed", None),
+    ],
+    ids=range(7),
+)
+def test_arguments_of_another_kind_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be "):
+        Sampling(**{name: value})

@@ -16,7 +16,7 @@ from kdlight.data import TracesDataModule
 from kdlight.data.traces import Sampling, Trace, answer
 from kdlight.data.traces.chat import tokenize
 from kdlight.data.traces.prompts import read_prompts
-from kdlight.data.traces.verify import reasoning_gym
+from kdlight.data.traces.verifiers import reasoning_gym
 from kdlight.losses import sequence_log_probs
 from kdlight.objectives import Objective
 from tests.support import tiny_lm, toy

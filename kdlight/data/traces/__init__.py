@@ -8,7 +8,7 @@ from kdlight.data.traces.difficulty_selection import (
     pass_rate_band,
 )
 from kdlight.data.traces.formats import to_traces
-from kdlight.data.traces.generate import answer, generate_traces
+from kdlight.data.traces.generate import generate_traces
 from kdlight.data.traces.length_control import length_control
 from kdlight.data.traces.module import TracesDataModule
 from kdlight.data.traces.readers import read_traces
@@ -17,9 +17,11 @@ from kdlight.data.traces.response_selection import (
     shortest_correct,
     verified_rejection,
 )
+from kdlight.data.traces.responses import answer
 from kdlight.data.traces.teacher_mixing import teacher_mix
 from kdlight.data.traces.trace import Trace, write_traces
-from kdlight.data.traces.verify import exact, number, verify_traces
+from kdlight.data.traces.verifiers import exact, number
+from kdlight.data.traces.verify import verify_traces
 from kdlight.models.sampling import Sampling
 
 __all__ = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from kdlight.data.traces.trace import Message, Prompt, Trace
+from kdlight.data.traces.turn import place_response, render
 
 
 class Tokens(NamedTuple):
@@ -34,9 +35,7 @@ def uses_chat(tokenizer: Any, chat: bool | None) -> bool:
 def prompt_text(prompt: Prompt, tokenizer: Any, *, chat: bool) -> str:
     """Return the text that the model gets, up to the start of the response."""
     if chat:
-        return tokenizer.apply_chat_template(
-            as_messages(prompt), tokenize=False, add_generation_prompt=True
-        )
+        return render(as_messages(prompt), tokenizer, prompt=True)
     if isinstance(prompt, str):
         return prompt
     return "\n".join(message["content"] for message in prompt)
@@ -60,36 +59,33 @@ def tokenize(trace: Trace, tokenizer: Any, *, chat: bool) -> Tokens:
 
     No token then covers the boundary. A model that generates gets the ids of the prompt only, while
     encoding both as one text could merge the last character of the prompt with the first one of the
-    response. A finished response ends with the end-of-text token; a response with
-    ``finished=False`` does not.
+    response. A finished response ends as the chat template ends a turn, or with the end-of-text
+    token; a response with ``finished=False`` does not.
 
     Raises:
-        ValueError: If the tokenizer has no end-of-text token, or its chat template does not append
-            the response to the prompt.
+        ValueError: If the tokenizer has no token to end a response with, or its chat template does
+            not append the response to the prompt.
     """
-    end = tokenizer.eos_token_id
-    if end is None:
-        raise ValueError("the tokenizer has no end-of-text token (eos_token) to end responses with")
-    text = trace.response
-    if chat and trace.finished is not False:
-        text = _templated_response(trace, tokenizer)
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    if trace.finished is not False and (not ids or ids[-1] != end):
-        ids = [*ids, end]
-    return Tokens(prompt_ids(trace.prompt, tokenizer, chat=chat), ids)
-
-
-def _templated_response(trace: Trace, tokenizer: Any) -> str:
-    """Return the response and what the template appends to it, up to the end-of-text token."""
-    prompt = prompt_text(trace.prompt, tokenizer, chat=True)
-    messages = [*as_messages(trace.prompt), {"role": "assistant", "content": trace.response}]
-    conversation = tokenizer.apply_chat_template(messages, tokenize=False)
-    if not conversation.startswith(prompt):
-        raise ValueError(
-            "the chat template does not append the response to the prompt: with the response it"
-            f" gives {conversation[:60]!r}..., without it {prompt[:60]!r}...; set chat to False, or"
-            " use prompts that are texts with the template applied"
+    finished, end = trace.finished is not False, tokenizer.eos_token_id
+    if chat:
+        messages = as_messages(trace.prompt)
+        turn = place_response(messages, trace.response, tokenizer, finished=finished)
+        prompt, ids = _ids(turn.prompt, tokenizer), _ids(turn.text, tokenizer)
+        ended = turn.ended
+    else:
+        prompt, ids = (
+            prompt_ids(trace.prompt, tokenizer, chat=False),
+            _ids(trace.response, tokenizer),
         )
-    text, end = conversation[len(prompt) :], tokenizer.eos_token
-    # a line break after the end-of-text token belongs to the template and is never generated
-    return text.rstrip() if end and text.rstrip().endswith(end) else text
+        ended = False
+    if finished and not ended and ids[-1:] != [end]:
+        if end is None:
+            raise ValueError(
+                "the tokenizer has no end-of-text token (eos_token) to end responses with"
+            )
+        ids = [*ids, end]
+    return Tokens(prompt, ids)
+
+
+def _ids(text: str, tokenizer: Any) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from math import ceil, floor
 
-from kdlight.checks import check_range
+from kdlight.checks import check_integer, check_range
 from kdlight.data.traces.prompt_groups import CORRECT, group_by_prompt, is_correct
 from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.trace_checks import check_number
 
 CURRICULUM = (5.0, 4.0, 3.0, 2.0, 1.0)
 """Weights of five levels, the easiest first."""
@@ -37,11 +38,16 @@ def pass_rate_band(
         threshold: the smallest score of a correct trace.
         inclusive: whether the ends belong to the band.
 
+    Raises:
+        ValueError: If a number is not finite, or a trace has no score.
+
     Example:
         >>> traces = [Trace("a", "1", score=1), Trace("a", "2", score=0), Trace("b", "3", score=1)]
         >>> [trace.response for trace in pass_rate_band(traces)]
         ['1', '2']
     """
+    check_number("low", low)
+    check_number("high", high)
     kept = []
     for group in group_by_prompt(traces).values():
         rate = sum(is_correct(trace, threshold) for trace in group) / len(group)
@@ -114,14 +120,19 @@ def adaptive_difficulty(
         seed: seed of the sample, which depends on it and on the ids of the prompts only.
 
     Raises:
-        ValueError: If no weight is above 0, or a trace has no difficulty.
+        ValueError: If no weight is above 0, one is negative or not finite, ``total`` is negative,
+            or a trace has no difficulty.
 
     Example:
         >>> traces = [Trace(f"{n}", "yes", difficulty=1 + n % 2) for n in range(10)]
         >>> len(adaptive_difficulty(traces, total=4, weights=(3, 1)))
         4
     """
+    check_integer("total", total, 0)
+    check_integer("seed", seed)
     by_level = dict(weights) if isinstance(weights, Mapping) else dict(enumerate(weights, start=1))
+    for weight in by_level.values():
+        check_number("weights", weight)
     if not by_level or min(by_level.values()) < 0 or not sum(by_level.values()) > 0:
         raise ValueError(f"weights must not be negative and not all 0, got {weights}")
     prompts, levels = group_by_prompt(traces), defaultdict(list)

@@ -10,9 +10,13 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
-from kdlight.checks import check_at_least
+from kdlight.checks import check_integer
 from kdlight.data.traces.chat import tokenize
+from kdlight.data.traces.prompt_groups import is_correct
 from kdlight.data.traces.trace import Trace
+
+KEPT = "kept"
+"""The outcome of a trace that is used whole."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +36,26 @@ class Limits:
         for name in ("prompt", "completion", "length"):
             limit = getattr(self, name)
             if limit is not None:
-                check_at_least(f"max_{name}", limit, 2 if name == "length" else 1)
+                check_integer(f"max_{name}", limit, 2 if name == "length" else 1)
 
 
 @dataclass(frozen=True)
 class EncodedTrace:
-    """Token ids of one trace, and whether its response is rejected."""
+    """Token ids of one trace.
+
+    Attributes:
+        prompt_id: id of the prompt.
+        prompt: tokens of the prompt.
+        completion: tokens of the response.
+        rejected: whether the response is rejected.
+        ended: whether the last token of the response is an end token.
+    """
 
     prompt_id: str
     prompt: list[int]
     completion: list[int]
     rejected: bool
+    ended: bool = True
 
 
 def encode(
@@ -69,11 +82,12 @@ def encode(
     is_hidden = rank_zero_only.rank != 0  # pyright: ignore[reportFunctionMemberAccess]
     for trace in tqdm(traces, desc="encoding traces", delay=2, leave=False, disable=is_hidden):
         prompt, completion = tokenize(trace, tokenizer, chat=chat)
-        rejected = trace.score is not None and trace.score < threshold
+        rejected = trace.score is not None and not is_correct(trace, threshold)
         outcome, completion = _fit(len(prompt), completion, limits, rejected=rejected)
         outcomes[outcome] += 1
         if completion:
-            kept.append(EncodedTrace(trace.prompt_id, prompt, completion, rejected))
+            ended = trace.finished is not False and outcome == KEPT
+            kept.append(EncodedTrace(trace.prompt_id, prompt, completion, rejected, ended))
     return kept, outcomes
 
 
@@ -90,7 +104,7 @@ def _fit(
     if limits.completion is not None and len(completion) > limits.completion:
         return "response too long", []
     if limits.length is None or prompt_length + len(completion) <= limits.length:
-        return "kept", completion
+        return KEPT, completion
     if prompt_length >= limits.length:
         return "prompt too long", []
     if rejected:

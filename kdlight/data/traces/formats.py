@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kdlight.checks import check_type
 from kdlight.data.traces.trace import FIELDS, Message, Prompt, Trace
+from kdlight.data.traces.trace_checks import check_messages, check_number
 
 Row = Mapping[str, Any]
 
@@ -28,7 +30,9 @@ def to_traces(row: Row) -> list[Trace]:
     ``prompt_id``, ``uuid`` or ``id``.
 
     Raises:
-        ValueError: If the row has none of these fields, or no response.
+        TypeError: If a field holds a value of another kind.
+        ValueError: If the row has none of these fields, or no response; a message has no role or no
+            content; a score is not finite.
 
     Example:
         >>> row = {"prompt": "2 + 2 =", "chosen": "4", "rejected": "5"}
@@ -50,18 +54,26 @@ def prompt_id(row: Row) -> str:
 
 def _kdlight(row: Row) -> Iterator[Trace]:
     known = {name: value for name, value in row.items() if name in FIELDS and value is not None}
+    check_type("meta", known.get("meta", {}), Mapping, "an object")
     meta = {name: value for name, value in row.items() if name not in FIELDS}
     meta |= known.get("meta", {})
     yield Trace(**{**known, "meta": meta, "prompt_id": prompt_id(row)})
 
 
 def _open_r1(row: Row) -> Iterator[Trace]:
-    if str(row.get("problem_is_valid", "yes")).lower() != "yes":
+    if str(row.get("problem_is_valid", "yes")).lower() not in ("yes", "true"):
         return
     responses, verdicts = row["generations"], _verdicts(row)
+    check_type("generations", responses, (list, tuple), "a list of responses")
     if any(len(each) != len(responses) for each in verdicts):
         return  # verdicts cannot be matched with responses
     complete = row.get("is_reasoning_complete") or [None] * len(responses)
+    check_type("is_reasoning_complete", complete, (list, tuple), "a list")
+    if len(complete) != len(responses):
+        raise ValueError(
+            f"is_reasoning_complete has {len(complete)} entries, but there are {len(responses)}"
+            " generations"
+        )
     for index, response in enumerate(responses):
         yield Trace(
             prompt=row["problem"],
@@ -75,14 +87,20 @@ def _open_r1(row: Row) -> Iterator[Trace]:
 
 
 def _verdicts(row: Row) -> list[list[bool]]:
-    """Return, for each verifier, its verdict on every generation."""
-    columns = [value for name, value in row.items() if name.startswith("correctness")]
+    """Return, for each verifier, its verdict on every generation; no verdict is a wrong one."""
     lists = [
-        each
-        for value in columns
+        (name, each)
+        for name, value in row.items()
+        if name.startswith("correctness")
         for each in (value.values() if isinstance(value, Mapping) else [value])
+        if isinstance(each, (list, tuple))
     ]
-    return [list(each) for each in lists if isinstance(each, (list, tuple))]
+    return [[verdict is not None and _verdict(name, verdict) for verdict in x] for name, x in lists]
+
+
+def _verdict(name: str, value: Any) -> bool:
+    check_number(f"a verdict in {name}", value)
+    return bool(value)
 
 
 def _preference(row: Row) -> Iterator[Trace]:
@@ -92,6 +110,8 @@ def _preference(row: Row) -> Iterator[Trace]:
 
 def _completion(row: Row) -> Iterator[Trace]:
     label = row.get("label")
+    if label is not None:
+        check_number("label", label)
     yield _trace(row, row["completion"], row["prompt"], None if label is None else float(label))
 
 
@@ -110,8 +130,9 @@ def _split(response: Any, prompt: Prompt | None) -> tuple[Prompt, str]:
         if prompt is None:
             raise ValueError("a row has a response but no prompt; add a field `prompt`")
         return prompt, response
+    check_messages("the response", response)
     messages: list[Message] = [{"role": m["role"], "content": m["content"]} for m in response]
-    if not messages or messages[-1]["role"] != "assistant":
+    if messages[-1]["role"] != "assistant":
         raise ValueError("a conversation does not end with a message of the assistant")
     context = messages[:-1] or prompt
     if not context:

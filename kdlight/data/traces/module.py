@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from kdlight.checks import check_at_least, check_range
+from kdlight.checks import check_choice, check_integer, check_range, check_type
+from kdlight.data.context_check import check_contexts
+from kdlight.data.files import file_names
 from kdlight.data.split_module import SplitDataModule
 from kdlight.data.splits import sample_prompts
 from kdlight.data.traces.chat import uses_chat
@@ -23,6 +26,7 @@ from kdlight.data.traces.samples import (
     group_samples,
 )
 from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.trace_checks import check_number
 from kdlight.models.pretrained import as_tokenizer
 
 
@@ -59,8 +63,10 @@ class TracesDataModule(SplitDataModule):
         num_workers: number of worker processes; the token ids are in memory, so 0 is fast.
 
     Raises:
+        TypeError: If an argument is of another kind.
         ValueError: If an argument is out of range; at setup, if files are missing or hold no traces
-            of this kind, with the numbers of traces that were dropped.
+            of this kind, with the numbers of traces that were dropped, or if a trace is longer than
+            the context of the student or a teacher.
 
     Example:
         >>> data = TracesDataModule("HuggingFaceTB/SmolLM2-135M", "traces.jsonl", kind="pairs")
@@ -97,12 +103,19 @@ class TracesDataModule(SplitDataModule):
             seed=seed,
             num_workers=num_workers,
         )
+        check_type("validation_fraction", validation_fraction, Real, "a number")
         check_range("validation_fraction", validation_fraction, 0, 1, open_high=True)
+        check_number("threshold", threshold)
         if per_prompt is not None:
-            check_at_least("per_prompt", per_prompt, 1)
-        for name, value in (("kind", kind), ("validation_kind", validation_kind)):
-            if value not in KINDS:
-                raise ValueError(f"{name} must be one of {KINDS}, got {value!r}")
+            check_integer("per_prompt", per_prompt, 1)
+        check_choice("kind", kind, KINDS)
+        check_choice("validation_kind", validation_kind, KINDS)
+        for name, names in (("files", files), ("validation_files", validation_files)):
+            if names is not None or name == "files":
+                file_names(name, names)
+        check_type("chat", chat, (bool, type(None)), "true, false or None")
+        check_type("select", select, (Callable, type(None)), "a function of traces or None")
+        check_type("tokenizer", tokenizer, (str, Callable), "a location or a tokenizer")
         self.tokenizer_source = tokenizer
         self.files, self.validation_files = files, validation_files
         self.kind: Kind = kind
@@ -123,6 +136,15 @@ class TracesDataModule(SplitDataModule):
         """Return the collator of sequences of different lengths."""
         return collate_samples
 
+    def setup(self, stage: str | None = None) -> None:
+        """Load the data, once, and check that they fit into the contexts of student and teacher."""
+        super().setup(stage)
+        assert self._parts is not None
+        longest = max(part.longest for part in self._parts)
+        check_contexts(
+            self.trainer, lambda name: longest, what="the longest trace", argument="max_length"
+        )
+
     def load_parts(self) -> tuple[TraceDataset, TraceDataset]:
         """Read, select, split and encode the traces."""
         traces = read_traces(self.files)
@@ -142,7 +164,6 @@ class TracesDataModule(SplitDataModule):
             self._encode(training, self.kind, "training"),
             self._encode(validation, self.validation_kind, "validation"),
         )
-        self._check_context(max(part.longest for part in parts))
         counts = ", ".join(f"{name} {count}" for name, count in self.summary.items())
         rank_zero_info(f"traces: {counts}")
         return parts
@@ -164,15 +185,6 @@ class TracesDataModule(SplitDataModule):
         self.summary |= {f"{part}: {name}": count for name, count in sorted(outcomes.items())}
         self.summary[f"{part}: {kind}"] = len(samples)
         return TraceDataset(samples, kind=kind, **self.masks)
-
-    def _check_context(self, longest: int) -> None:
-        student = getattr(self.trainer and self.trainer.lightning_module, "student", None)
-        context = getattr(student, "context_length", None)
-        if context is not None and longest > context:
-            raise ValueError(
-                f"the longest trace has {longest} tokens, but the context of the student is"
-                f" {context}; set max_length to {context} or less"
-            )
 
     @property
     def train_rows(self) -> TraceDataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdlight.checks import check_integer
 from kdlight.data.traces.formats import prompt_id
 from kdlight.data.traces.readers import read_rows
 from kdlight.data.traces.trace import Trace
@@ -28,11 +29,17 @@ def read_prompts(
         options: options of the task, such as ``{"max_digits": 2}``.
 
     Raises:
-        ValueError: If a row has no prompt, two prompts are equal, or the task does not exist.
+        ValueError: If a row has no prompt or a field of another kind, with file and line; two
+            prompts are equal, or the task does not exist.
     """
     if source.startswith(GYM):
         return _from_gym(source.removeprefix(GYM), size=size, seed=seed, options=options or {})
-    prompts = [_prompt(location, row) for location, row in read_rows(source)]
+    prompts = []
+    for location, row in read_rows(source):
+        try:
+            prompts.append(_prompt(row))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"files: {location}: {error}") from error
     first_numbers: dict[str, int] = {}
     for number, prompt in enumerate(prompts, start=1):
         first = first_numbers.setdefault(prompt.prompt_id, number)
@@ -44,11 +51,11 @@ def read_prompts(
     return prompts
 
 
-def _prompt(location: str, row: Any) -> Trace:
+def _prompt(row: Any) -> Trace:
     values = [row[name] for name in PROMPT_FIELDS if row.get(name)]
     if not values:
         raise ValueError(
-            f"{location} has fields {sorted(row)}, but a prompt needs one of {PROMPT_FIELDS}"
+            f"a row has fields {sorted(row)}, but a prompt needs one of {PROMPT_FIELDS}"
         )
     known = {*PROMPT_FIELDS, "prompt_id", "answer", "difficulty", "response"}
     return Trace(
@@ -62,6 +69,8 @@ def _prompt(location: str, row: Any) -> Trace:
 
 
 def _from_gym(name: str, *, size: int, seed: int, options: dict[str, Any]) -> list[Trace]:
+    check_integer("size", size, 1)
+    check_integer("seed", seed)
     gym = import_gym()
     try:
         entries = gym.create_dataset(name, size=size, seed=seed, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdlight.data.files import matching_files, read_json_lines
+from kdlight.data.files import file_names, matching_files, read_json_lines
 from kdlight.data.hub import HUB, load_hub_dataset
 from kdlight.data.traces.formats import to_traces
 from kdlight.data.traces.trace import Trace
@@ -23,7 +23,8 @@ def read_traces(files: Sequence[str] | str) -> list[Trace]:
               ``data``), by default its split ``train``.
 
     Raises:
-        ValueError: If a file is missing, empty or not JSON lines, or a row has no trace.
+        ValueError: If a file is missing, empty or not JSON lines, or a row has no trace or a field
+            of another kind; with file and line.
 
     Example:
         >>> from tempfile import NamedTemporaryFile
@@ -33,15 +34,12 @@ def read_traces(files: Sequence[str] | str) -> list[Trace]:
         ...     [(trace.response, trace.score) for trace in read_traces(file.name)]
         [('2', 1.0), ('3', 0.0)]
     """
-    names = [files] if isinstance(files, str) else list(files)
-    if not names:
-        raise ValueError("files must name at least one file, got []")
     traces = []
-    for name in names:
+    for name in file_names("files", files):
         for location, row in read_rows(name):
             try:
                 traces += to_traces(row)
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, LookupError) as error:
                 raise ValueError(f"files: {location}: {error}") from error
     return traces
 

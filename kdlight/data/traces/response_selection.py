@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from kdlight.checks import check_integer
 from kdlight.data.traces.prompt_groups import CORRECT, group_by_prompt, is_correct
 from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.trace_checks import check_number
 
 
 def verified_rejection(
@@ -24,11 +26,16 @@ def verified_rejection(
         per_prompt: maximal number of correct traces, and of incorrect ones, for a prompt; None for
             all.
 
+    Raises:
+        ValueError: If a number is out of range, or a trace has no score.
+
     Example:
         >>> traces = [Trace("a", "1", score=1), Trace("a", "2", score=0), Trace("b", "3", score=0)]
         >>> [trace.response for trace in verified_rejection(traces)]
         ['1', '2']
     """
+    if per_prompt is not None:
+        check_integer("per_prompt", per_prompt, 1)
     kept = []
     for group in group_by_prompt(traces).values():
         correct = [trace for trace in group if is_correct(trace, threshold)]
@@ -49,11 +56,16 @@ def shortest_correct(
         threshold: the smallest score of a correct trace.
         candidates: drop prompts with fewer correct traces, where "shortest" means little.
 
+    Raises:
+        ValueError: If a number is out of range, or a trace has no score.
+
     Example:
         >>> traces = [Trace("1 + 1 =", answer, score=1) for answer in ("2", "It is 2", "Hm, 2")]
         >>> [trace.response for trace in shortest_correct(traces)]
         ['2']
     """
+    check_integer("n", n, 1)
+    check_integer("candidates", candidates, 1)
     kept = []
     for group in group_by_prompt(traces).values():
         correct = [trace for trace in group if is_correct(trace, threshold)]
@@ -80,11 +92,20 @@ def quality_filter(
         max_perplexity: maximal perplexity under the student, one value or one per teacher. A trace
             without a perplexity is kept.
 
+    Raises:
+        ValueError: If a number is out of range.
+
     Example:
         >>> traces = [Trace("a", "go on " * 50), Trace("a", "done")]
         >>> [trace.response for trace in quality_filter(traces, ngram=2)]
         ['done']
     """
+    check_integer("ngram", ngram, 1)
+    check_integer("repeats", repeats, 0)
+    limits = max_perplexity.values() if isinstance(max_perplexity, Mapping) else [max_perplexity]
+    for name, limit in (("max_length", max_length), *(("max_perplexity", x) for x in limits)):
+        if limit is not None:
+            check_number(name, limit, finite=False)
     kept = []
     for trace in sorted(traces, key=lambda trace: trace.key):
         limit = max_perplexity

@@ -59,7 +59,7 @@ class TraceDataset(Dataset):
         mask_shared_prefix: ignore the tokens with which the rejected response of a pair starts like
             the chosen one.
         mask_end: ignore the last token of a rejected response, the end-of-text token: a lower
-            probability there would keep the model from stopping.
+            probability there would keep the model from stopping. An unfinished response has none.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class TraceDataset(Dataset):
         if trace.rejected:
             begin = len(trace.prompt)
             labels[begin : begin + shared] = [IGNORE_INDEX] * shared
-            if self.mask_end:
+            if self.mask_end and trace.ended:
                 labels[-1] = IGNORE_INDEX
         ids = torch.tensor(trace.prompt + trace.completion)
         return {

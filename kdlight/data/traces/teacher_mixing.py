@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from kdlight.checks import check_choice
 from kdlight.data.traces.prompt_groups import group_by_prompt
 from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.trace_checks import check_number
 
 
 def teacher_mix(
@@ -26,7 +28,7 @@ def teacher_mix(
             ``"one"`` the best trace of one teacher, chosen by ``weights``; ``"all"`` every trace.
 
     Raises:
-        ValueError: If a weight is not above 0.
+        ValueError: If a weight is not above 0 and finite, or ``per_prompt`` is another word.
 
     Example:
         >>> responses = [("one", "3", 0.0), ("two", "2", 1.0)]
@@ -34,6 +36,9 @@ def teacher_mix(
         >>> [trace.response for trace in teacher_mix(traces)]
         ['2']
     """
+    check_choice("per_prompt", per_prompt, ("one", "best", "all"))
+    for weight in (weights or {}).values():
+        check_number("weights", weight)
     if weights is not None and not (weights and all(w > 0 for w in weights.values())):
         raise ValueError(f"weights must be above 0, one for each teacher, got {weights}")
     known = [t for t in traces if weights is None or (t.teacher or "") in weights]

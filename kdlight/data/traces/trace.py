@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from kdlight.data.traces.trace_checks import check_trace
+from kdlight.data.written_files import write_files
 
 Message: TypeAlias = "dict[str, str]"
 Prompt: TypeAlias = "str | list[Message]"
@@ -32,6 +35,11 @@ class Trace:
         perplexity: perplexity of the response under the student.
         meta: any other data that JSON can represent.
 
+    Raises:
+        TypeError: A value of another kind, such as a number for ``response``.
+        ValueError: A score or a difficulty that is not finite, a message without role or content, a
+            text that is not valid Unicode.
+
     Example:
         >>> trace = Trace("1 + 1 =", "2", answer="2")
         >>> trace.prompt_id == Trace("1 + 1 =", "3").prompt_id
@@ -51,6 +59,7 @@ class Trace:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_trace(self)
         if not self.prompt_id:
             object.__setattr__(self, "prompt_id", hash_prompt(self.prompt))
 
@@ -65,9 +74,22 @@ class Trace:
         return self.prompt_id, self.teacher or "", self.response
 
     def to_json(self) -> str:
-        """Return the trace as one line of JSON, without unknown values."""
-        known = {name: value for name, value in asdict(self).items() if value not in (None, {})}
-        return json.dumps(known, ensure_ascii=False)
+        """Return the trace as one line of JSON, without unknown values.
+
+        Raises:
+            ValueError: If ``answer`` or ``meta`` hold what JSON cannot represent.
+        """
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        known = {name: value for name, value in values.items() if value not in (None, {})}
+        try:
+            line = json.dumps(known, ensure_ascii=False)
+            line.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"a trace of prompt {self.prompt_id!r} cannot be written as JSON: {error}; change"
+                " its `answer` or `meta`"
+            ) from error
+        return line
 
 
 FIELDS = frozenset(each.name for each in fields(Trace))
@@ -81,6 +103,12 @@ def hash_prompt(prompt: Prompt) -> str:
 def write_traces(path: str | Path, traces: Iterable[Trace]) -> None:
     """Write one line of JSON per trace; the folder is created.
 
+    If anything fails, the file keeps its old content.
+
+    Raises:
+        OSError: If the file cannot be written, with its path.
+        ValueError: If a trace cannot be written as JSON.
+
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
@@ -88,6 +116,9 @@ def write_traces(path: str | Path, traces: Iterable[Trace]) -> None:
         ...     print(Path(f"{folder}/traces.jsonl").read_text(), end="")
         {"prompt": "1 + 1 =", "response": "2", "prompt_id": "sum"}
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(trace.to_json() + "\n" for trace in traces), encoding="utf-8")
+    write_files({Path(path): to_lines(traces)})
+
+
+def to_lines(traces: Iterable[Trace]) -> bytes:
+    """Return one line of JSON per trace."""
+    return "".join(trace.to_json() + "\n" for trace in traces).encode()

@@ -46,3 +46,11 @@ def test_messages_without_a_template_are_lines() -> None:
     assert prompt_text(messages, None, chat=False) == "be brief\nhi"
     assert as_messages("hi") == messages[1:]
     assert as_messages(messages) == messages
+
+
+def test_marks_around_reasoning_that_are_special_tokens_are_one_token_each() -> None:
+    tokenizer = tiny_lm.tokenizer(chat=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
+    _, completion = tokenize(Trace("q", "[THINK]a[/THINK]b"), tokenizer, chat=True)
+    assert len(completion) == 5
+    assert tokenizer.decode(completion) == "[THINK]a[/THINK]b<end>"

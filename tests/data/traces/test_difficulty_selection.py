@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import nan
 from typing import Any
 
 import pytest
@@ -72,3 +73,22 @@ def test_no_traces_give_no_traces(name: str) -> None:
 def test_bad_input_is_named(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("operator", "options"),
+    [
+        (pass_rate_band, {"low": nan}),
+        (pass_rate_band, {"high": "1"}),
+        (pass_rate_band, {"threshold": nan}),
+        (joint_rank, {"keep": nan}),
+        (adaptive_difficulty, {"total": -1}),
+        (adaptive_difficulty, {"total": 2.5}),
+        (adaptive_difficulty, {"weights": (1.0, nan), "total": 3}),
+        (adaptive_difficulty, {"seed": "a", "total": 3}),
+    ],
+    ids=range(8),
+)
+def test_bad_arguments_are_named(operator: Any, options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))} must be "):
+        operator(planted(), **options)

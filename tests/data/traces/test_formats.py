@@ -81,3 +81,48 @@ def test_a_prompt_id_is_taken_from_the_first_field_of_several(row: Any, expected
 def test_unknown_fields_of_a_trace_are_kept_in_meta() -> None:
     (trace,) = to_traces({"prompt": "q", "response": "yes", "level": 2, "meta": {"x": 1}})
     assert trace.meta == {"level": 2, "x": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"problem": "q", "generations": "abc"}, "generations must be a list of responses"),
+        ({"problem": "q", "generations": [3]}, "response must be a text, got 3"),
+        (
+            {"problem": "q", "generations": ["a"], "correctness": {"one": ["false"]}},
+            "a verdict in correctness must be a number, got 'false'",
+        ),
+        (
+            {"problem": "q", "generations": ["a"], "correctness_x": [float("nan")]},
+            "a verdict in correctness_x must be a finite number, got nan",
+        ),
+        (
+            {"problem": "q", "generations": ["a"], "is_reasoning_complete": ["no"]},
+            "finished must be true, false or absent, got 'no'",
+        ),
+        (
+            {"problem": "q", "generations": ["a", "b"], "is_reasoning_complete": [True]},
+            "is_reasoning_complete has 1 entries, but there are 2 generations",
+        ),
+        ({"prompt": "q", "completion": "a", "label": "false"}, "label must be a number"),
+        (
+            {"prompt": "q", "completion": "a", "label": float("nan")},
+            "label must be a finite number",
+        ),
+        ({"prompt": "q", "completion": 3}, "the response must be a text or a list of messages"),
+        ({"prompt": "q", "completion": [{"content": "a"}]}, "message 1 has no 'role'"),
+        ({"messages": [{"role": "user", "content": None}]}, "content of message 1 must be a text"),
+        ({"messages": ["a"]}, "message 1 must be an object"),
+        ({"messages": RIGHT, "score": "high"}, "score must be a number"),
+        ({"prompt": "q", "response": "a", "meta": "m"}, "meta must be an object"),
+    ],
+    ids=range(14),
+)
+def test_values_of_another_kind_are_refused(row: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        to_traces(row)
+
+
+def test_a_missing_verdict_is_a_wrong_one() -> None:
+    row = {"problem": "q", "generations": ["a", "b"], "correctness": {"one": [None, True]}}
+    assert [trace.score for trace in to_traces({**row, "problem_is_valid": True})] == [0.0, 1.0]

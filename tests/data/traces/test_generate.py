@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import torch
 
 from kdlight.data import read_traces
 from kdlight.data.traces import Trace
-from kdlight.data.traces.generate import answer, generate_traces
+from kdlight.data.traces.generate import generate_traces
+from kdlight.data.written_files import exclusive
 from kdlight.models import Sampling
 from tests.support import tiny_lm
 
@@ -63,14 +65,6 @@ def test_every_prompt_gets_the_number_of_samples(network: Any, tmp_path: Path) -
         assert trace.n_tokens <= 6
 
 
-def test_padding_changes_no_answer(network: Any) -> None:
-    prompts = [Trace("a", ""), Trace("a much longer prompt", "")]
-    greedy = Sampling(max_new_tokens=8, temperature=0.0).options()
-    together = answer(network, tiny_lm.tokenizer(), prompts, chat=False, **greedy)
-    alone = [answer(network, tiny_lm.tokenizer(), [p], chat=False, **greedy)[0] for p in prompts]
-    assert together == alone
-
-
 def test_the_seed_decides_and_nothing_else_is_touched(network: Any, tmp_path: Path) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -104,6 +98,36 @@ def test_another_run_is_not_resumed_in_the_same_file(network: Any, tmp_path: Pat
     (tmp_path / "mine.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="was not started by kdlight"):
         make(network, tmp_path / "mine.jsonl")
+
+
+def test_lines_that_two_runs_wrote_are_counted_once(network: Any, tmp_path: Path) -> None:
+    path = make(network, tmp_path / "t.jsonl")
+    expected = path.read_bytes()
+    lines = expected.splitlines(keepends=True)
+    batches = [lines[i : i + 4] for i in range(0, len(lines), 4)]
+    for twice in (lines * 2, [line for batch in batches for line in batch * 2], lines[:4] * 2):
+        path.write_bytes(b"".join(twice))
+        assert make(network, path).read_bytes() == expected
+
+
+def test_two_runs_do_not_write_one_file(network: Any, tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    with exclusive(path), pytest.raises(ValueError, match="another process writes .*t.jsonl"):
+        make(network, path)
+    assert not path.exists()
+    assert len(read_traces(str(make(network, path)))) == 21
+
+
+def test_a_file_of_an_earlier_version_is_not_emptied(network: Any, tmp_path: Path) -> None:
+    path = make(network, tmp_path / "t.jsonl")
+    settings = path.with_name("t.jsonl.settings.json")
+    saved = json.loads(settings.read_text())
+    del saved["version"]
+    settings.write_text(json.dumps(saved))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"other settings \(version: None in the file, 2 now\)"):
+        make(network, path)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.slow
@@ -148,7 +172,10 @@ def test_a_killed_command_loses_and_repeats_nothing(network: Any, tmp_path: Path
     [
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"sampling": Sampling()}, "sampling.max_new_tokens must be"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"prompts": []}, "prompts must hold at least one prompt"),
+        ({"prompts": [*PROMPTS, PROMPTS[0]]}, "prompts must have different ids"),
+        ({"sampling": Sampling(max_new_tokens=300)}, "the context of the model is 256"),
     ],
 )
 def test_bad_arguments_are_named(options: Any, message: str, network: Any, tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from transformers import AutoModelForCausalLM, GPT2Config
 
+from kdlight import CausalLM, DistillationModule
 from kdlight.data import TracesDataModule, batch_labels
 from kdlight.data.traces import Trace, write_traces
-from tests.support import tiny_lm
+from kdlight.objectives import ForwardKL
+from tests.support import tiny_lm, toy
 
 
 def data(folder: Path, traces: list[Trace], **options: Any) -> TracesDataModule:
@@ -69,6 +70,7 @@ def test_labels_of_a_batch_are_valid_on_responses_only(tmp_path: Path) -> None:
     (batch,) = module.train_dataloader()
     assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
     labels = batch_labels(batch)
+    assert labels is not None
     for ids, mask, aligned in zip(batch["input_ids"], batch["attention_mask"], labels, strict=True):
         whole = text(ids[mask.bool()])
         scored = text(aligned)
@@ -106,6 +108,12 @@ def test_shared_prefix_and_end_of_a_rejected_response_can_be_ignored(tmp_path: P
     options = {"mask_shared_prefix": True, "mask_end": True}
     (sample,) = only(pair, tmp_path, kind="pairs", **options)
     assert [text(row) for row in sample["labels"]] == ["so 4<end>", "51"]
+
+
+def test_an_unfinished_response_has_no_end_to_ignore(tmp_path: Path) -> None:
+    pair = [Trace("q", "so 4", score=1.0), Trace("q", "so 51", score=0.0, finished=False)]
+    (sample,) = only(pair, tmp_path, kind="pairs", mask_end=True)
+    assert [text(row) for row in sample["labels"]] == ["so 4<end>", "so 51"]
 
 
 def test_prompts_are_never_divided_and_order_does_not_matter(tmp_path: Path) -> None:
@@ -147,12 +155,55 @@ def test_no_pairs_is_an_error_that_counts(tmp_path: Path) -> None:
         data(tmp_path, MANY[:1], kind="pairs").setup()
 
 
-def test_a_trace_longer_than_the_context_of_the_student_is_refused(tmp_path: Path) -> None:
-    module = data(tmp_path, MANY)
-    student = SimpleNamespace(context_length=5)
-    lightning_module = SimpleNamespace(student=student)
-    module.trainer = cast(Trainer, SimpleNamespace(lightning_module=lightning_module))
-    with pytest.raises(ValueError, match="the context of the student is 5; set max_length to 5"):
-        module.setup()
-    student.context_length = 64
-    module.setup()
+@pytest.mark.parametrize("short", ["student", "teacher"])
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_trace_longer_than_a_context_is_refused(short: str, split: str, tmp_path: Path) -> None:
+    traces = [Trace(f"p{i}", "x" * 40, score=1.0) for i in range(4)]
+    module = data(tmp_path, traces, validation_fraction=0.5, batch_size=2)
+    networks: dict[str, Any] = {
+        name: gpt2(16 if name == short else 64) for name in ("student", "teacher")
+    }
+    run = DistillationModule(objective=ForwardKL(), **networks)
+    trainer = toy.trainer(tmp_path)
+    start = trainer.fit if split == "train" else trainer.validate
+    message = f"longest trace has 43 tokens, .* context of the {short} is 16; set max_length to 16"
+    with pytest.raises(ValueError, match=message):
+        start(run, datamodule=module)
+    with pytest.raises(ValueError, match=message):  # and again, though the data are loaded
+        start(run, datamodule=module)
+
+
+def gpt2(context: int) -> CausalLM:
+    config = GPT2Config(vocab_size=102, n_embd=8, n_layer=1, n_head=2, n_positions=context)
+    return CausalLM.wrap(AutoModelForCausalLM.from_config(config))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"seed": 2**70}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"num_workers": -1}, "num_workers"),
+        ({"batch_size": 2.5}, "batch_size"),
+        ({"batch_size": True}, "batch_size"),
+        ({"validation_fraction": -0.1}, "validation_fraction"),
+        ({"validation_fraction": "0.1"}, "validation_fraction"),
+        ({"validation_kind": "all"}, "validation_kind"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"threshold": "0.9"}, "threshold"),
+        ({"per_prompt": 1.5}, "per_prompt"),
+        ({"max_completion": 2.5}, "max_completion"),
+        ({"max_prompt": 0}, "max_prompt"),
+        ({"chat": "yes"}, "chat"),
+        ({"select": "best"}, "select"),
+        ({"files": 5}, "files"),
+        ({"files": []}, "files"),
+        ({"validation_files": [5]}, "validation_files"),
+        ({"tokenizer": 5}, "tokenizer"),
+    ],
+    ids=range(19),
+)
+def test_arguments_of_another_kind_are_refused(options: Any, name: str) -> None:
+    arguments = {"tokenizer": tiny_lm.tokenizer(), "files": "traces.jsonl", **options}
+    with pytest.raises((TypeError, ValueError), match=f"^{name} must "):
+        TracesDataModule(**arguments)

@@ -26,7 +26,9 @@ def test_prompts_come_from_files(tmp_path: Path) -> None:
 def test_a_row_without_a_prompt_is_named(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"question": "a"}\n{"text": "b"}')
-    with pytest.raises(ValueError, match=r"line 2 has fields \['text'\], but a prompt needs"):
+    with pytest.raises(
+        ValueError, match=r"line 2: a row has fields \['text'\], but a prompt needs"
+    ):
         read_prompts(str(path))
 
 
@@ -34,3 +36,19 @@ def test_reasoning_gym_is_named_if_missing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(ValueError, match=r"pip install 'kdlight\[gym\]'"):
         read_prompts("reasoning_gym:chain_sum")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": 5}, r"prompt must be a text or a list of messages, got 5 \(int\)"),
+        ({"messages": [{"content": "a"}]}, "prompt: message 1 has no 'role'"),
+        ({"question": "a", "difficulty": "hard"}, "difficulty must be a number, got 'hard'"),
+    ],
+    ids=["number", "role", "difficulty"],
+)
+def test_a_prompt_of_another_kind_is_named(row: object, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"question": "q"}\n' + json.dumps(row))
+    with pytest.raises(ValueError, match=f"{path}, line 2: {message}"):
+        read_prompts(str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import nan
 from typing import Any
 
 import pytest
@@ -75,3 +76,25 @@ def test_a_second_application_changes_nothing(name: str) -> None:
 def test_bad_input_is_named(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("operator", "options"),
+    [
+        (verified_rejection, {"per_prompt": -1}),
+        (verified_rejection, {"per_prompt": 1.5}),
+        (verified_rejection, {"threshold": nan}),
+        (shortest_correct, {"n": 0}),
+        (shortest_correct, {"candidates": 0}),
+        (shortest_correct, {"threshold": nan}),
+        (quality_filter, {"ngram": 0}),
+        (quality_filter, {"repeats": -1}),
+        (quality_filter, {"max_length": "5"}),
+        (quality_filter, {"max_perplexity": nan}),
+        (quality_filter, {"max_perplexity": {"teacher 1": nan}}),
+    ],
+    ids=range(11),
+)
+def test_bad_arguments_are_named(operator: Any, options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))} must be "):
+        operator(planted(), **options)

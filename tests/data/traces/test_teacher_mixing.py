@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -56,3 +57,13 @@ def test_a_second_application_changes_nothing(name: str) -> None:
 def test_bad_input_is_named(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"per_prompt": "first"}, {"weights": {"teacher 0": nan}}, {"weights": {"teacher 0": inf}}],
+    ids=range(3),
+)
+def test_bad_arguments_are_named(options: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} must be "):
+        teacher_mix(planted(), **options)

@@ -1,4 +1,4 @@
-"""Scores of responses, by built-in verifiers, functions and reasoning-gym."""
+"""Traces are divided by the score of a verifier."""
 
 from __future__ import annotations
 
@@ -10,30 +10,10 @@ import pytest
 from kdlight.cli import main
 from kdlight.data import read_traces
 from kdlight.data.traces import Trace
-from kdlight.data.traces.prompts import read_prompts
-from kdlight.data.traces.verify import exact, find_verifier, number, verify_traces
-
-
-@pytest.mark.parametrize(
-    ("verifier", "response", "right"),
-    [
-        (exact, "so\n7\n", True),
-        (exact, "it is 7", False),
-        (number, "3 + 4 = 7.", True),
-        (number, "7 or 8", False),
-        (number, "none", False),
-        (number, "7.0", True),
-    ],
-)
-def test_built_in_verifiers(verifier: Any, response: str, right: bool) -> None:
-    assert verifier(Trace("3 + 4 =", response, answer="7")) is right
-
-
-def test_an_answer_that_cannot_be_compared_is_an_error() -> None:
-    with pytest.raises(ValueError, match="has no answer to compare"):
-        exact(Trace("p", "r"))
-    with pytest.raises(ValueError, match="must be a number"):
-        number(Trace("p", "r", answer="blue"))
+from kdlight.data.traces.encode import Limits, encode
+from kdlight.data.traces.verifiers import exact
+from kdlight.data.traces.verify import verify_traces
+from tests.support import tiny_lm
 
 
 def test_unfinished_responses_are_separate() -> None:
@@ -65,12 +45,6 @@ def test_the_command_verifies_with_a_function_of_ones_own(
         assert {trace.score for trace in found} == {float(name == "positives")}
 
 
-@pytest.mark.parametrize("name", ["nobody", "math:nothing", "no/such/file.py:f"])
-def test_an_unknown_verifier_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match=f"no verifier '{name}'.*known: exact, number"):
-        find_verifier(name)
-
-
 def test_a_bad_command_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["traces", "verify", "--files=[none.jsonl]", f"--output={tmp_path}"])
@@ -78,19 +52,43 @@ def test_a_bad_command_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == "error: files: none.jsonl does not exist\n"
 
 
-def test_reasoning_gym_gives_prompts_and_verifies() -> None:
-    pytest.importorskip("reasoning_gym", reason="the extra gym is not installed")
-    source = "reasoning_gym:chain_sum"
-    prompts = read_prompts(source, size=5, seed=1, options={"max_terms": 3})
-    assert prompts == read_prompts(source, size=5, seed=1, options={"max_terms": 3})
-    assert len({prompt.prompt_id for prompt in prompts}) == 5
-    verifier = find_verifier("reasoning_gym")
-    for prompt in prompts:
-        said = [f"I think\n{prompt.answer}", "0.5"]
-        scores = [
-            verifier(Trace(prompt.prompt, r, answer=prompt.answer, meta=prompt.meta)) for r in said
-        ]
-        assert scores[0] == 1.0
-        assert scores[1] < 0.9
-    with pytest.raises(ValueError, match="cannot make 'nothing'"):
-        read_prompts("reasoning_gym:nothing")
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), None, "1", "right", [1], 10**400],
+    ids=lambda v: str(v)[:9],
+)
+def test_a_verifier_that_returns_no_finite_number_is_refused(value: Any) -> None:
+    trace = Trace("p", "7", prompt_id="here")
+    with pytest.raises(ValueError, match="must return a finite number or a bool, .*prompt 'here'"):
+        verify_traces([trace], lambda trace: value)
+
+
+def test_an_error_of_a_verifier_names_the_prompt() -> None:
+    traces = [Trace("p", text, prompt_id=text) for text in ("7", "seven")]
+    with pytest.raises(
+        ValueError, match="failed on a trace of prompt 'seven': ValueError: invalid"
+    ):
+        verify_traces(traces, lambda trace: int(trace.response) == 7)
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
+def test_a_threshold_must_be_finite(threshold: float) -> None:
+    with pytest.raises(ValueError, match="threshold must be a finite number"):
+        verify_traces([Trace("p", "7")], lambda trace: 1.0, threshold=threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 0.9])
+def test_what_is_correct_here_is_chosen_in_training(threshold: float) -> None:
+    scores = [0.0, 0.4999, 0.5, 0.9, 1.0]
+    traces = [Trace("p", str(i), meta={"score": score}) for i, score in enumerate(scores)]
+    right, wrong, _ = verify_traces(traces, lambda t: t.meta["score"], threshold=threshold)
+    options: dict[str, Any] = {"threshold": threshold, "chat": False, "limits": Limits()}
+    for part, rejected in ((right, False), (wrong, True)):
+        encoded, _ = encode(part, tiny_lm.tokenizer(), **options)
+        assert [each.rejected for each in encoded] == [rejected] * len(part)
+
+
+def test_an_unfinished_response_is_not_correct_at_any_threshold() -> None:
+    trace = Trace("p", "7", finished=False)
+    parts = verify_traces([trace], lambda trace: 1.0, threshold=-1.0)
+    assert [len(part) for part in parts] == [0, 0, 1]

@@ -1,0 +1,92 @@
+"""Responses of a model to a batch of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from kdlight.data.traces.chat import prompt_ids
+from kdlight.data.traces.trace import Trace
+from kdlight.models.context import context_length
+from kdlight.models.end_tokens import cut_at_end, decode, end_tokens
+from kdlight.models.evaluating import evaluating
+
+
+@torch.no_grad()
+def answer(
+    model: Any, tokenizer: Any, prompts: Sequence[Trace], *, chat: bool, **options: Any
+) -> list[Trace]:
+    """Return the responses of a model to prompts, generated in one batch with left padding.
+
+    A response ends at the first end token of the model or the tokenizer, see
+    `kdlight.models.end_tokens.end_tokens`, which its text does not have. Other special tokens, such
+    as marks around reasoning, are a part of the text.
+
+    Args:
+        model: a Hugging Face causal language model, or a `kdlight.CausalLM`.
+        tokenizer: the tokenizer of the model.
+        prompts: prompts, as traces with any response.
+        chat: whether to apply the chat template of the tokenizer to prompts.
+        **options: arguments of ``generate`` of the Hugging Face model, such as
+            `kdlight.models.Sampling` returns them.
+
+    Raises:
+        ValueError: If there is no end token, a prompt has no tokens, or a prompt and
+            ``max_new_tokens`` together exceed the context of the model.
+    """
+    ends = end_tokens(model, tokenizer)
+    if not ends:
+        raise ValueError(
+            "neither the tokenizer (eos_token) nor the model's generation config (eos_token_id) has"
+            " an end token, so that no response would end; set one of them"
+        )
+    rows = [prompt_ids(prompt.prompt, tokenizer, chat=chat) for prompt in prompts]
+    check_room(model, prompts, rows, options.get("max_new_tokens", 1))
+    device = next(model.parameters()).device
+    longest = max(map(len, rows))
+    ids = torch.tensor([[ends[0]] * (longest - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor(
+        [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device
+    )
+    with evaluating(model):
+        generated = model.generate(
+            ids, attention_mask=mask, pad_token_id=ends[0], eos_token_id=ends, **options
+        )
+    answers = []
+    for prompt, new_ids in zip(prompts, generated[:, longest:].tolist(), strict=True):
+        text_ids, finished = cut_at_end(new_ids, ends)
+        response, length = decode(tokenizer, text_ids), len(text_ids) + finished
+        answers.append(replace(prompt, response=response, n_tokens=length, finished=finished))
+    return answers
+
+
+def check_room(
+    model: Any, prompts: Sequence[Trace], rows: Sequence[Sequence[int]], max_new_tokens: int
+) -> None:
+    """Raise an error where the context of a model has no room for a prompt and its response.
+
+    Args:
+        model: the model.
+        prompts: the prompts.
+        rows: the tokens of each prompt.
+        max_new_tokens: maximal length of a response.
+
+    Raises:
+        ValueError: If a prompt has no tokens, or the context is too short.
+    """
+    context = context_length(model)
+    for prompt, row in zip(prompts, rows, strict=True):
+        if not row:
+            raise ValueError(f"prompt {prompt.prompt_id!r} has no tokens; remove it")
+        if context is not None and len(row) + max_new_tokens > context:
+            raise ValueError(
+                f"prompt {prompt.prompt_id!r} has {len(row)} tokens, and max_new_tokens is"
+                f" {max_new_tokens}, but the context of the model is {context}; set max_new_tokens"
+                f" to {context - len(row)} or less"
+                if len(row) < context
+                else f"prompt {prompt.prompt_id!r} has {len(row)} tokens, but the context of the"
+                f" model is {context}; remove it, or use another model"
+            )

@@ -1,0 +1,158 @@
+"""Where a response stands in a conversation that a chat template writes, and how its turn ends."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from os.path import commonprefix
+from typing import Any, NamedTuple
+
+from kdlight.data.traces.trace import Message
+
+PROBE = "kdlightProbe"
+"""A response that no template has a reason to change."""
+
+MARK = re.compile(r"(?:<[^<>\s]+>|\[[^\[\]\s]+\])(?=\s*\Z)")
+"""A mark at the end of a prompt, such as the one that opens the reasoning of a model."""
+
+
+class Turn(NamedTuple):
+    """The turn of an assistant.
+
+    Attributes:
+        prompt: the text that the model gets.
+        text: the text that follows, which contains the response whole.
+        ended: whether it ends with special tokens that the template writes at the end of a turn.
+    """
+
+    prompt: str
+    text: str
+    ended: bool = False
+
+
+def render(messages: list[Message], tokenizer: Any, *, prompt: bool = False) -> str:
+    """Return the text of messages by the chat template; ``prompt`` lets the assistant go on.
+
+    Raises:
+        ValueError: If the template refuses the messages.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise ValueError(
+            f"the chat template refuses messages of the roles {roles}: {error}; set chat to False,"
+            " or change the messages"
+        ) from error
+
+
+def place_response(
+    messages: list[Message], response: str, tokenizer: Any, *, finished: bool
+) -> Turn:
+    """Return the prompt and the turn of the assistant, in which the response stands unchanged.
+
+    The text is that of the template if this has the response whole. Many templates do not: they
+    drop reasoning, or strip spaces. The response then follows the prompt as it is, which is how a
+    model writes it. If the prompt ends with a mark that opens the reasoning, and the response
+    begins with it, the mark belongs to the response and is not repeated.
+
+    Args:
+        messages: the messages before the response.
+        response: the response.
+        tokenizer: a Hugging Face tokenizer with a chat template.
+        finished: whether the turn is complete, so that what the template writes at its end follows.
+
+    Raises:
+        ValueError: If the template changes the messages with the response, or does not write a
+            response exactly once.
+    """
+    prompt = render(messages, tokenizer, prompt=True)
+    mark = _opening_mark(prompt, render(messages, tokenizer))
+    repeated = bool(mark) and response.lstrip().startswith(mark)
+    turn = Turn(prompt[: prompt.rindex(mark)] if repeated else prompt, response)
+    if not finished:
+        return turn
+    before, after = _around_response(messages, prompt, mark, tokenizer)
+    opening = prompt[len(before) :]  # what only a prompt has
+    continues = bool(opening) and (not opening.strip() or f"{mark[0]}/{mark[1:]}" in response)
+    if not repeated and not continues:
+        text = _template_turn(messages, response, before, after, tokenizer)
+        if text is not None:
+            turn = Turn(before, text)
+    end, ended = turn_end(response, after, tokenizer)
+    return Turn(turn.prompt, turn.text + end, ended)
+
+
+def _opening_mark(prompt: str, without: str) -> str:
+    """Return the mark with which the template ends a prompt, or an empty text."""
+    found = MARK.search(prompt, len(commonprefix([prompt, without])))
+    return found.group() if found else ""
+
+
+def _around_response(
+    messages: list[Message], prompt: str, mark: str, tokenizer: Any
+) -> tuple[str, str]:
+    """Return what a prompt and a conversation with a response share, and the text after it."""
+    conversation = render([*messages, _assistant(PROBE)], tokenizer)
+    shared = commonprefix([prompt, conversation])
+    if prompt[len(shared) :].strip() not in ("", mark):
+        raise ValueError(
+            "the chat template does not append the response to the prompt: with a response it gives"
+            f" {conversation[:60]!r}..., without it {prompt[:60]!r}...; set chat to False, or use"
+            " prompts that are texts with the template applied"
+        )
+    parts = conversation[len(shared) :].split(PROBE)
+    if len(parts) != 2:
+        raise ValueError(
+            "the chat template does not write the response once and unchanged: for the response"
+            f" {PROBE!r} it gives {conversation[len(shared) :][:60]!r}; set chat to False, or use"
+            " another template"
+        )
+    return shared, parts[1]
+
+
+def _template_turn(
+    messages: list[Message], response: str, before: str, after: str, tokenizer: Any
+) -> str | None:
+    """Return the turn as the template writes it, without its end; None if it is not whole."""
+    try:
+        conversation = render([*messages, _assistant(response)], tokenizer)
+    except ValueError:  # such as a template that refuses marks inside of a response
+        return None
+    if not (conversation.startswith(before) and conversation.endswith(after)):
+        return None
+    turn = conversation[len(before) : len(conversation) - len(after)]
+    return turn if turn.endswith(response) else None
+
+
+def _assistant(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+def turn_end(response: str, after: str, tokenizer: Any) -> tuple[str, bool]:
+    """Return the end of a turn, and whether it has special tokens.
+
+    The end is what the template writes up to its first special tokens. A line break or an
+    end-of-text token behind them belongs to the template, and is never generated. Tokens with which
+    the response ends already are not repeated.
+    """
+    special = _special_tokens(tokenizer, len(tokenizer), tuple(tokenizer.all_special_tokens))
+    found = re.search(f"(?:{special})+", after) if special else None
+    if found is None:
+        has_end = response.endswith(tokenizer.eos_token or PROBE)
+        return ("", True) if has_end else (after, False)
+    tokens = re.findall(special, found.group())
+    for count in range(len(tokens), 0, -1):
+        if response.endswith("".join(tokens[:count])):
+            return "".join(tokens[count:]), True
+    return after[: found.end()], True
+
+
+@lru_cache(maxsize=4)
+def _special_tokens(tokenizer: Any, size: int, named: tuple[str, ...]) -> str:
+    """Return a pattern of all special tokens; the other arguments tell when they have changed."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    texts = {*named, *(str(token) for token in added if token.special)}
+    return "|".join(map(re.escape, sorted(texts, key=len, reverse=True)))
