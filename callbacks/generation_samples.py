@@ -11,7 +11,11 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from kdlight.callbacks.generation.checks import check_generates, check_tokenizer, datamodule_of
+from kdlight.callbacks.generation.continuation import continue_text
 from kdlight.callbacks.inference.context import eval_mode
+from kdlight.checks import check_integer, check_type
+from kdlight.models.end_tokens import end_tokens
+from kdlight.modules.base import DistillationBase
 from kdlight.teachers import Teacher
 
 SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
@@ -39,15 +43,17 @@ class GenerationSamples(Callback):
     """
 
     def __init__(self, prompts: list[str] | None = None, max_new_tokens: int = 24) -> None:
-        if max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        check_integer("max_new_tokens", max_new_tokens, 1)
+        check_type("prompts", prompts, (list, tuple, type(None)), "a list of texts")
+        for prompt in prompts or ():
+            check_type("prompts", prompt, str, "a list of texts")
         self.prompts = list(prompts or PROMPTS)
         self.max_new_tokens = max_new_tokens
         self.before: list[str] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that student and teacher can generate, and that there is a tokenizer."""
-        check_generates("GenerationSamples", "student", getattr(pl_module, "student", None))
+        check_generates("GenerationSamples", "student", _student_network(pl_module))
         check_generates("GenerationSamples", "teacher", _teacher_network(pl_module))
         check_tokenizer("GenerationSamples", trainer)
 
@@ -58,12 +64,12 @@ class GenerationSamples(Callback):
                 "GenerationSamples has no effect: one rank alone cannot run a sharded student"
             )
         elif self.before is None and trainer.is_global_zero:
-            self.before = self._continue(trainer, pl_module, pl_module.student)
+            self.before = self._continue(trainer, pl_module, _student_network(pl_module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Continue the prompts with the trained student and with the teacher, and print."""
         if trainer.is_global_zero and not isinstance(trainer.strategy, SHARDING):
-            after = self._continue(trainer, pl_module, pl_module.student)
+            after = self._continue(trainer, pl_module, _student_network(pl_module))
             teacher = self._continue(trainer, pl_module, _teacher_network(pl_module))
             self._print(self.before or [], after, teacher)
 
@@ -72,9 +78,16 @@ class GenerationSamples(Callback):
         texts = []
         with torch.no_grad(), eval_mode(model):
             for prompt in self.prompts:
-                ids = tokenizer(prompt, return_tensors="pt").input_ids.to(module.device)
-                out = model.generate(ids, max_new_tokens=self.max_new_tokens, do_sample=False)
-                texts.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+                ids = tokenizer(prompt, return_tensors="pt").input_ids[0]
+                (out,) = continue_text(
+                    model,
+                    [ids],
+                    [self.max_new_tokens],
+                    end=end_tokens(model, tokenizer),
+                    device=module.device,
+                    do_sample=False,
+                )
+                texts.append(tokenizer.decode(out[len(ids) :], skip_special_tokens=True))
         return texts
 
     @rank_zero_only
@@ -92,6 +105,12 @@ class GenerationSamples(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the texts of the untrained student."""
         self.before = state_dict["before"]
+
+
+def _student_network(module: LightningModule) -> Any:
+    if isinstance(module, DistillationBase):
+        return module.student_network()
+    return getattr(module, "student", None)
 
 
 def _teacher_network(module: LightningModule) -> Any:

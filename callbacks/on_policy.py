@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from kdlight.callbacks.generation.checks import datamodule_of
+from kdlight.callbacks.generation.checks import check_end, datamodule_of
 from kdlight.callbacks.generation.generating_callback import GeneratingCallback
 from kdlight.callbacks.generation.rows import Row, put_rows, take_rows
 from kdlight.callbacks.inference.context import inference_context
-from kdlight.checks import check_range
+from kdlight.checks import check_integer, check_range, check_type
 from kdlight.models.sampling import Sampling
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 from kdlight.schedules import Schedule
 
 
@@ -74,14 +74,15 @@ class OnPolicy(GeneratingCallback):
         end: list[int] | None = None,
     ) -> None:
         if not isinstance(fraction, Schedule):
+            check_type(
+                "fraction", fraction, (int, float), "a number or a kdlight.schedules.Schedule"
+            )
             check_range("fraction", fraction, 0.0, 1.0)
-        for name, size in (
-            ("prompt_tokens", prompt_tokens),
-            ("refresh_every", refresh_every),
-            ("capacity", capacity),
-        ):
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        check_type("sampling", sampling, Sampling, "a kdlight.models.Sampling")
+        check_integer("prompt_tokens", prompt_tokens, 1)
+        check_integer("refresh_every", refresh_every, 1)
+        check_integer("capacity", capacity, 1)
+        check_end(end)
         self.fraction, self.sampling, self.prompt_tokens = fraction, sampling, prompt_tokens
         self.refresh_every, self.capacity = refresh_every, capacity
         self.end = None if end is None else list(end)
@@ -93,7 +94,7 @@ class OnPolicy(GeneratingCallback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Replace the sequences of the batch, if it is drawn."""
-        assert isinstance(pl_module, StandaloneModule)
+        assert isinstance(pl_module, DistillationBase)
         if not isinstance(batch, MutableMapping) or "input_ids" not in batch:
             raise ValueError(
                 f"{type(self).__name__} needs batches that are mappings with 'input_ids', got"
@@ -126,7 +127,7 @@ class OnPolicy(GeneratingCallback):
     def generate_responses(
         self,
         trainer: Trainer,
-        module: StandaloneModule,
+        module: DistillationBase,
         batch: MutableMapping[str, Any],
         rows: list[Row],
     ) -> list[Row]:
@@ -147,7 +148,7 @@ class OnPolicy(GeneratingCallback):
             pl_module.log(f"train/{name}", value)
 
     def _count(
-        self, trainer: Trainer, module: StandaloneModule, rows: list[Row], generated: list[Row]
+        self, trainer: Trainer, module: DistillationBase, rows: list[Row], generated: list[Row]
     ) -> None:
         self.figures["on_policy/share"] = len(generated) / len(rows)
         if generated:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
 from torch.optim import AdamW
 
-from kdlight.modules import StandaloneModule
+from kdlight.checks import check_integer, check_positive, check_type
+from kdlight.models.call_network import call_network
+from kdlight.modules.base import DistillationBase
 from kdlight.objectives import CrossEntropy
-from kdlight.teachers import FrozenTeacher
+from kdlight.sources import Logits, LogitsSource
+from kdlight.teachers import FrozenTeacher, Teacher
 
 
 class TrainTeacherFirst(Callback):
@@ -36,19 +44,25 @@ class TrainTeacherFirst(Callback):
     """
 
     def __init__(self, epochs: int = 10, lr: float = 2e-3, seed: int = 0) -> None:
-        if epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {epochs}")
-        if not lr > 0:
-            raise ValueError(f"lr must be above 0, got {lr}")
+        check_integer("epochs", epochs, 1)
+        check_type("lr", lr, (int, float), "a number")
+        check_positive("lr", lr)
+        check_integer("seed", seed, 0)
         self.epochs, self.lr, self.seed = epochs, lr, seed
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there are a teacher to train and data."""
         teacher = getattr(pl_module, "teacher", None)
-        if not isinstance(pl_module, StandaloneModule) or not isinstance(teacher, FrozenTeacher):
+        if not isinstance(pl_module, DistillationBase) or not isinstance(teacher, FrozenTeacher):
             raise ValueError(
-                "TrainTeacherFirst needs a DistillationModule whose teacher is a FrozenTeacher, got"
+                "TrainTeacherFirst needs a kdlight.DistillationModule, or a module with the"
+                " kdlight.DistillationMixin, whose teacher is a FrozenTeacher, got"
                 f" {type(pl_module).__name__} with teacher {type(teacher).__name__}"
+            )
+        if not isinstance(teacher.model, nn.Module):
+            raise ValueError(
+                "TrainTeacherFirst trains the teacher, but a"
+                f" {type(teacher.model).__name__} has no weights; give a torch.nn.Module"
             )
         if trainer.datamodule is None:  # type: ignore[attr-defined]
             raise ValueError(
@@ -57,11 +71,14 @@ class TrainTeacherFirst(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train the teacher."""
-        assert isinstance(pl_module, StandaloneModule)
-        assert isinstance(pl_module.teacher, FrozenTeacher)
-        network = pl_module.teacher.model
+        assert isinstance(pl_module, DistillationBase)
+        frozen = pl_module.teacher
+        assert isinstance(frozen, FrozenTeacher)
+        network = frozen.model
         objective = CrossEntropy()
-        with isolate_rng(), torch.enable_grad():
+        # so that logits are computed as the module computes them
+        pl_module.teacher = _Learning(network)
+        with isolate_rng(), torch.enable_grad(), _restored(pl_module, frozen):
             torch.manual_seed(self.seed)
             loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
             network.train().requires_grad_(True)
@@ -76,7 +93,9 @@ class TrainTeacherFirst(Callback):
                     loader.sampler.set_epoch(epoch)
                 for batch in loader:
                     batch = trainer.strategy.batch_to_device(batch, pl_module.device)
-                    loss = objective(pl_module.make_loss_inputs(batch, network(batch), None)).mean()
+                    logits = pl_module.teacher_logits(batch)
+                    assert logits is not None
+                    loss = objective(pl_module.make_loss_inputs(batch, logits, None)).mean()
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
@@ -84,3 +103,24 @@ class TrainTeacherFirst(Callback):
             network.zero_grad()
             network.eval().requires_grad_(False)
         rank_zero_info(f"Teacher trained for {steps} steps; its last loss was {loss.item():.4f}")
+
+
+class _Learning(Teacher):
+    """The network of a teacher while it is trained: with gradients, and in training mode."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def answer(
+        self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
+    ) -> LogitsSource:
+        return call_network(self.network, batch)
+
+
+@contextmanager
+def _restored(module: DistillationBase, teacher: FrozenTeacher) -> Iterator[None]:
+    """Give the module its teacher back."""
+    try:
+        yield
+    finally:
+        module.teacher = teacher

@@ -16,7 +16,9 @@ from kdlight.metrics import DistillationMetrics
 from kdlight.metrics.calibration import Curve
 from kdlight.metrics.distillation import ROWS
 from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 from kdlight.sources import LogitsSource, as_source
+from kdlight.teachers import Teacher
 
 
 class Evaluation(NamedTuple):
@@ -38,13 +40,14 @@ class Evaluation(NamedTuple):
     reliability: dict[str, Curve]
 
 
-def evaluate(trainer: Trainer, module: StandaloneModule) -> Evaluation:
+def evaluate(trainer: Trainer, module: DistillationBase) -> Evaluation:
     """Evaluate the student and the teacher on the validation batches of all ranks.
 
     The speed of a network is measured on the first batch, from the batch to the logits at every
     position. The states of the random generators and the training mode of the module are restored.
     """
-    metrics = DistillationMetrics(module.metrics.temperature).to(module.device)
+    temperature = _temperature(module)
+    metrics = DistillationMetrics(temperature).to(module.device)
     reduce_over_data_parallel_ranks(trainer, metrics)
     seconds, positions, unit = {"student": 0.0, "teacher": 0.0}, 0, "sample"
     with inference_context(trainer, module):
@@ -61,20 +64,35 @@ def evaluate(trainer: Trainer, module: StandaloneModule) -> Evaluation:
                     _compute_logits(as_source(teacher))
                 seconds = {"student": middle - start, "teacher": time.perf_counter() - middle}
                 positions = prod(student.shape[:-1])
+            if module.frozen_teacher is not None:
+                student = as_source(module.frozen_teacher.mask_student(student))
             unit = "token" if len(student.shape) > 2 else unit
             metrics.update(module.make_loss_inputs(batch, student, teacher))
     values = {name: value.item() for name, value in metrics.compute().items()}
     teacher_values = {name: v for name, v in values.items() if name.startswith("teacher_")}
-    parts = module.parts()
     return Evaluation(
         student={name: v for name, v in values.items() if name not in teacher_values}
-        | _cost(module.student, positions, seconds["student"]),
+        | _cost(module.student_network(), positions, seconds["student"]),
         teacher={name.removeprefix("teacher_"): v for name, v in teacher_values.items()}
-        | _cost(parts["teacher"], positions, seconds["teacher"]),
+        | _cost(_teacher_network(module), positions, seconds["teacher"]),
         unit=unit,
-        temperature=module.metrics.temperature,
+        temperature=temperature,
         reliability=metrics.reliability(),
     )
+
+
+def _temperature(module: DistillationBase) -> float:
+    """Return the temperature of the module's metrics, or of its objective."""
+    if isinstance(module, StandaloneModule):
+        return module.metrics.temperature
+    return float(getattr(module.objective, "temperature", 1.0))
+
+
+def _teacher_network(module: DistillationBase) -> Any:
+    if isinstance(module, StandaloneModule):
+        return module.parts()["teacher"]
+    networks = module.teacher.networks() if isinstance(module.teacher, Teacher) else []
+    return networks[0] if len(networks) == 1 else None
 
 
 def _compute_logits(source: LogitsSource) -> None:

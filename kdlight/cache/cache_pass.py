@@ -6,7 +6,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kdlight.cache.folder import complete, prepare_folder
@@ -14,6 +16,7 @@ from kdlight.cache.run_manifest import make_manifest
 from kdlight.cache.settings import Settings
 from kdlight.cache.size_estimate import check_disk_space, is_empty
 from kdlight.cache.writer import CacheWriter
+from kdlight.checks import check_integer
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.sources import as_source
 
@@ -44,9 +47,11 @@ def write_cache(
         names: names of the ``teacher`` and the ``data``, for the manifest.
 
     Raises:
-        ValueError: If the folder holds something else, there is no teacher to run, or the disk has
-            not enough free space.
+        ValueError: If the folder holds something else, there is no teacher to run, the disk has not
+            enough free space, or ``shard_positions`` is below 1.
     """
+    check_integer("shard_positions", shard_positions, 1)
+    settings.check()
     folder = Path(output)
     data.trainer = trainer
     data.prepare_data()
@@ -84,12 +89,25 @@ class CachePass(LightningModule):
         module, writer = self._parts
         rows = writer.new_rows(batch)
         if rows:
-            labels = module.labels(batch)
-            mask = None if labels is None else labels != IGNORE_INDEX
             source = as_source(module.teacher_logits(batch))
-            if mask is not None and mask.shape != source.shape[:-1]:
-                mask = None
-            writer.add(rows, source, mask)
+            writer.add(rows, source, self._mask(batch, source.shape[:-1]))
+
+    def _mask(self, batch: Any, shape: torch.Size) -> Tensor | None:
+        """Return the positions to store, of logits at ``shape``; None for all."""
+        module, writer = self._parts
+        layout = writer.manifest.layout
+        expected = layout.shape(batch, shape[0])
+        if shape != expected:
+            raise ValueError(
+                f"the teacher's logits stand at {tuple(shape)} positions of this batch, but"
+                f" {tuple(expected)} were expected from the first batch, where they stand at the"
+                f" {layout.place}; a cache needs batches of one kind"
+            )
+        labels, valid = module.aligned_labels(batch), layout.valid_positions(batch)
+        mask = None if labels is None else labels.cpu() != IGNORE_INDEX
+        # a module may have labels of its own; a reader knows those of the batch only
+        masks = [each for each in (mask, valid) if each is not None and each.shape == shape]
+        return torch.stack(masks).any(0) if masks else None
 
     def on_test_end(self) -> None:
         """Write the last shard; after all ranks have, mark the cache as complete."""

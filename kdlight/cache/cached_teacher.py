@@ -14,7 +14,7 @@ from kdlight.cache.fingerprints import fingerprint_tokenizer
 from kdlight.cache.manifest import read_manifest
 from kdlight.cache.reader import CacheReader
 from kdlight.cache.records import Sequence
-from kdlight.cache.row_keys import KeyedRow, keyed_rows, valid_positions
+from kdlight.cache.row_keys import KeyedRow, keyed_rows
 from kdlight.checks import check_positive
 from kdlight.losses.topk import Tail, check_tail
 from kdlight.sources import Logits, TopK
@@ -83,15 +83,27 @@ class CachedTeacher(Teacher):
                 " this tokenizer, or train with the other one"
             )
 
+    def check_labels(self, rule: str, ignore_index: int) -> None:
+        """Raise a ValueError if the cache was written with another rule of the labels."""
+        written = (self.manifest.labels, self.manifest.ignore_index)
+        if written != (rule, ignore_index):
+            raise ValueError(
+                f"the cache {self.path!r} was written with labels={written[0]!r} and"
+                f" ignore_index={written[1]}, but this run has labels={rule!r} and"
+                f" ignore_index={ignore_index}, so that other positions count; give the module"
+                " those of the cache, or write the cache again with those of this run"
+            )
+
     def answer(
         self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
     ) -> TopK:
         """Return the stored logits of ``batch``."""
-        rows = keyed_rows(batch)
+        layout = self.manifest.layout
+        rows = keyed_rows(batch, layout)
         sequences = self._sequences(batch, rows)
-        width = batch["input_ids"].shape[1] if self.manifest.per_token else 1
+        positions = layout.shape(batch, len(rows))
         k = max((_max_stored(each) for each in sequences.values()), default=1)
-        shape = (len(rows), width, k)
+        shape = (len(rows), positions[1:].numel(), k)
         ids = np.zeros(shape, dtype=np.int64)
         log_probs = np.full(shape, -np.inf, dtype=np.float32)
         # NaN marks positions that are not stored, so that they cannot be used by mistake
@@ -100,22 +112,22 @@ class CachedTeacher(Teacher):
             starts = np.flatnonzero(np.diff(sequence.positions, prepend=-1))
             counts = np.diff(starts, append=len(sequence.positions))
             slots = np.arange(len(sequence.positions)) - np.repeat(starts, counts)
-            positions = sequence.positions + rows[number].start
-            ids[number, positions, slots] = sequence.ids
-            log_probs[number, positions, slots] = sequence.log_probs
-            log_tails[number, positions[starts]] = sequence.log_tails
+            columns = sequence.positions + rows[number].start
+            ids[number, columns, slots] = sequence.ids
+            log_probs[number, columns, slots] = sequence.log_probs
+            log_tails[number, columns[starts]] = sequence.log_tails
         self._check_stored(batch, log_tails)
-        parts = [torch.from_numpy(each) for each in (ids, log_probs, log_tails)]
-        if not self.manifest.per_token:
-            parts = [part.squeeze(1) for part in parts]
+        parts = [torch.from_numpy(each) for each in (ids, log_probs)]
+        parts = [part.reshape(*positions, k) for part in parts]
+        parts.append(torch.from_numpy(log_tails).reshape(positions))
         device = self._device or _device(batch)
-        ids, log_probs, log_tails = (part.to(device) for part in parts)
+        kept_ids, kept_log_probs, log_tail = (part.to(device) for part in parts)
         return TopK(
-            ids,
-            log_probs,
+            kept_ids,
+            kept_log_probs,
             self.vocab_size,
             tail=self.tail,
-            log_tail=log_tails,
+            log_tail=log_tail,
             temperature=self.temperature,
         )
 
@@ -132,14 +144,16 @@ class CachedTeacher(Teacher):
             first = missing[0]
             raise ValueError(
                 f"{len(missing)} of {len(rows)} rows of this batch are not in {self._describe()};"
-                f" the first is row {first}, {_describe_row(batch, rows[first], first)}. Train on"
-                " the data, the tokenizer and the block size that the cache was written with, or"
-                " write a cache for these"
+                f" the first is row {first}, {_describe_row(batch, first)}. Train on"
+                " the data, the tokenizer, the block size and the precision that the cache was"
+                " written with, or write a cache for these. A row is found by all entries of a"
+                f" batch except labels, {_describe_entries(batch)}; one whose first axis is not the"
+                " rows, such as the patches of all images, is the same in the same batch only"
             )
         return {number: self._cache.read(index) for number, index in indices.items()}
 
     def _check_stored(self, batch: Any, log_tails: Any) -> None:
-        valid = valid_positions(batch)
+        valid = self.manifest.layout.valid_positions(batch)
         if valid is None or valid.numel() != log_tails.size:
             return
         absent = valid.numpy().reshape(log_tails.shape) & np.isnan(log_tails)
@@ -162,9 +176,13 @@ class CachedTeacher(Teacher):
         return {name: value for name, value in vars(self).items() if name != "_cache"}
 
 
+def _describe_entries(batch: Any) -> str:
+    return str([*map(str, batch)] if hasattr(batch, "keys") else type(batch).__name__)
+
+
 def _max_stored(sequence: Sequence) -> int:
     """Return the maximal number of stored tokens of a position."""
-    return int(np.bincount(sequence.positions).max())
+    return int(np.bincount(sequence.positions).max()) if len(sequence.positions) else 1
 
 
 def _device(batch: Any) -> torch.device:
@@ -173,8 +191,10 @@ def _device(batch: Any) -> torch.device:
     return next((each.device for each in tensors if isinstance(each, Tensor)), torch.device("cpu"))
 
 
-def _describe_row(batch: Any, row: KeyedRow, number: int) -> str:
+def _describe_row(batch: Any, number: int) -> str:
     if not (hasattr(batch, "keys") and "input_ids" in batch):
         return "which is not a sequence of tokens"
-    tokens = batch["input_ids"][number, row.start : row.stop]
+    tokens, mask = batch["input_ids"][number], batch.get("attention_mask")
+    if isinstance(mask, Tensor) and mask.shape == batch["input_ids"].shape:
+        tokens = tokens[mask[number] != 0]
     return f"{len(tokens)} tokens beginning {tokens[:8].tolist()}"

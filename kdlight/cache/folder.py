@@ -18,9 +18,15 @@ def prepare_folder(folder: Path, manifest: Manifest) -> None:
     Unfinished and damaged shards are removed.
 
     Raises:
-        ValueError: If the folder holds a complete cache, another cache, or other files.
+        ValueError: If the folder cannot be created, or holds a complete cache, another cache, or
+            other files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"output {str(folder)!r} cannot be created ({error.strerror}); choose another folder"
+        ) from error
     for path in folder.glob(UNFINISHED):  # left by a process that was killed
         path.unlink()
     if not (folder / NAME).is_file():

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from kdlight.cache.digests import KEY_BYTES
 from kdlight.cache.manifest import read_manifest
 from kdlight.cache.records import Sequence, decode
+from kdlight.cache.settings import Settings
 from kdlight.cache.shards import Shard, is_intact
 
 
@@ -37,11 +39,12 @@ class CacheReader:
                 f"the cache in {str(folder)!r} is not complete: run the command that started it"
                 " again to resume it"
             )
+        self._bits = Settings(**self.manifest.settings).bits
         for name, size in self.manifest.shards.items():
             _check_shard(folder / name, size, verify=verify)
         owner = self.manifest.owner
         self.shards = [Shard(folder / name, owner=owner) for name in self.manifest.shards]
-        keys = [shard.keys for shard in self.shards] or [np.zeros((0, 16), np.uint8)]
+        keys = [shard.keys for shard in self.shards] or [np.zeros((0, KEY_BYTES), np.uint8)]
         self._shard = np.repeat(np.arange(len(keys)), [len(each) for each in keys])
         self._row = np.concatenate([np.arange(len(each)) for each in keys])
         self._keys = np.concatenate(keys)
@@ -54,7 +57,7 @@ class CacheReader:
 
     def find(self, keys: SequenceOf[bytes]) -> list[int]:
         """Return the number of the sequence of each key, -1 if it is not in the cache."""
-        wanted = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
+        wanted = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), KEY_BYTES)
         starts = wanted[:, :8].copy().view(np.uint64).reshape(-1)
         indices = np.searchsorted(self._starts, starts)
         numbers = []
@@ -64,11 +67,20 @@ class CacheReader:
         return numbers
 
     def read(self, number: int) -> Sequence:
-        """Return the sequence with a number from `find`."""
-        record = self.shards[self._shard[number]].record(int(self._row[number]))
-        return decode(
-            record, vocabulary=self.manifest.vocabulary, bits=self.manifest.settings["bits"]
-        )
+        """Return the sequence with a number from `find`.
+
+        Raises:
+            ValueError: If its shard is damaged, which is found here without ``verify``.
+        """
+        shard = self.shards[self._shard[number]]
+        record = shard.record(int(self._row[number]))
+        try:
+            return decode(record, vocabulary=self.manifest.vocabulary, bits=self._bits)
+        except (ValueError, IndexError) as error:
+            raise ValueError(
+                f"a sequence in the shard {str(shard.path)!r} is damaged: {error}; write the cache"
+                " again"
+            ) from error
 
 
 def _check_shard(path: Path, size: int, *, verify: bool) -> None:

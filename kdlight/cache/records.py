@@ -60,6 +60,9 @@ def encode(sequence: Sequence, *, vocabulary: int, bits: int) -> Record:
         values = log_probs.astype(np.float32).view(np.uint8)
         return Record(length, len(ids), packed, values, log_tails.astype(np.float32)[:, None])
     starts = np.flatnonzero(np.diff(positions, prepend=-1))
+    if not len(starts):  # no position is stored
+        empty = np.zeros(0, dtype=np.uint8)
+        return Record(length, 0, packed, empty, np.zeros((0, 3), dtype=np.float16))
     high, low = (f.reduceat(log_probs, starts) for f in (np.maximum, np.minimum))
     # rounded before use, so that no log-probability is above the stored maximum
     scales = np.stack([high, high - low, log_tails], -1).astype(np.float16)
@@ -73,6 +76,9 @@ def encode(sequence: Sequence, *, vocabulary: int, bits: int) -> Record:
 def decode(record: Record, *, vocabulary: int, bits: int) -> Sequence:
     """Unpack a sequence."""
     length, entries, packed, values, scales = record
+    if not entries:
+        none, nothing = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        return Sequence(length, none, none, nothing, nothing)
     keys = unpack_sorted(packed, length * vocabulary, count=entries)
     positions, ids = np.divmod(keys, vocabulary)
     log_tails = scales[:, -1].astype(np.float32)

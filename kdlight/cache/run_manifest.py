@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
 
 from kdlight.cache.fingerprints import (
     fingerprint_template,
     fingerprint_tokenizer,
     fingerprint_weights,
 )
+from kdlight.cache.layout import Layout, Place
 from kdlight.cache.manifest import Manifest
 from kdlight.cache.settings import Settings
+from kdlight.cache.size_estimate import is_empty
+from kdlight.data.teacher_tokens import TeacherTokens
+from kdlight.losses.labels import IGNORE_INDEX
+from kdlight.models.model_kind import model_kind, wrapped_model
 from kdlight.sources import as_source
 from kdlight.teachers import frozen_teachers
+from kdlight.teachers.batch_rows import select_batch_rows
 
 
 def make_manifest(
@@ -49,7 +58,9 @@ def make_manifest(
             f" {temperatures[0]}; set the temperature of the CachedTeacher instead"
         )
     tokenizer = getattr(data, "tokenizer", None)
-    vocabulary, per_token = _logits_shape(module, data)
+    batch = _first_batch(data)
+    shape = _logits_shape(module, batch)
+    layout = _layout(module, [each.model for each in live], batch, shape)
     return Manifest(
         teacher={
             "name": names.get("teacher", type(live[0].model).__name__),
@@ -60,18 +71,58 @@ def make_manifest(
             "template": fingerprint_template(tokenizer),
         },
         data={"name": names.get("data", type(data).__name__)},
-        vocabulary=vocabulary,
+        vocabulary=shape[-1],
         settings=settings._asdict(),
-        per_token=per_token,
+        per_token=len(shape) > 2,
+        **layout._asdict(),
     )
 
 
-def _logits_shape(module: Any, data: LightningDataModule) -> tuple[int, bool]:
-    """Return the width of the logits and whether rows have several positions, from one row."""
-    batch = next(iter(data.train_dataloader()))
-    if isinstance(batch, Mapping):  # not dict, since the batch of a tokenizer is none
-        one_row = {name: value[:1] for name, value in batch.items()}
-    else:
-        one_row = batch[:1] if hasattr(batch, "shape") else [value[:1] for value in batch]
-    shape = as_source(module.teacher_logits(one_row)).shape
-    return shape[-1], len(shape) > 2
+def _first_batch(data: LightningDataModule) -> Any:
+    """Return the first batch in which a label counts; the first of all if there is none."""
+    first = None
+    for make_loader in (data.train_dataloader, data.val_dataloader):
+        loader = make_loader()
+        for batch in () if is_empty(loader) else loader:
+            first = batch if first is None else first
+            labels = batch.get("labels") if isinstance(batch, Mapping) else None
+            if labels is None or bool((labels != IGNORE_INDEX).any()):
+                return batch
+    if first is None:
+        raise ValueError("there is nothing to cache: the data have no batch")
+    return first
+
+
+def _logits_shape(module: Any, batch: Any) -> torch.Size:
+    """Return the shape of the logits of one row, or of the batch where rows are not separate."""
+    with suppress(ValueError):
+        batch = select_batch_rows(batch, torch.tensor([0]))
+    return as_source(module.teacher_logits(batch)).shape
+
+
+def _layout(module: Any, networks: list[Any], batch: Any, shape: torch.Size) -> Layout:
+    """Find out where logits of ``shape`` stand."""
+    ignored = module.label_format.ignore_index
+    rule = module.label_format.rule_of(batch, module.student_kind(), check=False)
+    kinds = [model_kind(network) for network in networks]
+    images = tuple(sorted({token for each in networks for token in _image_tokens(each)}))
+    tokens = batch.get("input_ids") if isinstance(batch, Mapping) else None
+    positions = tuple(shape[1:-1])
+    parts = [part for each in networks if isinstance(each, nn.Module) for part in each.modules()]
+    place: Place = "row"
+    if not positions or any(kind.is_multi_label for kind in kinds):
+        place = "row"
+    elif any(isinstance(part, TeacherTokens) for part in parts):
+        place = "teacher_tokens"
+    elif any(kind.is_encoder_decoder for kind in kinds):
+        place = "decoder"
+    elif isinstance(tokens, Tensor) and positions == tokens.shape[1:]:
+        place = "tokens"
+    return Layout(rule, ignored, place, positions if place == "row" else (), images)
+
+
+def _image_tokens(network: Any) -> list[int]:
+    """Return the ids of the tokens of a vision-language model that stand for an image."""
+    config = getattr(wrapped_model(network), "config", None)
+    names = ("image_token_id", "image_token_index", "video_token_id", "audio_token_id")
+    return [value for name in names if isinstance(value := getattr(config, name, None), int)]

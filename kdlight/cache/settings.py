@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlight.cache.records import BITS
-from kdlight.checks import check_at_least
+from kdlight.checks import check_integer, check_type
 from kdlight.sources import LogitsSource, TopK
 
 POSITIONS_PER_CHUNK = 256
@@ -35,13 +35,14 @@ class Settings(NamedTuple):
     bits: int = 8
 
     def check(self) -> None:
-        """Raise a ValueError if a setting is out of its range."""
+        """Raise a ValueError if a setting is out of its range, a TypeError if it is no number."""
         if self.k is not None:
-            check_at_least("k", self.k, 1)
+            check_integer("k", self.k, 1)
+        check_type("top_p", self.top_p, (int, float, type(None)), "a number or None")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.bits not in BITS:
-            raise ValueError(f"bits must be one of {BITS}, got {self.bits}")
+            raise ValueError(f"bits must be one of {BITS}, got {self.bits!r}")
 
     def reduce(self, source: LogitsSource, index: Tensor) -> TopK:
         """Return the tokens to store at positions ``index``, on the CPU, sorted by id.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from kdlight.cache.records import Record
@@ -47,13 +48,27 @@ def write_shard(
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader gets either all of it or the previous file."""
+    """Write a file so that a reader gets either all of it or the previous file.
+
+    Raises:
+        OSError: If the disk is full, or the file cannot be written for another reason.
+    """
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise OSError(
+            error.errno,
+            f"cannot write {len(content)} bytes ({error.strerror}); what was written before is"
+            " kept: make room, then run the same command again, which continues",
+            str(path),
+        ) from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # so that the new name survives a power failure
@@ -79,16 +94,20 @@ class Shard:
         owner: hash of the cache, see `kdlight.cache.manifest.Manifest.owner`.
 
     Raises:
-        ValueError: If the shard belongs to another cache.
+        ValueError: If the shard belongs to another cache, or is damaged.
     """
 
     def __init__(self, path: Path, *, owner: str) -> None:
         self.path = path
+        with self._readable():
+            self._check_owner(owner)
+
+    def _check_owner(self, owner: str) -> None:
         written_owner = (self._file.metadata() or {}).get("owner")
         if written_owner != owner:
             raise ValueError(
-                f"{path} belongs to cache {written_owner}, but is in the folder of cache {owner};"
-                " remove it"
+                f"{self.path} belongs to cache {written_owner}, but is in the folder of cache"
+                f" {owner}; remove it"
             )
 
     @cached_property
@@ -102,7 +121,8 @@ class Shard:
     @cached_property
     def keys(self) -> NDArray[np.uint8]:
         """Keys of the sequences, ``(n, 16)``."""
-        return self._file.get_tensor("keys")
+        with self._readable():
+            return self._file.get_tensor("keys")
 
     @cached_property
     def _sizes(self) -> NDArray[np.int64]:
@@ -118,9 +138,30 @@ class Shard:
         return int(self._sizes[:, 4].sum())
 
     def record(self, row: int) -> Record:
-        """Return the packed sequence in a row."""
+        """Return the packed sequence in a row.
+
+        Raises:
+            ValueError: If the shard is damaged.
+        """
+        with self._readable():
+            return self._record(row)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Name the file in every error."""
+        try:
+            yield
+        except (SafetensorError, OSError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"the shard {str(self.path)!r} is damaged: {error}; write the cache again"
+            ) from error
+
+    def _record(self, row: int) -> Record:
         length, entries, *sizes = (int(size) for size in self._sizes[row])
         ends = [int(end) for end in self._ends[row]]
+        if not entries:  # an empty tensor has no slices
+            empty = np.zeros(0, dtype=np.uint8)
+            return Record(length, 0, empty, empty, np.zeros((0, 1), dtype=np.float32))
         ids, values, scales = (
             stream[end - size : end]
             for stream, end, size in zip(self._streams.values(), ends, sizes, strict=True)

@@ -10,9 +10,10 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 
+from kdlight.cache.layout import Layout
 from kdlight.cache.manifest import Manifest
 from kdlight.cache.records import bytes_per_position
-from kdlight.cache.row_keys import keyed_rows, valid_positions
+from kdlight.cache.row_keys import keyed_rows
 from kdlight.cache.settings import Settings
 
 
@@ -22,7 +23,8 @@ def check_disk_space(data: LightningDataModule, manifest: Manifest, folder: Path
     Raises:
         ValueError: If the disk has not enough free space.
     """
-    positions = sum(_positions(make) for make in (data.train_dataloader, data.val_dataloader))
+    makers = (data.train_dataloader, data.val_dataloader)
+    positions = sum(_positions(make, manifest.layout) for make in makers)
     settings = Settings(**manifest.settings)
     k = min(settings.k or manifest.vocabulary, manifest.vocabulary)
     per_position = bytes_per_position(k, vocabulary=manifest.vocabulary, bits=settings.bits)
@@ -39,14 +41,16 @@ def check_disk_space(data: LightningDataModule, manifest: Manifest, folder: Path
         )
 
 
-def _positions(make_loader: Callable[[], Any]) -> int:
+def _positions(make_loader: Callable[[], Any], layout: Layout) -> int:
     """Estimate the positions of a loader: the first batch times the number of batches."""
     loader = make_loader()
     if is_empty(loader) or not hasattr(loader, "__len__"):
         return 0
     batch = next(iter(loader))
-    valid = valid_positions(batch)
-    return len(loader) * (len(keyed_rows(batch)) if valid is None else int(valid.sum()))
+    valid = layout.valid_positions(batch)
+    if valid is None:
+        return len(loader) * sum(row.stop - row.start for row in keyed_rows(batch, layout))
+    return len(loader) * int(valid.sum())
 
 
 def is_empty(loader: Any) -> bool:

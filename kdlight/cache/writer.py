@@ -13,6 +13,7 @@ from kdlight.cache.records import Record, Sequence, encode
 from kdlight.cache.row_keys import KeyedRow, keyed_rows
 from kdlight.cache.settings import Settings
 from kdlight.cache.shards import PATTERN, Shard, write_shard
+from kdlight.checks import check_integer
 from kdlight.sources import LogitsSource, TopK
 
 
@@ -24,6 +25,10 @@ class CacheWriter:
         manifest: the manifest of the cache.
         shard_positions: number of positions in a shard, about the number that an interruption
             loses.
+
+    Raises:
+        ValueError: If ``shard_positions`` is below 1, or a shard in the folder is damaged or of
+            another cache.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -39,6 +44,7 @@ class CacheWriter:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, *, shard_positions: int = 2**16) -> None:
+        check_integer("shard_positions", shard_positions, 1)
         self.folder, self.manifest = folder, manifest
         self.shard_positions = shard_positions
         self.settings = Settings(**manifest.settings)
@@ -52,7 +58,7 @@ class CacheWriter:
     def new_rows(self, batch: Any) -> dict[int, KeyedRow]:
         """Return the rows of ``batch`` that are not stored yet, by number, without duplicates."""
         first: dict[bytes, int] = {}
-        rows = keyed_rows(batch)
+        rows = keyed_rows(batch, self.manifest.layout)
         for number, row in enumerate(rows):
             if row.key is not None and row.key not in self.known:
                 first.setdefault(row.key, number)
@@ -63,11 +69,11 @@ class CacheWriter:
 
         Args:
             rows: the rows, from `new_rows`.
-            source: logits of the whole batch, ``(B, T, V)`` or ``(B, V)``.
-            mask: the positions to store, ``(B, T)`` or ``(B,)``; None for all.
+            source: logits of the whole batch, ``(B, ..., V)``.
+            mask: the positions to store, ``(B, ...)``; None for all.
         """
         shape = source.shape[:-1]
-        width = shape[1] if len(shape) > 1 else 1
+        width = shape[1:].numel()
         stored = torch.ones(shape, dtype=torch.bool) if mask is None else mask.cpu()
         stored = stored.reshape(-1, width)
         positions = {
@@ -75,14 +81,12 @@ class CacheWriter:
             for number, row in rows.items()
         }
         index = [each + n * width + rows[n].start for n, each in positions.items()]
-        if not sum(map(len, index)):
-            return
         kept = self.settings.reduce(source, torch.cat(index).to(source.device))
         begin = 0
         for number, each in positions.items():
-            if len(each):
-                part = kept.select(slice(begin, begin + len(each)))
-                self._store(rows[number], _sequence(rows[number], each, part))
+            # a row of which no position counts is stored, too, so that it is known
+            part = kept.select(slice(begin, begin + len(each)))
+            self._store(rows[number], _sequence(rows[number], each, part))
             begin += len(each)
 
     def _store(self, row: KeyedRow, sequence: Sequence) -> None:

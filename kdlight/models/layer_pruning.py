@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from kdlight.models.pretrained import parse_dtype
+from kdlight.models.pruning_check import check_pruned
+from kdlight.models.training_weights import training_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -24,18 +27,25 @@ def choose_layers(layers: int | Sequence[int], *, depth: int) -> list[int]:
         depth: number of layers of the model.
 
     Raises:
+        TypeError: If ``layers`` is neither an integer nor a sequence of integers.
         ValueError: If there is no layer, a layer is repeated or out of order, or does not exist.
 
     Example:
         >>> choose_layers(4, depth=30)
         [0, 10, 19, 29]
     """
-    if isinstance(layers, int):
+    if isinstance(layers, Integral) and not isinstance(layers, bool):
+        layers = int(layers)
         if not 1 <= layers <= depth:
             raise ValueError(f"layers must be 1 to {depth} of the {depth} layers, got {layers}")
         step = (depth - 1) / max(layers - 1, 1)
         return [round(index * step) for index in range(layers)]
-    chosen = list(layers)
+    chosen: list[Any] = list(layers) if isinstance(layers, Sequence) else [None]
+    if not all(type(index) is int for index in chosen):
+        raise TypeError(
+            "layers must be a number of layers or the indices of some, such as 2 or [0, 3], got"
+            f" {layers!r}"
+        )
     if not chosen:
         raise ValueError(f"layers must hold at least one of the layers 0 to {depth - 1}, got []")
     outside = [index for index in chosen if not 0 <= index < depth]
@@ -59,9 +69,8 @@ def prune_layers(
 
     Embeddings, norms, head and the chosen layers are copied. No memory is shared, and tied weights
     stay tied. Lists in the config with one entry per layer (``layer_types``) are pruned with the
-    layers. With all layers the logits are bitwise equal.
-
-    Layers are renumbered: a computation that depends on the index of a layer uses the new index.
+    layers. With all layers the logits are bitwise equal; with fewer they are compared with those of
+    ``model`` in which all other layers do nothing.
 
     Args:
         model: a model of any architecture whose layers are one `torch.nn.ModuleList`.
@@ -69,7 +78,9 @@ def prune_layers(
         dtype: dtype of the copy; None keeps the dtype of ``model``.
 
     Raises:
-        ValueError: If ``layers`` does not fit, or ``model`` is not built from one list of layers.
+        TypeError: If ``layers`` are no integers.
+        ValueError: If ``layers`` does not fit, ``model`` is not built from one list of layers, or a
+            layer would compute something else in the copy, since it depends on its place.
 
     Example:
         >>> from transformers import AutoModelForCausalLM, GPT2Config
@@ -82,15 +93,18 @@ def prune_layers(
     path = _layer_list(model, depth=depth)
     with torch.random.fork_rng(devices=[]):  # the random initial weights are overwritten below
         student: Any = type(model)(_prune_config(model.config, kept))
-    try:
-        student.to(model.dtype).load_state_dict(_prune_weights(model, path, kept))
-    except RuntimeError as error:
-        raise ValueError(
-            f"{type(model).__name__} cannot be pruned to layers={kept}: its layers are not"
-            " interchangeable (the config fixes the kind of each layer), or it is quantized"
-        ) from error
-    student.generation_config = copy.deepcopy(model.generation_config)
-    return student.to(model.device, model.dtype if dtype is None else parse_dtype(dtype))
+    with training_weights(model):
+        try:
+            student.to(model.dtype).load_state_dict(_prune_weights(model, path, kept))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{type(model).__name__} cannot be pruned to layers={kept}: its layers are not"
+                " interchangeable (the config fixes the kind of each layer), or it is quantized"
+            ) from error
+        student.generation_config = copy.deepcopy(model.generation_config)
+        student.to(model.device)
+        check_pruned(model, student, path, kept)
+    return student.train().to(dtype=model.dtype if dtype is None else parse_dtype(dtype))
 
 
 def _layer_list(model: nn.Module, *, depth: int) -> str:

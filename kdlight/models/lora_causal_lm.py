@@ -6,7 +6,7 @@ import copy
 from importlib.util import find_spec
 from typing import Any
 
-from kdlight.checks import check_at_least, check_range
+from kdlight.checks import check_integer, check_positive, check_range, check_type
 from kdlight.models.adapted_causal_lm import AdaptedCausalLM
 from kdlight.models.layer_pruning import prune_layers
 from kdlight.models.pretrained import parse_dtype
@@ -61,10 +61,12 @@ class LoRACausalLM(StudentRecipe):
     ) -> None:
         if find_spec("peft") is None:
             raise ImportError("LoRACausalLM needs the package peft: pip install 'kdlight[peft]'")
-        check_at_least("r", r, 1)
-        if not alpha > 0:
-            raise ValueError(f"alpha must be above 0, got {alpha}")
+        check_integer("r", r, 1)
+        check_type("alpha", alpha, (int, float), "a number")
+        check_positive("alpha", alpha)
+        check_type("dropout", dropout, (int, float), "a number")
         check_range("dropout", dropout, 0, 1, open_high=True)
+        parse_dtype(dtype)
         self.source = source
         self.layers = layers
         self.gguf_file = gguf_file

@@ -6,6 +6,7 @@ from typing import Any
 
 from kdlight.models.causal_lm import CausalLM
 from kdlight.models.layer_pruning import prune_layers
+from kdlight.models.pretrained import parse_dtype
 from kdlight.models.student_recipe import StudentRecipe, load_base
 
 
@@ -20,6 +21,9 @@ class PrunedCausalLM(StudentRecipe):
         dtype: dtype of the student. The default is float32 whatever the teacher's dtype, because
             small updates are lost in half-precision weights.
 
+    Raises:
+        ValueError: If ``dtype`` is no floating-point dtype.
+
     Example:
         >>> PrunedCausalLM(10)
         PrunedCausalLM(layers=10)
@@ -33,6 +37,7 @@ class PrunedCausalLM(StudentRecipe):
         gguf_file: str | None = None,
         dtype: str = "float32",
     ) -> None:
+        parse_dtype(dtype)
         self.layers = layers
         self.source = source
         self.gguf_file = gguf_file

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from kdlight.teachers.base import Teacher
+from kdlight.teachers.conversion import as_teacher, frozen_teachers
 from kdlight.teachers.ensemble import TeacherEnsemble
-from kdlight.teachers.frozen import FrozenTeacher, as_teacher, frozen_teachers
+from kdlight.teachers.frozen import FrozenTeacher
 from kdlight.teachers.selective import SelectiveTeacher
+from kdlight.teachers.sharing import check_shared
 
 __all__ = [
     "FrozenTeacher",
@@ -13,5 +15,6 @@ __all__ = [
     "Teacher",
     "TeacherEnsemble",
     "as_teacher",
+    "check_shared",
     "frozen_teachers",
 ]

@@ -79,11 +79,22 @@ class Teacher(ABC):
         for teacher in self.teachers():
             teacher.check_tokenizer(tokenizer)
 
+    def check_labels(self, rule: str, ignore_index: int) -> None:
+        """Raise a ValueError where the teacher was made with another rule of the labels."""
+        for teacher in self.teachers():
+            teacher.check_labels(rule, ignore_index)
+
     def mask_student(self, student: Logits) -> Logits:
         """Mask the columns of the student's logits that the teacher does not have."""
         for teacher in self.teachers():
             student = teacher.mask_student(student)
         return student
+
+    def student_size(self, size: int) -> int:
+        """Return the width of a student's logits after `mask_student`, from their own width."""
+        for teacher in self.teachers():
+            size = teacher.student_size(size)
+        return size
 
     def metrics(self) -> dict[str, float]:
         """Return what to log of the last answer, by name."""

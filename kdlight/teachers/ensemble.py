@@ -91,8 +91,11 @@ class TeacherEnsemble(Teacher):
         owners = self._owners(batch)
         queried = owners.unique().tolist()
         rows = [(owners == number).nonzero().flatten() for number in queried]
+        read = batch
+        if isinstance(batch, Mapping):  # whose it is, is no input of the teacher
+            read = {name: each for name, each in batch.items() if name != self.route_by}
         sources = [
-            teachers[number](select_batch_rows(batch, own))
+            teachers[number](select_batch_rows(read, own))
             for number, own in zip(queried, rows, strict=True)
         ]
         positions = torch.Size([count_rows(batch), *sources[0].shape[1:-1]])

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
-from kdlight.checks import check_positive
+from kdlight.checks import check_integer, check_positive
 from kdlight.distributed.sharding import shard as shard_network
-from kdlight.sources import Logits, LogitsSource, Moved, as_source, call_network, tempered
+from kdlight.models.call_network import call_network
+from kdlight.sources import Logits, LogitsSource, Moved, as_source, tempered
 from kdlight.teachers.base import Teacher
+from kdlight.teachers.cropping import crop_columns
+from kdlight.teachers.precision import is_quantized, own_precision, parse_floating_dtype
 
 
 class FrozenTeacher(Teacher):
@@ -40,11 +43,14 @@ class FrozenTeacher(Teacher):
             device of the run.
         offload: move to the CPU before every optimizer step and back with the next batch, for a
             teacher and an optimizer state that do not fit together.
+        vocab_size: number of tokens N that student and teacher have in common, with the same ids
+            from 0. The logits of both are cropped to their first N columns, for vocabularies that
+            are padded to different widths. None compares all columns.
 
     Raises:
-        TypeError: model is not callable.
-        ValueError: dtype names no floating dtype, the temperature is not above 0, or options that
-            exclude each other.
+        TypeError: model is not callable, or vocab_size is no integer.
+        ValueError: dtype names no floating dtype, device no device, the temperature is not above 0,
+            vocab_size is larger than the vocabulary, or options that exclude each other.
 
     Example:
         >>> net = torch.nn.Linear(3, 5)
@@ -57,11 +63,12 @@ class FrozenTeacher(Teacher):
         self,
         model: nn.Module,
         *,
-        dtype: str | None = None,
+        dtype: str | torch.dtype | None = None,
         shard: bool = False,
         temperature: float = 1.0,
         device: str | None = None,
         offload: bool = False,
+        vocab_size: int | None = None,
     ) -> None:
         if not callable(model):
             raise TypeError(
@@ -73,30 +80,59 @@ class FrozenTeacher(Teacher):
                 " offload alone, or set shard=False"
             )
         check_positive("temperature", temperature)
+        if vocab_size is not None:
+            check_integer("vocab_size", vocab_size, 1, getattr(model, "vocab_size", None))
         self.model = model
+        self.cropped_size = vocab_size
         self.shard = bool(shard)
         self.temperature = float(temperature)
-        self.device = None if device is None else torch.device(device)
+        self.device = None if device is None else _parse_device(device)
         self.offload_between_steps = bool(offload)
         self._run_device: torch.device | None = None
         self._is_offloaded = False
+        parsed = None if dtype is None else parse_floating_dtype(dtype)
+        self.frozen_parameters: list[nn.Parameter] = []
+        self._modes: list[tuple[nn.Module, bool]] = []
         if isinstance(model, nn.Module):
+            self.frozen_parameters = [p for p in model.parameters() if p.requires_grad]
+            self._modes = [(each, each.training) for each in model.modules()]
             model.eval().requires_grad_(False)
-            if dtype is not None:
-                model.to(_parse_dtype(dtype))
+            if parsed is not None:
+                model.to(parsed)
+
+    def unfreeze(self) -> None:
+        """Undo what freezing changed: which parameters are trained, and the training mode."""
+        for parameter in self.frozen_parameters:
+            parameter.requires_grad_(True)
+        for module, mode in self._modes:
+            module.training = mode
 
     def answer(
         self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
     ) -> LogitsSource:
         """Return the network's logits for ``batch``."""
         self._load()
-        with torch.no_grad():
-            if self.device is None or self._run_device in (None, self.device):
-                return tempered(as_source(call_network(self.model, batch)), self.temperature)
-            assert self._run_device is not None
-            moved = move_data_to_device(batch, self.device)
-            source = tempered(as_source(call_network(self.model, moved)), self.temperature)
-            return Moved(source, self.device, self._run_device)
+        home = self.device
+        is_elsewhere = home is not None and self._run_device not in (None, home)
+        moved = move_data_to_device(batch, home) if home is not None and is_elsewhere else batch
+        with torch.no_grad(), own_precision(self.model, moved) as own:
+            source = tempered(call_network(self.model, own), self.temperature)
+        if self.cropped_size is not None:
+            source = crop_columns(source, self.cropped_size)
+        if home is None or not is_elsewhere:
+            return source
+        assert self._run_device is not None
+        return Moved(source, home, self._run_device)
+
+    def mask_student(self, student: Logits) -> Logits:
+        """Crop the student's logits to ``vocab_size`` columns, if it is set."""
+        source = as_source(student)
+        size = self.cropped_size
+        return student if size is None else crop_columns(source, min(size, source.shape[-1]))
+
+    def student_size(self, size: int) -> int:
+        """Return the width of a student's logits after `mask_student`, from their own width."""
+        return size if self.cropped_size is None else min(size, self.cropped_size)
 
     def networks(self) -> list[nn.Module]:
         """Return the network, unless it is a plain function."""
@@ -105,7 +141,7 @@ class FrozenTeacher(Teacher):
     @property
     def vocab_size(self) -> int | None:
         """Width V of the logits, if the network has an attribute ``vocab_size``."""
-        return getattr(self.model, "vocab_size", None)
+        return self.cropped_size or getattr(self.model, "vocab_size", None)
 
     @property
     def is_sharded(self) -> bool:
@@ -145,7 +181,7 @@ class FrozenTeacher(Teacher):
         self._keep_eval()
 
     def _move(self, device: torch.device | None) -> None:
-        if isinstance(self.model, nn.Module) and not _is_quantized(self.model):
+        if isinstance(self.model, nn.Module) and not is_quantized(self.model):
             self.model.to(device)
 
     def _keep_eval(self) -> None:
@@ -153,39 +189,10 @@ class FrozenTeacher(Teacher):
             self.model.eval()
 
 
-def as_teacher(teacher: nn.Module | Teacher | None) -> Teacher | None:
-    """Wrap a network in a `FrozenTeacher`; return a teacher, or None, unchanged.
-
-    Example:
-        >>> type(as_teacher(torch.nn.Linear(3, 5))).__name__
-        'FrozenTeacher'
-    """
-    return teacher if teacher is None or isinstance(teacher, Teacher) else FrozenTeacher(teacher)
-
-
-def frozen_teachers(teacher: Teacher | None) -> list[FrozenTeacher]:
-    """Return the live teachers within ``teacher``.
-
-    Example:
-        >>> from kdlight import TeacherEnsemble
-        >>> ensemble = TeacherEnsemble({"a": nn.Linear(3, 5), "b": nn.Linear(3, 5)})
-        >>> len(frozen_teachers(ensemble))
-        2
-    """
-    if teacher is None:
-        return []
-    if isinstance(teacher, FrozenTeacher):
-        return [teacher]
-    return [each for inner in teacher.teachers() for each in frozen_teachers(inner)]
-
-
-def _is_quantized(model: nn.Module) -> bool:
-    """Whether a library placed the weights itself and does not allow to move them."""
-    return any(getattr(each, "hf_quantizer", None) is not None for each in model.modules())
-
-
-def _parse_dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"dtype must name a floating torch dtype such as 'bfloat16', got {name!r}")
-    return dtype
+def _parse_device(name: str) -> torch.device:
+    try:
+        return torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device must name a device such as 'cpu' or 'cuda:1', got {name!r}"
+        ) from error

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from kdlight.checks import check_type
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.losses.log_space import log_probs
 from kdlight.sources import Logits, LogitsSource, Unqueried, as_source, stack
@@ -58,6 +59,7 @@ class SelectiveTeacher(Teacher):
     ) -> None:
         if ask not in RULES:
             raise ValueError(f"ask must be one of {RULES}, got {ask!r}")
+        check_type("threshold", threshold, (int, float), "a number")
         if not threshold >= 0:
             raise ValueError(f"threshold must not be negative, got {threshold}")
         self.teacher = teacher if isinstance(teacher, Teacher) else FrozenTeacher(teacher)
@@ -75,7 +77,7 @@ class SelectiveTeacher(Teacher):
         self.share = 1.0
         if student is None:
             return self.teacher(batch)
-        source = as_source(student)
+        source = as_source(self.mask_student(student))
         positions, vocabulary = source.shape[:-1], source.shape[-1]
         scores, device = self._scores(source, labels)
         if self.ask == "random_entropy":

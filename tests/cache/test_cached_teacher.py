@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from kdlight import CachedTeacher, FrozenTeacher
-from kdlight.cache import Settings
+from kdlight import CachedTeacher, FrozenTeacher, SelectiveTeacher, TeacherEnsemble
+from kdlight.cache import Settings, cache_teacher
 from kdlight.cache.cache_pass import write_cache
 from kdlight.objectives import ForwardKL, Objective, TopKForwardKL, build_objective
 from tests.cache.caches import ALL, written
@@ -119,3 +119,35 @@ def test_another_vocabulary_is_refused_before_the_fit(tmp_path: Path) -> None:
     module.student.vocab_size = 13  # type: ignore[assignment]
     with pytest.raises(ValueError, match="vocabularies differ: 11 and 13"):
         toy.trainer(tmp_path).fit(module, datamodule=toy.RaggedModule(4))
+
+
+@pytest.mark.parametrize("kind", ["cached", "ensemble", "routed", "selective", "empty"])
+def test_a_batch_in_which_nothing_counts_has_the_loss_of_a_live_teacher(
+    kind: str, tmp_path: Path
+) -> None:
+    batch = next(iter(toy.loader(4)))
+    nothing = {**batch, "labels": torch.full_like(batch["labels"], -100), "whose": ["b"] * 4}
+    written_batch = nothing if kind == "empty" else batch
+    cached = cache_teacher(
+        toy.ToyLM(12, seed=2), [written_batch], str(tmp_path / "c"), trainer=toy.trainer(tmp_path)
+    )
+    teachers: dict[str, Any] = {
+        "ensemble": TeacherEnsemble({"a": cached, "b": cached}),
+        "routed": TeacherEnsemble({"a": cached, "b": cached}, route_by="whose"),
+        "selective": SelectiveTeacher(cached, ask="entropy"),
+    }
+    module = toy.module(ForwardKL())
+    module.teacher = teachers.get(kind, cached)
+    module.log = lambda *_, **__: None  # type: ignore[method-assign,assignment]
+    loss = module.objective(module.loss_inputs(nothing))
+    assert (loss.total.item(), int(loss.count)) == (0.0, 0)
+    loss.total.backward()
+    assert all(p.grad is None or not p.grad.any() for p in module.student.parameters())
+
+
+def test_another_rule_of_the_labels_is_refused(tmp_path: Path) -> None:
+    teacher = TeacherEnsemble({"a": CachedTeacher(str(written(tmp_path)))})
+    teacher.check_labels("causal", -100)
+    for rule, ignored in (("aligned", -100), ("causal", 0)):
+        with pytest.raises(ValueError, match="written with labels='causal' and ignore_index=-100"):
+            teacher.check_labels(rule, ignored)

@@ -54,3 +54,35 @@ def test_a_changed_byte_is_detected(tmp_path: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     assert not is_intact(path)
+
+
+def test_a_disk_that_is_full_names_the_file_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"before")
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a file cannot be larger
+    try:
+        with pytest.raises(OSError, match=r"cannot write 5000 bytes .*run the same command") as e:
+            write_atomically(path, bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert e.value.filename == str(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "no header", "another file"])
+def test_a_damaged_shard_is_named(damage: str, tmp_path: Path) -> None:
+    record = encode(sequence(3), vocabulary=V, bits=8)
+    path = write_shard(tmp_path, [bytes(16)], [record], owner="me")
+    content = path.read_bytes()
+    contents = {
+        "cut": content[:-7],
+        "empty": b"",
+        "no header": b"\xff" * len(content),
+        "another file": b"{}",
+    }
+    path.write_bytes(contents[damage])
+    with pytest.raises(ValueError, match=f"the shard '{path}' is damaged"):
+        Shard(path, owner="me")

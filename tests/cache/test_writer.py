@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
-from kdlight.cache import CacheWriter
-from kdlight.cache.folder import prepare_folder
+from kdlight.cache import CachedTeacher, CacheWriter
+from kdlight.cache.folder import complete, prepare_folder
 from kdlight.cache.shards import Shard
 from kdlight.sources import Dense
 from tests.cache.caches import V, manifest, write
@@ -39,11 +40,28 @@ def test_a_shard_is_written_when_it_is_full(tmp_path: Path, generator: torch.Gen
     assert sum(shard.positions for shard in shards) == 32
 
 
-def test_masked_positions_are_not_stored(tmp_path: Path, generator: torch.Generator) -> None:
+def test_masked_positions_are_not_stored_but_their_row_is_known(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
     ids = torch.randint(V, (2, 9), generator=generator)
     mask = torch.zeros(2, 9, dtype=torch.bool)
     mask[1, 2:5] = True
     writer = write(tmp_path, torch.randn(2, 9, V, generator=generator), ids, mask)
     (path,) = tmp_path.glob("shard-*")
     shard = Shard(path, owner=writer.manifest.owner)
-    assert (len(shard.keys), shard.positions) == (1, 3)
+    assert (len(shard.keys), shard.positions) == (2, 3)
+    assert writer.new_rows({"input_ids": ids}) == {}
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+def test_a_row_without_a_stored_position_is_known_to_have_none(bits: int, tmp_path: Path) -> None:
+    ids, mask = torch.randint(V, (2, 4)), torch.zeros(2, 4, dtype=torch.bool)
+    writer = write(tmp_path, torch.randn(2, 4, V), ids, mask, bits=bits)
+    complete(tmp_path, writer.manifest)
+    with pytest.raises(ValueError, match="6 positions are valid in this batch, but were not when"):
+        CachedTeacher(str(tmp_path))({"input_ids": ids})
+
+
+def test_a_shard_without_positions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="shard_positions must be at least 1, got 0"):
+        CacheWriter(tmp_path, manifest(), shard_positions=0)

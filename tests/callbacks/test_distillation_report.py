@@ -84,10 +84,3 @@ def test_without_matplotlib_the_error_names_the_extra(
     monkeypatch.setattr(drawing, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install kdlight\[report\]"):
         toy.trainer(tmp_path, callbacks=[DistillationReport()]).fit(toy.module(), toy.loader(8))
-
-
-def test_a_module_without_networks_of_its_own_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match="derived from kdlight.modules.StandaloneModule.*got Mixed"
-    ):
-        toy.trainer(tmp_path, callbacks=[DistillationReport()]).fit(toy.mixed(), toy.loader(8))

@@ -174,3 +174,23 @@ def test_arguments_outside_their_range_are_refused(options: dict[str, Any]) -> N
     (name,) = options
     with pytest.raises(ValueError, match=f"{name} must be"):
         OnPolicy(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"end": [-1]}, ValueError, "end must be at least 0, got -1"),
+        ({"end": 3}, TypeError, "end must be a list of token ids"),
+        ({"end": ["a"]}, TypeError, "end must be an integer"),
+        ({"capacity": 2.5}, TypeError, "capacity must be an integer"),
+        ({"refresh_every": True}, TypeError, "refresh_every must be an integer"),
+        ({"prompt_tokens": 0}, ValueError, "prompt_tokens must be at least 1"),
+        ({"fraction": "half"}, TypeError, "fraction must be a number or a"),
+        ({"fraction": float("nan")}, ValueError, "fraction must be in"),
+        ({"sampling": {"temperature": 0}}, TypeError, "sampling must be a kdlight.models.Sampling"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_wrong_arguments_are_refused_at_construction(options: Any, kind: Any, message: str) -> None:
+    with pytest.raises(kind, match=message):
+        OnPolicy(**options)

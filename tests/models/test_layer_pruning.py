@@ -100,6 +100,12 @@ def test_layers_that_are_not_there_are_refused(llama, layers, message):
         prune_layers(llama, layers)
 
 
+@pytest.mark.parametrize("layers", [2.0, True, None, "12", [0.0, 1.0], [True], {0, 1}], ids=str)
+def test_layers_that_are_no_integers_are_refused(llama, layers):
+    with pytest.raises(TypeError, match="layers must be a number of layers or the indices"):
+        prune_layers(llama, layers)
+
+
 def test_layers_of_different_kinds_are_not_mixed_up():
     config = transformers.Qwen2MoeConfig(
         **SIZES,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +13,16 @@ from torch import nn
 
 from kdlight.models import (
     CausalLM,
+    LoRACausalLM,
     PrunedCausalLM,
     SingleInput,
     load_model,
     load_tokenizer,
 )
 from tests.models.tiny_models import SMOLLM2
+
+# untyped: its signatures are narrower than what it takes
+transformers: Any = import_module("transformers")
 
 
 def test_tied_weights_stay_tied(llama, tmp_path):
@@ -68,3 +74,25 @@ def test_a_pruned_student_is_used_without_kdlight(tmp_path):
         check=True,
     )
     assert done.stdout.strip() == str(expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", ["whole", "pruned", "lora"])
+def test_a_mamba_may_be_cast_after_it_is_wrapped(kind: str, dtype: torch.dtype) -> None:
+    """Its last norm is wider than its head, in which the model casts, too."""
+    config = transformers.MambaConfig(
+        vocab_size=31, hidden_size=16, num_hidden_layers=3, state_size=4
+    )
+    model = transformers.MambaForCausalLM(config)
+    student: Any = CausalLM.wrap(model)
+    if kind == "pruned":
+        student = PrunedCausalLM([0, 2]).build(student)
+    elif kind == "lora":
+        pytest.importorskip("peft")
+        student = LoRACausalLM(layers=2, target_modules=["in_proj"]).build(student)
+    student.to(dtype).eval()
+    ids = torch.randint(31, (2, 5))
+    with torch.no_grad():
+        logits = student({"input_ids": ids}).logits().float()
+        expected = student.model(input_ids=ids).logits.float()
+    torch.testing.assert_close(logits, expected, rtol=2e-2, atol=2e-2)

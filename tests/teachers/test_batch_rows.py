@@ -36,3 +36,25 @@ def test_rows_of_every_tensor_and_list_with_one_entry_a_row(is_mapping: bool) ->
     assert values["scalar"] is SCALAR
     assert values["short"] is SHORT
     assert values["flag"] is True
+
+
+def test_patches_of_all_images_are_not_divided_by_chance() -> None:
+    ids = torch.arange(8).view(4, 2)
+    batch = {"pixel_values": torch.randn(9, 5), "input_ids": ids}
+    assert count_rows(batch) == 4
+    with pytest.raises(ValueError, match=r"'pixel_values' .* the shape \(9, 5\), but there are"):
+        select_batch_rows(batch, ROWS)
+
+
+def test_positions_in_several_dimensions_have_rows_on_their_second_axis() -> None:
+    positions = torch.arange(24).view(3, 4, 2)
+    batch = {"position_ids": positions, "input_ids": X, "inner": {"y": Y}, "shared": X[:1]}
+    selected = select_batch_rows(batch, ROWS)
+    assert torch.equal(selected["position_ids"], positions[:, [3, 1]])
+    assert selected["inner"]["y"].tolist() == [3, 1]
+    assert torch.equal(selected["shared"], X[:1])
+
+
+def test_a_batch_without_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="the batch has no tensor with rows: a dict"):
+        count_rows({"name": "a"})

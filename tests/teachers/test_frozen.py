@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdlight import FrozenTeacher, SelectiveTeacher, TeacherEnsemble
+from kdlight import FrozenTeacher
 from kdlight.objectives import ForwardKL
-from kdlight.teachers import as_teacher, frozen_teachers
 from tests.support import toy
 
 
@@ -85,22 +84,6 @@ def test_a_frozen_teacher_is_constant() -> None:
     assert not network.training
     assert not logits.requires_grad
     assert torch.equal(logits, network[0](torch.ones(2, 3)) / 2)
-
-
-def test_networks_are_wrapped_and_teachers_are_not() -> None:
-    network = nn.Linear(3, 4)
-    teacher = as_teacher(network)
-    assert isinstance(teacher, FrozenTeacher)
-    assert teacher.model is network
-    assert as_teacher(teacher) is teacher
-    assert as_teacher(None) is None
-
-
-def test_live_teachers_are_found_within_others() -> None:
-    first, second = FrozenTeacher(nn.Linear(3, 4)), FrozenTeacher(nn.Linear(3, 4))
-    ensemble = TeacherEnsemble({"a": SelectiveTeacher(first), "b": second})
-    assert frozen_teachers(ensemble) == [first, second]
-    assert frozen_teachers(None) == []
 
 
 @pytest.mark.parametrize(
