@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from kdlight.modules import DistillationBase
 from kdlight.objectives import TAID, Objective
 from kdlight.schedules import TAIDState, check_taid, taid_step
+from kdlight.schedules.taid import LARGEST_RISE, relative_rise
 
 
 class AdaptiveTAID(Callback):
@@ -18,8 +19,10 @@ class AdaptiveTAID(Callback):
 
     The schedule is `kdlight.schedules.taid_step`. It is updated once per optimizer step, with the
     loss of the whole step reduced over micro-batches and ranks. Validation and the sanity check do
-    not change ``t``. Neither does a step without a valid position, or one whose loss is not finite.
-    State and hyper-parameters are saved with checkpoints.
+    not change ``t``. Neither does a step without a valid position, one whose loss is not finite, or
+    one that mixed precision skips. Logged are ``train/t``, and ``train/t_rise_limited``: 1 in a
+    step whose rise of the loss was larger than ``largest_rise``, else 0. State and hyper-parameters
+    are saved with checkpoints.
 
     Args:
         t_start: first value of t, in [0, 1).
@@ -30,6 +33,8 @@ class AdaptiveTAID(Callback):
         adaptive: False follows the linear lower bound only.
         signal: the loss that updates the schedule: the KL of the objective, or the cross-entropy
             with the target, as in the authors' code.
+        largest_rise: a relative increase of the loss in one step counts as at most this; infinity
+            for no limit, as published.
 
     If the objective has no TAID, the callback warns and does nothing, so the objective of a config
     can be replaced on the command line.
@@ -51,8 +56,9 @@ class AdaptiveTAID(Callback):
         beta: float = 0.99,
         adaptive: bool = True,
         signal: Literal["kl", "cross_entropy"] = "kl",
+        largest_rise: float = LARGEST_RISE,
     ) -> None:
-        check_taid(t_start=t_start, t_end=t_end, alpha=alpha, beta=beta)
+        check_taid(t_start=t_start, t_end=t_end, alpha=alpha, beta=beta, largest_rise=largest_rise)
         if signal not in ("kl", "cross_entropy"):
             raise ValueError(f"signal must be 'kl' or 'cross_entropy', got {signal!r}")
         self.law = {
@@ -61,9 +67,11 @@ class AdaptiveTAID(Callback):
             "alpha": alpha,
             "beta": beta,
             "adaptive": adaptive,
+            "largest_rise": largest_rise,
         }
         self.signal = signal
         self.state = TAIDState(t=t_start)
+        self.skipped = 0  # optimizer steps of the trainer that mixed precision left out
         self._steps = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -106,12 +114,17 @@ class AdaptiveTAID(Callback):
         step = pl_module.last_step
         if step is None or self._objective is None:  # gradients are still being accumulated
             return
-        if step.count > 0:
+        limited = False
+        if step.skipped:
+            self.skipped += 1
+        elif step.count > 0:
             loss = self._signal(step.loss, step.parts)
-            progress = (trainer.global_step - 1) / self._steps
+            limited = relative_rise(self.state, loss) > self.law["largest_rise"]
+            progress = (trainer.global_step - self.skipped - 1) / self._steps
             self.state = taid_step(self.state, loss, progress, **self.law)
             self._objective.t = self.state.t
         pl_module.log("train/t", self.state.t, prog_bar=True)
+        pl_module.log("train/t_rise_limited", float(limited))
 
     def _signal(self, loss: float, parts: dict[str, float]) -> float:
         if self.signal == "cross_entropy":
@@ -120,12 +133,19 @@ class AdaptiveTAID(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state and the hyper-parameters of the schedule."""
-        return {"state": self.state._asdict(), "law": self.law, "signal": self.signal}
+        return {
+            "state": self.state._asdict(),
+            "law": self.law,
+            "signal": self.signal,
+            "skipped": self.skipped,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state; the hyper-parameters remain those of this run."""
         self.state = TAIDState(**state_dict["state"])
-        if state_dict["law"] != self.law:
+        self.skipped = state_dict.get("skipped", 0)
+        # checkpoints of before there was the limit have none
+        if {"largest_rise": LARGEST_RISE, **state_dict["law"]} != self.law:
             rank_zero_info(
                 f"AdaptiveTAID: the checkpoint was made with {state_dict['law']}; this run"
                 f" continues from its t = {self.state.t:.4f} with {self.law}"

@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any, cast
 
 import torch.distributed as dist
+from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
@@ -25,7 +26,8 @@ class ExactResume(Callback):
 
     - **Random generators** of torch, the device, NumPy and Python, of every rank.
     - **The position in the data** of every rank. The training loader must have a ``state_dict``,
-      as `kdlight.data.loaders.ResumableLoader` and those of `kdlight.data` do.
+      as `kdlight.data.loaders.ResumableLoader` and those of `kdlight.data` do. An
+      ``IterableDataset`` needs a ``__len__``, and is read again up to that position.
     - **The last completed optimizer step.** A checkpoint holds no gradients that are still being
       accumulated. One that is written during accumulation or validation resumes from the end of the
       step before it, which is repeated.
@@ -40,8 +42,8 @@ class ExactResume(Callback):
     (``Trainer(deterministic=True)``).
 
     Raises:
-        ValueError: At the start, a training loader without a ``state_dict``; on a resume, an
-            incomplete checkpoint.
+        ValueError: At the start, a training loader without a ``state_dict`` or a length; on a
+            resume, an incomplete checkpoint.
 
     Example:
         >>> from lightning.pytorch.callbacks import ModelCheckpoint
@@ -62,7 +64,15 @@ class ExactResume(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the random generators, as late as a callback can."""
         fit = trainer.fit_loop
-        for loader in fit._combined_loader.flattened if fit._combined_loader else []:
+        combined = fit._combined_loader
+        for loader in [] if combined is None else combined.flattened:
+            if sized_len(loader) is None:
+                dataset = type(getattr(loader, "dataset", loader)).__name__
+                raise ValueError(
+                    f"ExactResume needs training data with a length, but {dataset} has none:"
+                    " without it, a resumed run does not know where an epoch ends; define __len__,"
+                    " the number of samples, or remove ExactResume"
+                )
             if not (hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")):
                 raise ValueError(
                     f"ExactResume needs a training loader that saves its position, but"
@@ -86,7 +96,8 @@ class ExactResume(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do not restore the random generators again after a validation before the first batch."""
-        self._random = None
+        if not trainer.sanity_checking:  # which is over before they are restored
+            self._random = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

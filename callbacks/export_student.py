@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
 
+from kdlight.checkpoints import check_writable, writable_folder
 from kdlight.export import (
     check_directory,
     check_exportable,
+    describe_module,
     describe_network,
     export_student,
     find_network,
 )
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 
 
 class ExportStudent(Callback):
@@ -24,6 +31,12 @@ class ExportStudent(Callback):
     ``AutoModelForCausalLM.from_pretrained(directory)`` loads it in a process without kdlight. A
     model card names teacher, objective, data, steps and metrics. Under FSDP2 the sharded weights
     are gathered. The first rank writes. For a checkpoint, ``kdlight export`` does the same.
+
+    Whether the directory can be written to is tried before training. If it cannot be any more at
+    the end, the student is saved in ``default_root_dir`` or else in a temporary directory, and a
+    warning says where.
+
+    The network of a module with the `kdlight.DistillationMixin` is its ``student_network()``.
 
     Args:
         directory: where to save; None for ``student`` in the log directory of the run.
@@ -34,9 +47,10 @@ class ExportStudent(Callback):
 
     Raises:
         ValueError: The student cannot be saved in this way; no network of this name is trained; the
-            module has no networks of its own.
+            module is not one of kdlight, or does not tell its network.
         FileExistsError: The directory holds a model, and overwrite is False; raised before
             training starts.
+        OSError: The directory cannot be written to; raised before training starts.
 
     Example:
         >>> ExportStudent("exported", overwrite=True).directory
@@ -57,11 +71,10 @@ class ExportStudent(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check before training that its result can be saved."""
-        if not isinstance(pl_module, StandaloneModule):
+        if not isinstance(pl_module, DistillationBase):
             raise ValueError(
-                "ExportStudent needs a module derived from kdlight.modules.StandaloneModule, such"
-                " as DistillationModule or OnlineDistillationModule, got"
-                f" {type(pl_module).__name__}"
+                "ExportStudent needs a kdlight.DistillationModule, an OnlineDistillationModule or a"
+                f" module with the kdlight.DistillationMixin, got {type(pl_module).__name__}"
             )
         network = find_network(pl_module, self.network)
         check_exportable(network, adapter_only=self.adapter_only)
@@ -69,32 +82,62 @@ class ExportStudent(Callback):
             check_directory(
                 self._directory(trainer), overwrite=self.overwrite, adapter_only=self.adapter_only
             )
+            self.check_writable(trainer)
+
+    def check_writable(self, trainer: Trainer) -> None:
+        """Raise an OSError on the first rank if it cannot write to the directory."""
+        directory = self._directory(trainer)  # on all ranks, which communicate for it
+        if trainer.is_global_zero:
+            check_writable(directory)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the student."""
-        assert isinstance(pl_module, StandaloneModule)
-        weights = _gather(trainer, self.network)
-        run = describe_network(pl_module.describe_run(), self.network)
+        assert isinstance(pl_module, DistillationBase)
+        network = find_network(pl_module, self.network)
+        weights = _gather(trainer, pl_module, network)
+        run = describe_network(describe_module(pl_module), self.network)
         directory = self._directory(trainer)
         if not trainer.is_global_zero:
             return
-        export_student(
-            find_network(pl_module, self.network),
-            directory,
+        save = partial(
+            export_student,
+            network,
             tokenizer=getattr(trainer.datamodule, "tokenizer", None),  # type: ignore[attr-defined]
             state_dict=weights,
             run=run,
             overwrite=True,  # checked before the fit
             adapter_only=self.adapter_only,
         )
+        try:
+            save(directory)
+        except Exception as error:  # a full disk has other types in other libraries
+            directory = self._save_elsewhere(directory, trainer.default_root_dir, save, error)
         print(f"{self.network.capitalize()} saved: {directory}")
+
+    def _save_elsewhere(
+        self, wanted: Path, root: str, save: Callable[[Path], None], error: Exception
+    ) -> Path:
+        """Save in another directory, as the work would be lost otherwise."""
+        name = f"{self.network}-{time.strftime('%Y%m%d-%H%M%S')}"
+        directory = writable_folder([root]) / name
+        try:
+            save(directory)
+        except Exception:
+            raise error from None
+        rank_zero_warn(
+            f"{str(wanted)!r} cannot be written to ({type(error).__name__}: {error}); the"
+            f" {self.network} is saved in {str(directory)!r} instead"
+        )
+        return directory
 
     def _directory(self, trainer: Trainer) -> Path:
         root = trainer.log_dir or trainer.default_root_dir
         return Path(self.directory) if self.directory else Path(root) / self.network
 
 
-def _gather(trainer: Trainer, network: str) -> dict[str, Any] | None:
+def _gather(
+    trainer: Trainer, module: DistillationBase, network: nn.Module
+) -> dict[str, Any] | None:
     """Return the full weights of a sharded network, on the first rank; None if not sharded."""
     if not isinstance(trainer.strategy, (ModelParallelStrategy, FSDPStrategy)):
         return None
@@ -103,8 +146,9 @@ def _gather(trainer: Trainer, network: str) -> dict[str, Any] | None:
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     model: Any = trainer.strategy.model
     weights = get_model_state_dict(model, options=options)
+    prefix = next(name for name, part in module.named_modules() if part is network) + "."
     return {
-        name.removeprefix(f"{network}."): value
+        name.removeprefix(prefix): value
         for name, value in weights.items()
-        if name.startswith(f"{network}.")
+        if name.startswith(prefix)
     }

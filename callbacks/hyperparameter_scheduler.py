@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from kdlight.callbacks.adaptive_taid import AdaptiveTAID, find_taid
+from kdlight.checks import check_instance
 from kdlight.modules import DistillationBase
 from kdlight.objectives import Objective
 from kdlight.objectives.hyperparameters import scalar_hyperparameters
@@ -47,12 +48,10 @@ class HyperparameterScheduler(Callback):
     ) -> None:
         if interval not in ("step", "epoch"):
             raise ValueError(f"interval must be 'step' or 'epoch', got {interval!r}")
-        if not isinstance(schedule, Schedule):
-            raise TypeError(
-                f"schedule must be one of kdlight.schedules, got {type(schedule).__name__}"
-            )
+        check_instance("schedule", schedule, Schedule)
         self.target, self.schedule, self.interval = target, schedule, interval
         self.done = 0
+        self.skipped = 0  # optimizer steps of the trainer that mixed precision left out
 
     @property
     def state_key(self) -> str:
@@ -103,18 +102,19 @@ class HyperparameterScheduler(Callback):
         assert isinstance(pl_module, DistillationBase)
         if pl_module.last_step is None:  # gradients are still being accumulated
             return
+        self.skipped += pl_module.last_step.skipped
         if self.interval == "step":
-            self.done = trainer.global_step
+            self.done = trainer.global_step - self.skipped
             self._update(trainer)
         pl_module.log(f"train/{self.target}", self._scalar.get())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the progress of the schedule."""
-        return {"done": self.done, "schedule": repr(self.schedule)}
+        return {"done": self.done, "schedule": repr(self.schedule), "skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the progress; the schedule remains that of this run."""
-        self.done = state_dict["done"]
+        self.done, self.skipped = state_dict["done"], state_dict.get("skipped", 0)
         if state_dict["schedule"] != repr(self.schedule):
             rank_zero_info(
                 f"HyperparameterScheduler: the checkpoint scheduled {self.target} by"

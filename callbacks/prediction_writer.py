@@ -17,10 +17,11 @@ from torch import Tensor
 
 from kdlight.callbacks.generation.checks import check_generates, check_tokenizer, datamodule_of
 from kdlight.callbacks.generation.continuation import continue_text
-from kdlight.callbacks.generation.end_tokens import end_tokens
 from kdlight.callbacks.generation.rows import Row, take_rows
 from kdlight.callbacks.generation_samples import SHARDING
 from kdlight.callbacks.inference.context import inference_context
+from kdlight.checkpoints import check_writable
+from kdlight.models.end_tokens import cut_at_end, decode, end_tokens
 from kdlight.models.sampling import Sampling
 from kdlight.modules.inputs import LossInputsModule
 
@@ -50,6 +51,7 @@ class PredictionWriter(BasePredictionWriter):
         ValueError: An argument outside its range. For text: a student that does not generate, a
             data module without a tokenizer, or a strategy that shards the student.
         FileExistsError: ``output`` holds predictions already.
+        OSError: ``output`` cannot be written to; raised before the first batch.
         TypeError: For logits: ``predict_step`` does not return a tensor. For text: a batch without
             ``input_ids``.
 
@@ -81,7 +83,7 @@ class PredictionWriter(BasePredictionWriter):
         if stage != "predict":
             return
         if self.content == "text":
-            check_generates("PredictionWriter", "student", getattr(pl_module, "student", None))
+            check_generates("PredictionWriter", "student", _student(pl_module))
             check_tokenizer("PredictionWriter", trainer)
             if isinstance(trainer.strategy, SHARDING):
                 raise ValueError(
@@ -95,6 +97,11 @@ class PredictionWriter(BasePredictionWriter):
                 f"output {str(self.output)!r} holds {suffix} files already; remove them or choose"
                 " another folder"
             )
+        check_writable(self.output)
+
+    def check_writable(self, trainer: Trainer) -> None:
+        """Raise an OSError if the folder cannot be written to."""
+        check_writable(self.output)
 
     def write_on_batch_end(
         self,
@@ -131,24 +138,30 @@ class PredictionWriter(BasePredictionWriter):
             )
         rows = take_rows(batch, prompt_tokens=self.prompt_tokens, max_new_tokens=None)
         prompts = [_prompt(row) for row in rows]
-        tokenizer, student = datamodule_of(trainer).tokenizer, module.student
+        tokenizer, student = datamodule_of(trainer).tokenizer, _student(module)
+        ends = end_tokens(student, tokenizer)
         with inference_context(trainer, module):
             torch.manual_seed(_seed(self.sampling.seed, place))
             texts = continue_text(
                 student,
                 prompts,
                 [self.sampling.max_new_tokens or 0] * len(prompts),
-                end=end_tokens(student, tokenizer),
+                end=ends,
                 device=module.device,
                 **replace(self.sampling, max_new_tokens=None).options(),
             )
+        continuations = [text[len(p) :] for p, text in zip(prompts, texts, strict=True)]
         return [
             {
-                "prompt": tokenizer.decode(prompt, skip_special_tokens=True),
-                "continuation": tokenizer.decode(text[len(prompt) :], skip_special_tokens=True),
+                "prompt": decode(tokenizer, [t for t in prompt.tolist() if t not in ends]),
+                "continuation": decode(tokenizer, cut_at_end(new.tolist(), ends)[0]),
             }
-            for prompt, text in zip(prompts, texts, strict=True)
+            for prompt, new in zip(prompts, continuations, strict=True)
         ]
+
+
+def _student(module: LightningModule) -> Any:
+    return module.student_network() if isinstance(module, LossInputsModule) else None
 
 
 def _prompt(row: Row) -> Tensor:
@@ -176,7 +189,7 @@ def _labels(module: LightningModule, batch: Any) -> Tensor | None:
     if not isinstance(module, LossInputsModule):
         return None
     try:
-        return module.labels(batch)
+        return module.aligned_labels(batch)
     except TypeError:  # data to predict need not have labels
         return None
 

@@ -13,6 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from kdlight.checkpoints import check_writable, writable_folder
+
 EXIT_CODE = 128 + signal.SIGTERM
 
 
@@ -25,11 +27,18 @@ class Preemption(Callback):
     step. A signal during a validation takes effect after the next step. Resume with
     ``--ckpt_path .../preempted.ckpt``; together with `kdlight.callbacks.ExactResume` this is exact.
 
+    Whether the folder can be written to is tried before training. If it cannot be any more when the
+    signal comes, the checkpoint is saved in ``default_root_dir`` or else in a temporary folder, and
+    the log says where.
+
     The signal handler of Lightning is replaced during the fit. It starts collective communication
     within the handler, in the middle of another one.
 
     Args:
         directory: where to save; None for the log directory of the run.
+
+    Raises:
+        OSError: The directory cannot be written to; raised before training starts.
 
     Example:
         >>> Preemption("checkpoints").directory
@@ -46,6 +55,17 @@ class Preemption(Callback):
         """Move this callback to the end, so that it saves what the others do after a step."""
         others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
         trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
+        if stage == "fit":
+            self.check_writable(trainer)
+
+    def check_writable(self, trainer: Trainer) -> None:
+        """Raise an OSError on the first rank if it cannot write to the directory."""
+        directory = self._directory(trainer)  # on all ranks, which communicate for it
+        if trainer.is_global_zero:
+            check_writable(directory)
+
+    def _directory(self, trainer: Trainer) -> str:
+        return str(self.directory or trainer.log_dir or trainer.default_root_dir)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handler."""
@@ -68,11 +88,23 @@ class Preemption(Callback):
         self._steps = trainer.global_step
         if not self._any_rank_signalled(trainer):
             return
-        root = self.directory or trainer.log_dir or trainer.default_root_dir
-        path = Path(trainer.strategy.broadcast(root)) / "preempted.ckpt"
-        trainer.save_checkpoint(path)
+        path = self._save(trainer)
         rank_zero_info(f"SIGTERM: saved {path}; resume with --ckpt_path {path}")
         self._saved = True
+
+    def _save(self, trainer: Trainer) -> Path:
+        """Save where it is possible, and return the path; the ranks save in the same place."""
+        wanted, root = self._directory(trainer), trainer.default_root_dir
+        folder = writable_folder([wanted, root]) if trainer.is_global_zero else Path(wanted)
+        path = Path(trainer.strategy.broadcast(folder)) / "preempted.ckpt"
+        try:
+            trainer.save_checkpoint(path)
+        except OSError:  # such as a disk that is full
+            if trainer.world_size > 1:  # the other ranks wait for this one
+                raise
+            path = writable_folder([]) / path.name
+            trainer.save_checkpoint(path)
+        return path
 
     # ---- the hooks that may follow a step, when its values are logged
 

@@ -114,7 +114,7 @@ class REDIGuard(Callback):
         """Log the log-probabilities of an optimizer step, and act on a drop."""
         assert isinstance(pl_module, DistillationBase)
         step = pl_module.last_step
-        if step is None:  # gradients are still being accumulated
+        if step is None or step.skipped:  # still accumulating gradients, or nothing was changed
             return
         parts = {name: step.parts[f"{self._prefix}{name}"] for name in PARTS}
         means = {}

@@ -15,7 +15,7 @@ from kdlight.callbacks.on_policy import OnPolicy
 from kdlight.checks import check_range
 from kdlight.losses.correction import DIRECTIONS, Direction
 from kdlight.losses.labels import IGNORE_INDEX
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 from kdlight.objectives import LossInputs
 
 
@@ -80,7 +80,7 @@ class SequenceCorrection(OnPolicy):
     def generate_responses(
         self,
         trainer: Trainer,
-        module: StandaloneModule,
+        module: DistillationBase,
         batch: MutableMapping[str, Any],
         rows: list[Row],
     ) -> list[Row]:
@@ -99,7 +99,7 @@ class SequenceCorrection(OnPolicy):
         return rows
 
     def _correct(
-        self, trainer: Trainer, module: StandaloneModule, rows: list[Row], like: Any
+        self, trainer: Trainer, module: DistillationBase, rows: list[Row], like: Any
     ) -> list[tuple[float, float]]:
         """Correct rows in place; return the relative position and the divergence of each error."""
         inputs = self._loss_inputs(module, rows, like)
@@ -122,11 +122,11 @@ class SequenceCorrection(OnPolicy):
             rows[i] = rows[i].respond(text)
         return found
 
-    def _loss_inputs(self, module: StandaloneModule, rows: list[Row], like: Any) -> LossInputs:
+    def _loss_inputs(self, module: DistillationBase, rows: list[Row], like: Any) -> LossInputs:
         batch = {"input_ids": like["input_ids"]}  # other entries describe the old text
         put_rows(batch, rows)
         teacher = module.teacher_logits(batch)
-        labels = module.labels(batch)
+        labels = module.aligned_labels(batch)
         assert teacher is not None
         assert labels is not None
         generated = torch.tensor([row.prompt > 0 for row in rows], device=labels.device)

@@ -14,9 +14,12 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from kdlight.callbacks.inference.batches import validation_batches
 from kdlight.callbacks.inference.context import inference_context
+from kdlight.checkpoints import check_writable
+from kdlight.checks import check_integer
 from kdlight.metrics import TemperatureCurve
 from kdlight.metrics.distillation import ROWS
-from kdlight.modules import OnlineDistillationModule, StandaloneModule
+from kdlight.modules import OnlineDistillationModule
+from kdlight.modules.base import DistillationBase
 from kdlight.sources import LogitsSource, as_source
 
 LOW, HIGH, POINTS = 0.05, 20.0, 33
@@ -63,8 +66,7 @@ class TemperatureScaling(Callback):
     ) -> None:
         if criterion not in ("nll", "ece"):
             raise ValueError(f"criterion must be 'nll' or 'ece', got {criterion!r}")
-        if bins < 1:
-            raise ValueError(f"bins must be at least 1, got {bins}")
+        check_integer("bins", bins, 1)
         self.network, self.criterion, self.bins = network, criterion, bins
         self.directory = directory
         self.result: dict[str, Any] | None = None
@@ -76,12 +78,14 @@ class TemperatureScaling(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the module has the network."""
-        if not isinstance(pl_module, StandaloneModule):
+        if not isinstance(pl_module, DistillationBase):
             raise ValueError(
-                "TemperatureScaling needs a module derived from kdlight.modules.StandaloneModule,"
-                " such as DistillationModule or OnlineDistillationModule, got"
-                f" {type(pl_module).__name__}"
+                "TemperatureScaling needs a kdlight.DistillationModule, an OnlineDistillationModule"
+                f" or a module with the kdlight.DistillationMixin, got {type(pl_module).__name__}"
             )
+        directory = self._directory(trainer)
+        if trainer.is_global_zero:
+            check_writable(directory)
         others = getattr(pl_module, "peers", [] if pl_module.teacher is None else ["teacher"])
         if self.network not in ("student", *others):
             raise ValueError(
@@ -90,7 +94,7 @@ class TemperatureScaling(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the temperature, before the checkpoint of this validation is written."""
-        assert isinstance(pl_module, StandaloneModule)
+        assert isinstance(pl_module, DistillationBase)
         if trainer.sanity_checking:
             return
         coarse = _log_grid(LOW, HIGH)
@@ -109,10 +113,13 @@ class TemperatureScaling(Callback):
         }
         key = f"val/{self.network}_temperature_{self.criterion}"
         pl_module.log(key, fine[index], sync_dist=True)
-        self._write(Path(self.directory or trainer.log_dir or trainer.default_root_dir))
+        self._write(self._directory(trainer))
+
+    def _directory(self, trainer: Trainer) -> Path:
+        return Path(self.directory or trainer.log_dir or trainer.default_root_dir)
 
     def _measure(
-        self, trainer: Trainer, module: StandaloneModule, temperatures: list[float]
+        self, trainer: Trainer, module: DistillationBase, temperatures: list[float]
     ) -> dict[str, list[float]]:
         """Return ``nll`` and ``ece`` at each temperature, over all ranks."""
         metric = TemperatureCurve(temperatures, self.bins).to(module.device)
@@ -127,7 +134,7 @@ class TemperatureScaling(Callback):
                     metric.update(source.select(rows).logits(), labels[rows])
         return {name: values.tolist() for name, values in metric.compute().items()}
 
-    def _logits(self, module: StandaloneModule, batch: Any) -> LogitsSource:
+    def _logits(self, module: DistillationBase, batch: Any) -> LogitsSource:
         if isinstance(module, OnlineDistillationModule):
             return as_source(module.network_logits(self.network, batch))
         compute = module.student_logits if self.network == "student" else module.teacher_logits

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.strategies import Strategy
+from torch.distributed.checkpoint.api import CheckpointException
 
-from kdlight.checkpoints import check_complete, is_readable
+from kdlight.checkpoints import check_before_loading, failed_write
 
 
 def make_checkpoints_atomic(strategy: Strategy) -> None:
@@ -19,37 +21,34 @@ def make_checkpoints_atomic(strategy: Strategy) -> None:
     copying. It writes a sharded folder in place, over the shards of an older one. Remote paths are
     left to Lightning.
     """
-    if getattr(strategy, "_kdlight_atomic", False):
-        return
-    save, load = strategy.save_checkpoint, strategy.load_checkpoint
-
-    def save_atomically(
-        checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
-    ) -> None:
-        filepath = strategy.broadcast(filepath)
-        if "://" in str(filepath):
-            save(checkpoint, filepath, storage_options=storage_options)
-            return
-        path = Path(filepath)
-        part = path.with_name(f"{path.name}.part")
-        if strategy.is_global_zero:
-            _remove(part)
-        strategy.barrier("before the checkpoint is written")
-        save(checkpoint, part, storage_options=storage_options)
-        strategy.barrier("after the checkpoint is written")
-        if strategy.is_global_zero:
-            _replace(part, path)
-        strategy.barrier("after the checkpoint is renamed")
-
-    def load_complete(checkpoint_path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        checkpoint_path = strategy.broadcast(checkpoint_path)
-        if is_readable(checkpoint_path):
-            check_complete(checkpoint_path)
-        return load(checkpoint_path, *args, **kwargs)
-
+    check_before_loading(strategy)
     # on the instance: users would have to name a subclass of each strategy of Lightning
-    strategy.save_checkpoint, strategy.load_checkpoint = save_atomically, load_complete  # type: ignore[method-assign]
-    strategy._kdlight_atomic = True  # type: ignore[attr-defined]
+    strategy.save_checkpoint = partial(_save_atomically, strategy)  # type: ignore[method-assign]
+
+
+def _save_atomically(
+    strategy: Strategy, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
+) -> None:
+    save = type(strategy).save_checkpoint
+    filepath = strategy.broadcast(filepath)
+    if "://" in str(filepath):
+        save(strategy, checkpoint, filepath, storage_options=storage_options)
+        return
+    path = Path(filepath)
+    part = path.with_name(f"{path.name}.part")
+    if strategy.is_global_zero:
+        _remove(part)
+    strategy.barrier("before the checkpoint is written")
+    try:
+        save(strategy, checkpoint, part, storage_options=storage_options)
+    except (OSError, CheckpointException) as error:
+        message = failed_write(path, error)
+        _remove(part)  # the space may be needed for another one
+        raise OSError(message) from error
+    strategy.barrier("after the checkpoint is written")
+    if strategy.is_global_zero:
+        _replace(part, path)
+    strategy.barrier("after the checkpoint is renamed")
 
 
 def _replace(part: Path, path: Path) -> None:

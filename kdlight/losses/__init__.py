@@ -15,6 +15,7 @@ from kdlight.losses.cross_entropy import cross_entropy
 from kdlight.losses.decoupled import decoupled_kl
 from kdlight.losses.kl import forward_kl, reverse_kl, symmetric_kl
 from kdlight.losses.masked_mean import masked_mean
+from kdlight.losses.mean_squared_error import mean_squared_error
 from kdlight.losses.mixtures import jensen_shannon, skew_forward_kl, skew_reverse_kl
 from kdlight.losses.optimal_transport.multi_level_ot import multi_level_ot
 from kdlight.losses.optimal_transport.plan import sinkhorn_plan
@@ -40,6 +41,7 @@ __all__ = [
     "forward_kl",
     "jensen_shannon",
     "masked_mean",
+    "mean_squared_error",
     "multi_level_ot",
     "redi",
     "reverse_kl",

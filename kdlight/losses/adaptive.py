@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from kdlight.checks import check_range
+from kdlight.losses import forward_mode
 from kdlight.losses.kl import kl, weigh
 from kdlight.losses.log_space import FORBIDDEN, log_probs, probs, sum_terms, tempered_pair
 
@@ -58,7 +59,9 @@ def adaptive_kl(
 def _gap_shares(p: Tensor, q: Tensor, head_mass: float) -> tuple[Tensor, Tensor]:
     """The shares of the gap |p - q| in head and tail, (..., V), (..., V) -> (...), (...)."""
     ordered, order = p.sort(dim=-1, descending=True, stable=True)
-    size = (ordered.cumsum(-1) <= head_mass).sum(-1, keepdim=True).clamp(min=1)
+    # a sum of all tokens may be rounded to more than 1, or reach 1 before its last token
+    up_to = ordered.cumsum(-1) if head_mass < 1 else torch.zeros_like(ordered)
+    size = (up_to <= head_mass).sum(-1, keepdim=True).clamp(min=1)
     gaps = ordered.sub_(q.gather(-1, order)).abs_().cumsum(-1)
     total = gaps[..., -1]
     head = gaps.gather(-1, size - 1).squeeze(-1)
@@ -79,6 +82,7 @@ class _TokenWise(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        forward_mode.save(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -87,6 +91,13 @@ class _TokenWise(Function):
         grad_p = _token_grad(q, p, log_q, log_p) * grad if ctx.needs_input_grad[2] else None
         grad_q = _token_grad(p, q, log_p, log_q) * grad if ctx.needs_input_grad[3] else None
         return None, None, grad_p, grad_q
+
+    @staticmethod
+    def derivative(ctx: Any, _: Any, __: Any, along_p: Any, along_q: Any) -> Tensor:
+        p, q, log_p, log_q = ctx.saved_tensors
+        return forward_mode.along(
+            (_token_grad(q, p, log_q, log_p), along_p), (_token_grad(p, q, log_p, log_q), along_q)
+        )
 
 
 def _token_grad(p: Tensor, q: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -130,4 +141,4 @@ def todi(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 1.0)
     """
     student, teacher = tempered_pair(student, teacher, temperature)
     p, q = probs(teacher), probs(student)
-    return _TokenWise.apply(p, q, log_probs(teacher), log_probs(student))
+    return forward_mode.apply(_TokenWise, p, q, log_probs(teacher), log_probs(student))

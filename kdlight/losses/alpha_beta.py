@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,15 +11,16 @@ from torch import Tensor
 from torch.autograd import Function
 
 from kdlight.checks import check_finite
+from kdlight.losses import forward_mode
 from kdlight.losses.log_space import FORBIDDEN, log_probs, sum_terms, tempered_pair
 
 
 class _AlphaBeta(Function):
     """The divergence, for alpha = 0 or alpha <= beta, and beta = 0 only if alpha is 0, too.
 
-    With s = alpha + beta and d = log p - log q its terms are
-    ((p^s - q^s) / s - q^s (e^(alpha d) - 1) / alpha) / beta. This form divides by nothing that may
-    vanish: where s or alpha is 0, the quotient by it is replaced by its limit, d (times q^s).
+    With s = alpha + beta and d = log p - log q its terms are q^s / beta times
+    (e^(s d) - 1) / s - (e^(alpha d) - 1) / alpha. This form divides by nothing that may vanish:
+    where s or alpha is 0, its quotient is replaced by the limit, d. No term is negative.
     """
 
     generate_vmap_rule = True  # per-sample gradients with torch.func
@@ -28,58 +30,67 @@ class _AlphaBeta(Function):
         probabilities = log_p[..., :1].exp(), log_q[..., :1].exp()
         if beta == 0:
             return sum_terms((log_p - log_q).square(), *probabilities) / 2
-        growth = _growth_term(log_p, log_q, alpha, beta).nan_to_num_(0.0, math.inf, -math.inf)
-        terms = _power_gap(log_p, log_q, alpha + beta).sub_(growth)
-        if alpha <= 0:
-            # inf - inf where one side alone has a logit of -inf. No term is negative: it is +inf.
-            one_sided = (log_p - log_q).isinf()
-            terms = terms.masked_fill(one_sided & terms.isnan(), math.inf * beta)
-        return sum_terms(terms, *probabilities) / beta
+        terms = _growth(log_p, log_q, alpha + beta, alpha, beta)
+        terms = terms.sub_(_growth(log_p, log_q, alpha, alpha, beta)).div_(beta)
+        # inf - inf: one side alone is impossible, or both parts overflow
+        outside = (log_p == -math.inf) & (log_q == -math.inf)
+        terms = terms.masked_fill(terms.isnan(), math.inf).masked_fill(outside, 0.0)
+        return sum_terms(terms, *probabilities)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         log_p, log_q, ctx.alpha, ctx.beta = inputs
         ctx.save_for_backward(log_p, log_q)
+        forward_mode.save(ctx, log_p, log_q)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         log_p, log_q = ctx.saved_tensors
-        alpha, beta, grad = ctx.alpha, ctx.beta, grad.unsqueeze(-1)
-        grad_p = grad_q = None
-        growth = _growth_term(log_p, log_q, alpha, beta, FORBIDDEN).nan_to_num_(0.0, 0.0, 0.0)
-        if ctx.needs_input_grad[0]:
-            local, s = growth, alpha + beta
-            if s != 0:
-                gap = _power_gap(log_p, log_q, s)
-                local = (s * gap).sub_(growth, alpha=alpha).div_(beta).nan_to_num_(0.0, 0.0, 0.0)
-            grad_p = local * grad
-        if ctx.needs_input_grad[1]:
-            grad_q = growth * -grad
-        return grad_p, grad_q, None, None
+        grads = _slopes(log_p, log_q, ctx.alpha, ctx.beta, ctx.needs_input_grad)
+        return *(None if each is None else each * grad.unsqueeze(-1) for each in grads), None, None
+
+    @staticmethod
+    def derivative(ctx: Any, along_p: Any, along_q: Any, _: Any, __: Any) -> Tensor:
+        log_p, log_q = ctx.saved_tensors
+        needed = along_p is not None, along_q is not None
+        grads = _slopes(log_p, log_q, ctx.alpha, ctx.beta, needed)
+        return forward_mode.along(*zip(grads, (along_p, along_q), strict=True))
 
 
-def _power_gap(log_p: Tensor, log_q: Tensor, power: float) -> Tensor:
-    """(p^s - q^s) / s, or log p - log q at s = 0, in a new tensor."""
-    if power == 0:
-        return log_p - log_q
-    return ((power * log_p).exp_() - (power * log_q).exp_()).div_(power)
+def _slopes(
+    log_p: Tensor, log_q: Tensor, alpha: float, beta: float, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients in log p and log q, always finite."""
+    grad_p = grad_q = None
+    growth = _growth(log_p, log_q, alpha, alpha, beta).nan_to_num_(0.0, 0.0, 0.0)
+    if alpha == 0:
+        growth = growth.masked_fill((log_p - log_q).abs() > FORBIDDEN, 0.0)
+    if needed[0]:
+        grad_p, s = growth, alpha + beta
+        if s != 0:
+            gap = _growth(log_p, log_q, s, alpha, beta)
+            grad_p = (s * gap).sub_(growth, alpha=alpha).div_(beta).nan_to_num_(0.0, 0.0, 0.0)
+    if needed[1]:
+        grad_q = -growth
+    return grad_p, grad_q
 
 
-def _growth_term(
-    log_p: Tensor, log_q: Tensor, alpha: float, beta: float, bound: float = math.inf
-) -> Tensor:
-    """q^s (e^(alpha d) - 1) / alpha, or q^s d at alpha = 0, where d beyond ``bound`` counts as 0.
+def _growth(log_p: Tensor, log_q: Tensor, rate: float, alpha: float, beta: float) -> Tensor:
+    """q^s (e^(c d) - 1) / c in a new tensor, or q^s d at c = 0; c is s = alpha + beta, or alpha.
 
-    If e^(alpha d) overflows, q^s is 0, as alpha is the smaller exponent. The product is then NaN
-    and stands for 0.
+    If c d is positive, it is -q^s e^(c d) (e^(-c d) - 1) / c instead, in which no factor overflows
+    if the product does not.
     """
-    log_ratio = log_p - log_q
-    if alpha != 0:
-        growth = (alpha * log_ratio).expm1_()
-    else:
-        growth = torch.where(log_ratio.abs() > bound, 0.0, log_ratio)
-    scale = alpha if alpha != 0 else 1.0
-    return growth / scale if alpha + beta == 0 else ((alpha + beta) * log_q).exp_() * growth / scale
+    s, gap = alpha + beta, log_p - log_q
+    if rate == 0:
+        # 0 * inf is 0: the power vanishes faster than its logarithm grows
+        return gap if s == 0 else ((s * log_q).exp() * gap).nan_to_num_(0.0, math.inf, -math.inf)
+    rises = rate * gap > 0
+    power = s * log_q if s != 0 else torch.zeros_like(log_q)
+    risen = s * log_p if rate == s else alpha * log_p + beta * log_q
+    growth = torch.where(rises, risen, power).exp() * (-(rate * gap).abs()).expm1()
+    growth = torch.where(rises, -growth, growth).div_(rate)
+    return growth.masked_fill_(gap == 0, 0.0)  # also where q^s overflows
 
 
 def alpha_beta(
@@ -129,5 +140,5 @@ def alpha_beta(
     student, teacher = tempered_pair(student, teacher, temperature)
     log_q, log_p = log_probs(student), log_probs(teacher)
     if beta == 0 or 0 != alpha > beta:  # D(alpha, beta)(p || q) = D(beta, alpha)(q || p)
-        return _AlphaBeta.apply(log_q, log_p, beta, alpha)
-    return _AlphaBeta.apply(log_p, log_q, alpha, beta)
+        return forward_mode.apply(_AlphaBeta, log_q, log_p, beta, alpha)
+    return forward_mode.apply(_AlphaBeta, log_p, log_q, alpha, beta)

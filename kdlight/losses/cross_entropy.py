@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from kdlight.losses.labels import IGNORE_INDEX, check_labels
-from kdlight.losses.log_space import widen
+from kdlight.losses.log_space import FORBIDDEN, widen
 
 
 def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
@@ -15,7 +16,8 @@ def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
     .. math:: -\log q_{y}
 
     The supervised term of a training recipe. Labels must already be aligned with the logits: they
-    are not shifted here. The loss is 0 where the label is -100.
+    are not shifted here. The loss is 0 where the label is -100, and +inf where the student has a
+    logit of -inf at the label.
 
     Args:
         student: Logits of q.
@@ -30,7 +32,6 @@ def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
         IndexError: If any other label is outside the vocabulary (a GPU raises a device-side
             assertion instead).
 
-    >>> import torch
     >>> cross_entropy(torch.zeros(2, 4), torch.tensor([3, -100]))
     tensor([1.3863, 0.0000])
     """
@@ -39,4 +40,6 @@ def cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
     losses = functional.cross_entropy(
         flat, labels.flatten().long(), reduction="none", ignore_index=IGNORE_INDEX
     )
-    return losses.view(labels.shape)
+    # a label that is impossible costs +inf, however its logit says so, with the same gradient
+    infinite = torch.zeros_like(losses).masked_fill_(losses > FORBIDDEN, torch.inf)
+    return (losses + infinite).view(labels.shape)

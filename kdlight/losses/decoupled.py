@@ -11,7 +11,8 @@ from torch.nn.functional import logsigmoid
 from kdlight.checks import check_range
 from kdlight.losses.kl import kl, weigh
 from kdlight.losses.labels import IGNORE_INDEX, check_labels
-from kdlight.losses.log_space import tempered_pair
+from kdlight.losses.log_space import tempered_pair, without_impossible
+from kdlight.losses.topk import log_mass
 
 
 def decoupled_kl(
@@ -75,11 +76,13 @@ def _decouple(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     Shapes (..., V), (..., 1) -> (..., 2), (..., V). The odds are computed from the logits, as
     1 - p_y loses all its digits when p_y is close to 1.
     """
+    logits = without_impossible(logits)
     others = logits.scatter(-1, target, -math.inf)
-    # If there are no others (V = 1), the lowest float avoids -inf - -inf in what follows.
-    lowest = torch.finfo(others.dtype).min
-    top = others.detach().amax(-1, keepdim=True).clamp(min=lowest)
+    top = others.detach().amax(-1, keepdim=True)
+    no_others = top == -math.inf  # the label is the only possible token: avoid -inf - -inf
+    top = top.masked_fill(no_others, 0.0)
     others = others.sub_(top)  # makes the total small, which keeps more of its digits
-    total = others.logsumexp(-1, keepdim=True).clamp(min=lowest)
+    total = log_mass(others).unsqueeze(-1)
     log_odds = logits.gather(-1, target) - top - total
-    return logsigmoid(torch.cat((log_odds, -log_odds), -1)), others - total
+    binary = logsigmoid(torch.cat((log_odds, -log_odds), -1))
+    return binary, others - total.masked_fill(no_others, 0.0)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from kdlight.checks import check_range
+from kdlight.losses import forward_mode
 from kdlight.losses.log_space import FORBIDDEN, log_probs, probs, sum_terms, tempered_pair
 
 
@@ -32,21 +33,29 @@ class _KL(Function):
         p, log_p, log_q = inputs
         # A frozen teacher's log p is not saved: the gradient of log q needs p alone.
         ctx.save_for_backward(p, *((log_p, log_q) if ctx.needs_input_grad[1] else ()))
+        forward_mode.save(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         p, *logs = ctx.saved_tensors
-        grad = grad.unsqueeze(-1)
+        minus = -grad.unsqueeze(-1)
         grad_p = grad_q = None
         if ctx.needs_input_grad[1]:
-            log_p, log_q = logs
-            # p > 0 over q = 0 has an infinite gradient, which no step could follow: leave it out.
-            log_ratio = torch.threshold_(log_q - log_p, -FORBIDDEN, 0.0)
-            log_ratio = log_ratio.nan_to_num_(nan=0.0, posinf=0.0)  # p = 0: the term is 0
-            grad_p = (p * -grad).mul_(log_ratio)
+            grad_p = (p * minus).mul_(_finite_log_ratio(*logs))
         if ctx.needs_input_grad[2]:
-            grad_q = p * -grad
+            grad_q = p * minus
         return None, grad_p, grad_q
+
+    @staticmethod
+    def derivative(ctx: Any, _: Any, along_p: Tensor | None, along_q: Tensor | None) -> Tensor:
+        p, log_p, log_q = ctx.saved_tensors
+        return forward_mode.along((p * -_finite_log_ratio(log_p, log_q), along_p), (-p, along_q))
+
+
+def _finite_log_ratio(log_p: Tensor, log_q: Tensor) -> Tensor:
+    # p > 0 over q = 0 has an infinite gradient, which no step could follow: leave it out.
+    log_ratio = torch.threshold_(log_q - log_p, -FORBIDDEN, 0.0)
+    return log_ratio.nan_to_num_(nan=0.0, posinf=0.0)  # p = 0: the term is 0
 
 
 def kl(log_p: Tensor, log_q: Tensor, *, p: Tensor | None = None) -> Tensor:
@@ -65,7 +74,7 @@ def kl(log_p: Tensor, log_q: Tensor, *, p: Tensor | None = None) -> Tensor:
     >>> kl(torch.tensor([0.5, 0.5]).log(), torch.tensor([1.0, 0.0]).log())
     tensor(inf)
     """
-    return _KL.apply(log_p.exp() if p is None else p, log_p, log_q)
+    return forward_mode.apply(_KL, log_p.exp() if p is None else p, log_p, log_q)
 
 
 def both_kls(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,23 @@ IGNORE_INDEX = -100
 """Label of a position that does not count, as in `torch.nn.functional.cross_entropy`."""
 
 
+def check_mask(name: str, mask: Tensor | None) -> None:
+    """Raise an error for a mask of floating-point numbers, which may be meant as weights.
+
+    Raises:
+        TypeError: If the mask is floating point.
+
+    >>> import torch
+    >>> check_mask("mask", torch.tensor([1.0, 0.5]))
+    Traceback (most recent call last):
+    TypeError: mask must be boolean, True at valid positions, got torch.float32; pass mask != 0
+    """
+    if mask is not None and (mask.is_floating_point() or mask.is_complex()):
+        raise TypeError(
+            f"{name} must be boolean, True at valid positions, got {mask.dtype}; pass {name} != 0"
+        )
+
+
 def check_labels(logits: Tensor, labels: Tensor) -> None:
     """Raise an error unless there is one integer label per position.
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
-from kdlight.checks import check_positive
+from kdlight.checks import check_positive, check_positive_tensor
+from kdlight.losses import forward_mode
 
-# A larger difference of log-probabilities comes from a logit of -inf or of the lowest float.
 FORBIDDEN = 1e30
+"""A logit that is further than this below the highest one counts as -inf: its token is impossible.
+
+Masks and padded vocabularies use the lowest float instead of -inf. As a number it would make
+divergences of some 1e37 that look finite, with gradients to match.
+"""
 
 
 def widen(logits: Tensor) -> Tensor:
@@ -30,17 +38,67 @@ def tempered(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     Args:
         logits: Scores over the vocabulary, of any floating type.
         temperature: A positive number, or a tensor that broadcasts against ``logits`` (a learned
-            temperature). A tensor gets a gradient and is not checked.
+            temperature), which gets a gradient.
+
+    The highest logit becomes 0 first: far from 0, a quotient would be rounded to fewer digits than
+    the differences of the logits have.
 
     Raises:
         TypeError: If the logits are not floating point.
-        ValueError: If the temperature is a number that is not above 0 and finite.
+        ValueError: If the temperature is not above 0 and finite. A tensor whose value cannot be
+            read without waiting for a device is not checked, and gives NaN.
     """
     logits = widen(logits)
     if isinstance(temperature, Tensor):
-        return logits / temperature
+        return shifted(logits) / check_positive_tensor("temperature", temperature)
     check_positive("temperature", temperature)
-    return logits if temperature == 1 else logits / temperature  # skip a pass over the logits
+    # skip passes over the logits
+    return logits if temperature == 1 else shifted(logits).div_(temperature)
+
+
+def shifted(logits: Tensor) -> Tensor:
+    """Subtract the highest logit of each row, which changes no probability, (..., V) -> (..., V).
+
+    >>> shifted(torch.tensor([1e6, 1e6 + 1]))
+    tensor([-1.,  0.])
+    """
+    if not logits.shape[-1]:
+        return logits.clone()
+    return logits - logits.detach().amax(-1, keepdim=True)
+
+
+def without_impossible(logits: Tensor) -> Tensor:
+    """Replace logits of impossible tokens by -inf, as `log_probs` does, (..., V) -> (..., V).
+
+    The gradient passes as if nothing were replaced.
+    """
+    logits = shifted(logits)
+    return logits + torch.zeros_like(logits).masked_fill_(logits.detach() <= -FORBIDDEN, -torch.inf)
+
+
+class _LogSoftmax(Function):
+    """The log-softmax, -inf for impossible tokens, with the gradient of the log-softmax."""
+
+    generate_vmap_rule = True  # per-sample gradients with torch.func
+
+    @staticmethod
+    def forward(logits: Tensor) -> Tensor:
+        return torch.threshold_(torch.log_softmax(logits, -1), -FORBIDDEN, -torch.inf)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        forward_mode.save(ctx, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (log_p,) = ctx.saved_tensors
+        return grad - log_p.exp() * grad.sum(-1, keepdim=True)
+
+    @staticmethod
+    def derivative(ctx: Any, tangent: Tensor) -> Tensor:
+        (log_p,) = ctx.saved_tensors
+        return tangent - (log_p.exp() * tangent).sum(-1, keepdim=True)
 
 
 def log_probs(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -48,12 +106,13 @@ def log_probs(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 
     .. math:: \log \operatorname{softmax}(z / T)
 
-    A logit of -inf gives -inf, that is a probability of 0. A NaN makes its whole row NaN.
+    A logit of -inf, or one that is `FORBIDDEN` below the highest, gives -inf, that is a probability
+    of 0. A NaN makes its whole row NaN.
 
     >>> log_probs(torch.tensor([0.0, 0.0], dtype=torch.bfloat16)).dtype
     torch.float32
     """
-    return torch.log_softmax(tempered(logits, temperature), -1)
+    return forward_mode.apply(_LogSoftmax, tempered(logits, temperature))
 
 
 def probs(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:

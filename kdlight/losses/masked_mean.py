@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kdlight.losses.labels import check_mask
 from kdlight.losses.log_space import widen
 
 
@@ -18,13 +19,14 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
 
     Args:
         values: Per-token losses.
-        mask: True (or non-zero) at valid positions, of the same shape. None means all positions.
+        mask: True (or a non-zero integer) at valid positions, of the same shape. None means all.
 
     Returns:
         The mean, in float32 or wider.
 
     Raises:
         ValueError: If the shapes differ.
+        TypeError: If the mask is floating point.
 
     >>> import torch
     >>> masked_mean(torch.tensor([1.0, 3.0, float("nan")]), torch.tensor([True, True, False]))
@@ -37,5 +39,6 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
         raise ValueError(
             f"mask must have the shape of values, {tuple(values.shape)}, got {tuple(mask.shape)}"
         )
+    check_mask("mask", mask)
     valid = mask.bool()
     return values.masked_fill(~valid, 0.0).sum() / valid.sum().clamp(min=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from kdlight.checks import check_range
+from kdlight.losses import forward_mode
 from kdlight.losses.kl import forward_kl, reverse_kl
 from kdlight.losses.log_space import probs, sum_terms, tempered_pair
 
@@ -30,27 +32,48 @@ class _KLToMixture(Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
         p, q, ctx.weight = inputs
         ctx.save_for_backward(p, q)
+        forward_mode.save(ctx, p, q)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         p, q = ctx.saved_tensors
-        weight, grad = ctx.weight, grad.unsqueeze(-1)
-        grad_p = grad_q = None
-        ratio = _ratio(p, q, weight)
-        # Differentiate sum p log(p / m) - p + m, which has the same value: its gradient is exactly
-        # 0 at p = q.
-        excess = ratio - 1.0
-        if ctx.needs_input_grad[0]:
-            # log 0 at p = 0 is left out: the softmax multiplies it by p.
-            grad_p = ratio.log().nan_to_num_(neginf=0.0).sub_(excess, alpha=weight) * grad
-        if ctx.needs_input_grad[1]:
-            grad_q = excess * (grad * (weight - 1.0))
-        return grad_p, grad_q, None
+        grads = _slopes(p, q, ctx.weight, ctx.needs_input_grad)
+        return *(None if each is None else each * grad.unsqueeze(-1) for each in grads), None
+
+    @staticmethod
+    def derivative(
+        ctx: Any, along_p: Tensor | None, along_q: Tensor | None, along_weight: None
+    ) -> Tensor:
+        p, q = ctx.saved_tensors
+        grads = _slopes(p, q, ctx.weight, (along_p is not None, along_q is not None))
+        return forward_mode.along(*zip(grads, (along_p, along_q), strict=True))
+
+
+def _slopes(
+    p: Tensor, q: Tensor, weight: float, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients in p and q of sum p log(p / m) - p + m.
+
+    It has the same value as without the last two, and a gradient of exactly 0 at p = q.
+    """
+    ratio = _ratio(p, q, weight)
+    excess = ratio - 1.0
+    grad_p = grad_q = None
+    if needed[0]:
+        # log 0 at p = 0 is left out: the softmax multiplies it by p.
+        grad_p = ratio.log().nan_to_num_(neginf=0.0).sub_(excess, alpha=weight)
+    if needed[1]:
+        grad_q = excess * (weight - 1.0)
+    return grad_p, grad_q
 
 
 def _ratio(p: Tensor, q: Tensor, weight: float) -> Tensor:
     """Compute p / m in a new tensor; 0 where p and q are both 0."""
-    return (p / torch.lerp(q, p, weight)).nan_to_num_(nan=0.0, posinf=1.0 / weight)
+    # torch.compile makes the weight of a lerp and the bound of a clamp constants, and would compile
+    # again for each other one
+    mixture = (p - q).mul_(weight).add_(q)
+    ratio = (p / mixture).nan_to_num_(nan=0.0, posinf=torch.inf)
+    return torch.where(ratio.isinf(), ratio.new_ones(()) / weight, ratio)
 
 
 def skew_forward_kl(
@@ -127,7 +150,7 @@ def _skew_kl(
         return (reverse_kl if reverse else forward_kl)(student, teacher, temperature=temperature)
     student, teacher = tempered_pair(student, teacher, temperature)
     q, p = probs(student), probs(teacher)
-    return _KLToMixture.apply(*((q, p) if reverse else (p, q)), skew)
+    return forward_mode.apply(_KLToMixture, *((q, p) if reverse else (p, q)), skew)
 
 
 def jensen_shannon(
@@ -169,6 +192,6 @@ def jensen_shannon(
         return (reverse_kl if beta else forward_kl)(student, teacher, temperature=temperature)
     student, teacher = tempered_pair(student, teacher, temperature)
     p, q = probs(teacher), probs(student)
-    from_teacher = _KLToMixture.apply(p, q, beta)
-    from_student = _KLToMixture.apply(q, p, 1.0 - beta)
+    from_teacher = forward_mode.apply(_KLToMixture, p, q, beta)
+    from_student = forward_mode.apply(_KLToMixture, q, p, 1.0 - beta)
     return beta * from_teacher + (1.0 - beta) * from_student

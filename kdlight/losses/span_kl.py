@@ -9,7 +9,8 @@ from torch import Tensor
 
 from kdlight.checks import check_choice
 from kdlight.losses.kl import kl
-from kdlight.losses.log_space import log_probs, probs, tempered_pair
+from kdlight.losses.labels import check_mask
+from kdlight.losses.log_space import log_probs, probs, shifted, tempered_pair
 
 Distance: TypeAlias = Literal["kl", "mse"]
 DISTANCES = ("kl", "mse")
@@ -89,8 +90,9 @@ def pairs(span_ids: Tensor, positions: torch.Size, mask: Tensor | None = None) -
             f" {tuple(positions)}: pass one id per position, -1 outside all spans, aligned like"
             " labels"
         )
+    check_mask("mask", mask)
     if mask is not None:
-        span_ids = span_ids.masked_fill(~mask, -1)
+        span_ids = span_ids.masked_fill(mask == 0, -1)
     starts = torch.zeros_like(span_ids, dtype=torch.bool)
     starts[..., :-1] = (span_ids[..., :-1] == span_ids[..., 1:]) & (span_ids[..., :-1] >= 0)
     return starts.flatten().nonzero().squeeze(-1)
@@ -106,7 +108,7 @@ def pair_values(
     """
     check_choice("distance", distance, DISTANCES)
     student, teacher = tempered_pair(student, teacher.detach(), temperature)
-    (a, b), (c, d) = student.chunk(2, -1), teacher.chunk(2, -1)
+    a, b, c, d = (shifted(each) for pair in (student, teacher) for each in pair.chunk(2, -1))
     if distance == "mse":
         return (probs(a) * probs(b) - probs(c) * probs(d)).square().sum(-1)
     # the sums are the logarithms of the products, up to constants that the softmax removes

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdlight.checks import check_range
 from kdlight.losses.kl import kl
-from kdlight.losses.log_space import log_probs, probs, tempered_pair
+from kdlight.losses.log_space import log_probs, probs, shifted, tempered_pair
 
 
 def taid(student: Tensor, teacher: Tensor, *, t: float | Tensor) -> Tensor:
@@ -58,5 +58,7 @@ def _interpolate(start: Tensor, end: Tensor, t: float | Tensor) -> Tensor:
     """Logits at t between start and end, (..., V), (..., V) -> (..., V)."""
     # -inf - -inf and 0 * -inf would be NaN; the lowest float gives a probability of 0, too.
     lowest = torch.finfo(end.dtype).min
-    start, end = start.clamp(min=lowest), end.clamp(min=lowest)
-    return torch.lerp(start, end, t.to(end) if isinstance(t, Tensor) else t)
+    start, end = (shifted(each).clamp(min=lowest) for each in (start, end))
+    t = t.to(end) if isinstance(t, Tensor) else t
+    # torch.compile would make the weight of a lerp a constant, and compile again for each other one
+    return start * (1 - t) + end * t

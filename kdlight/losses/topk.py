@@ -63,12 +63,26 @@ def topk_forward_kl(
     kept = log_q.gather(-1, teacher_ids)
     if tail == "renormalise":
         kept = kept.masked_fill(log_p == -torch.inf, -torch.inf)  # an unused entry is no token
-        return kl(log_p.log_softmax(-1), kept.log_softmax(-1))
+        return renormalised_kl(log_p, kept)
     ids, _ = filled(teacher_ids, log_p)
     log_s = log_mass(without(log_q, ids))
     log_r = log_rest(log_p).masked_fill(log_s == -torch.inf, -torch.inf)
     teacher_outcomes = torch.cat([log_p, log_r.unsqueeze(-1)], -1).log_softmax(-1)
     return kl(teacher_outcomes, torch.cat([kept, log_s.unsqueeze(-1)], -1))
+
+
+def renormalised_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL of log-probabilities that are renormalized first, (..., k), (..., k) -> (...).
+
+    It is +inf, with a gradient of 0, where the student gives no probability to any of the tokens.
+
+    >>> renormalised_kl(torch.tensor([0.5, 0.0]).log(), torch.tensor([0.1, 0.3]).log())
+    tensor(1.3863)
+    """
+    impossible = (log_q == -torch.inf).all(-1)
+    log_q = log_q.masked_fill(impossible.unsqueeze(-1), 0.0)  # the gradient would be NaN
+    values = kl(log_p.log_softmax(-1), log_q.log_softmax(-1))
+    return values.masked_fill(impossible, torch.inf)
 
 
 def log_rest(log_p: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdlight.losses.labels import IGNORE_INDEX, check_labels
-from kdlight.losses.log_space import widen
+from kdlight.losses.log_space import FORBIDDEN, shifted, widen
 
 
 def unlikelihood(student: Tensor, labels: Tensor) -> Tensor:
@@ -37,10 +37,10 @@ def unlikelihood(student: Tensor, labels: Tensor) -> Tensor:
     tensor([0.2877, 0.0000])
     """
     check_labels(student, labels)
-    logits, ignored = widen(student), labels == IGNORE_INDEX
+    logits, ignored = shifted(widen(student)), labels == IGNORE_INDEX
     target = labels.masked_fill(ignored, 0).long().unsqueeze(-1)
     others = logits.scatter(-1, target, -torch.inf)
-    no_others = others.isneginf().all(-1)  # the gradient of logsumexp would be 0 / 0: make it 0
+    no_others = (others <= -FORBIDDEN).all(-1)  # the gradient would be 0 / 0: make it 0
     rest = others.masked_fill(no_others.unsqueeze(-1), 0.0).logsumexp(-1)
     values = logits.logsumexp(-1) - rest.masked_fill(no_others, -torch.inf)
     return values.masked_fill(ignored, 0.0)

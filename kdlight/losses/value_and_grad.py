@@ -2,14 +2,17 @@
 
 Each function maps logits ``(n, V), (n, V)`` to values ``(n,)`` and gradients ``(n, V)``, in few
 passes over the logits. The results are those of autograd on the function of the same name in
-`kdlight.losses`. Logits of -inf are not supported: the value of such a row is not finite, and must
-be computed by the function in `kdlight.losses` instead.
+`kdlight.losses`. Impossible tokens, see `has_impossible_tokens`, are not supported: such rows must
+be computed by the function in `kdlight.losses` instead. The highest logit of each row becomes 0
+first: far from 0, sums and differences of logits would be rounded to fewer digits than they have.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from kdlight.losses.log_space import FORBIDDEN, shifted
 
 TINY = 1e-38
 """Lower bound of a mixture, so that its logarithm is finite."""
@@ -20,9 +23,9 @@ WIDE = 8192
 
 def forward_kl(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Value and gradient of `kdlight.losses.forward_kl`: the gradient is q - p."""
-    q, log_z_q = _softmax(student)
-    p, log_z_p = _softmax(teacher)
-    values = dot(p, teacher - student).add_(log_z_q - log_z_p)
+    student, q, log_z_q = _softmax(student)
+    teacher, p, log_z_p = _softmax(teacher)
+    values = dot(p, teacher.sub_(student)).add_(log_z_q - log_z_p)
     return values, q.sub_(p)
 
 
@@ -31,9 +34,9 @@ def reverse_kl(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
     The gradient is q (log q - log p - KL(q || p)).
     """
-    q, log_z_q = _softmax(student)
-    _, log_z_p = _softmax(teacher)
-    gap = student - teacher
+    student, q, log_z_q = _softmax(student)
+    teacher, _, log_z_p = _softmax(teacher)
+    gap = student.sub_(teacher)
     mean = dot(q, gap)
     return mean - (log_z_q - log_z_p), gap.sub_(mean.unsqueeze(-1)).mul_(q)
 
@@ -43,10 +46,10 @@ def jensen_shannon(student: Tensor, teacher: Tensor, beta: float) -> tuple[Tenso
 
     The gradient is (1 - beta) q (log q/m - KL(q || m)).
     """
-    q, log_z_q = _softmax(student)
-    p, log_z_p = _softmax(teacher)
-    log_m = torch.lerp(q, p, beta).clamp_min_(TINY).log_()
-    log_ratio = student - log_m  # log q/m, up to a constant per row
+    student, q, log_z_q = _softmax(student)
+    teacher, p, log_z_p = _softmax(teacher)
+    log_m = _interpolate(q, p, beta).clamp_min_(TINY).log_()
+    log_ratio = student.sub_(log_m)  # log q/m, up to a constant per row
     mean = dot(q, log_ratio)
     from_student, from_teacher = mean - log_z_q, dot(p, log_m.sub_(teacher).neg_()) - log_z_p
     grad = log_ratio.sub_(mean.unsqueeze(-1)).mul_(q).mul_(1.0 - beta)
@@ -66,7 +69,10 @@ def total_variation(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 def taid(student: Tensor, teacher: Tensor, t: float) -> tuple[Tensor, Tensor]:
     """Value and gradient of `kdlight.losses.taid`: those of `forward_kl` to the target."""
-    return forward_kl(student, torch.lerp(student, teacher, t))
+    student, q, log_z_q = _softmax(student)
+    target, p, log_z_p = _softmax(_interpolate(student, shifted(teacher), t))
+    values = dot(p, target.sub_(student)).add_(log_z_q - log_z_p)
+    return values, q.sub_(p)
 
 
 def cross_entropy(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,20 +81,39 @@ def cross_entropy(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     The gradient is q, minus 1 at the label. Labels of -100 are not supported.
     """
     labels = labels.unsqueeze(-1)
-    q, log_z = _softmax(student)
+    student, q, log_z = _softmax(student)
     values = log_z - student.gather(-1, labels).squeeze(-1)
     return values, q.scatter_add_(-1, labels, q.new_full((1, 1), -1.0).expand_as(labels))
 
 
-def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities, and the logarithm of their normalizer, (n, V) -> (n, V), (n,).
+def _interpolate(start: Tensor, end: Tensor, weight: float) -> Tensor:
+    # torch.compile would make the weight of a lerp a constant, and compile again for each other one
+    return (end * weight).add_(start * (1.0 - weight))
 
-    This takes one exponential per entry: the logarithm is computed from the highest logit and its
-    probability, without another pass. It is also more exact than the difference of the logarithms
-    of two probabilities.
+
+def has_impossible_tokens(*logits: Tensor | None) -> Tensor:
+    """Return whether any entry is -inf or `kdlight.losses.log_space.FORBIDDEN` below 0, as a bool.
+
+    >>> has_impossible_tokens(torch.tensor([0.0, torch.finfo(torch.float32).min]), None)
+    tensor(True)
     """
+    found = torch.tensor(False)
+    for each in logits:
+        if each is not None and each.numel():
+            found = found.to(each.device) | (each.amin() <= -FORBIDDEN)
+    return found
+
+
+def _softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits with a maximum of 0, probabilities, log of their normalizer: (n, V), (n, V), (n,).
+
+    The first is a new tensor. This takes one exponential per entry: the logarithm is that of the
+    highest probability, whose logit is 0, without another pass. It is also more exact than the
+    difference of the logarithms of two probabilities.
+    """
+    logits = shifted(logits)
     probabilities = logits.softmax(-1)
-    return probabilities, logits.amax(-1).sub_(probabilities.amax(-1).log_())
+    return logits, probabilities, probabilities.amax(-1).log_().neg_()
 
 
 def dot(first: Tensor, second: Tensor) -> Tensor:

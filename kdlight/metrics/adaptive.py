@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from kdlight.checks import check_at_least
+from kdlight.metrics.precision import PreciseMetric
 
 CELLS = 2**14
 """Cells of the histogram that replaces the sorted confidences."""
@@ -15,7 +15,7 @@ LOG_ODDS = 17.0
 """The histogram covers log-odds of -17 to 17, which includes every float32 below 1."""
 
 
-class AdaptiveCalibrationError(Metric):
+class AdaptiveCalibrationError(PreciseMetric):
     r"""Gap between accuracy and confidence over bins with equal numbers of predictions.
 
     .. math:: \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|,

@@ -6,11 +6,12 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from kdlight.checks import check_at_least, check_choice
+from kdlight.checks import check_choice
 from kdlight.losses.labels import IGNORE_INDEX, check_labels
 from kdlight.losses.log_space import probs
+from kdlight.metrics.bins import Closed, bin_count, bin_indices, check_bins
+from kdlight.metrics.precision import PreciseMetric
 
 Curve: TypeAlias = "dict[str, list[float]]"
 
@@ -31,22 +32,28 @@ def predictions(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return confidence, prediction == labels[valid]
 
 
-class CalibrationError(Metric):
+class CalibrationError(PreciseMetric):
     r"""Gap between accuracy and confidence over bins of equal width, in constant memory.
 
     .. math:: \mathrm{l1} = \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
 
-    ``"l2"`` is the root of the mean squared gap, ``"max"`` the largest gap of a bin. The value is
-    that of torchmetrics' ``MulticlassCalibrationError``, which stores every confidence; this metric
-    stores three numbers per bin, which is enough for the millions of tokens of a language model. As
-    there, a bin includes its lower edge, and a confidence of exactly 1 has a bin of its own.
+    ``"l2"`` is the root of the mean squared gap, ``"max"`` the largest gap of a bin. The m-th of M
+    bins is ((m - 1) / M, m / M] (Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural
+    Networks", 2017, section 2); the first includes 0. A network that is sure has many confidences
+    that round to exactly 1, and they belong to the last bin.
+
+    torchmetrics' ``MulticlassCalibrationError``, which stores every confidence, includes the lower
+    edge instead, and gives a confidence of exactly 1 a bin of its own: ``closed="left"``. This
+    metric stores three numbers per bin, which is enough for the millions of tokens of a language
+    model.
 
     Args:
         bins: number of bins, at least 1.
         norm: ``"l1"``, ``"l2"`` or ``"max"``.
+        closed: the edge that a bin includes, ``"right"``, or ``"left"`` as in torchmetrics.
 
     Raises:
-        ValueError: bins is below 1, or norm is none of these.
+        ValueError: bins is below 1, or norm or closed is none of these.
 
     Example:
         >>> metric = CalibrationError(bins=10, norm="max")
@@ -62,13 +69,21 @@ class CalibrationError(Metric):
     confidence: Tensor
     correct: Tensor
 
-    def __init__(self, bins: int = 15, norm: Literal["l1", "l2", "max"] = "l1") -> None:
+    def __init__(
+        self,
+        bins: int = 15,
+        norm: Literal["l1", "l2", "max"] = "l1",
+        *,
+        closed: Closed = "right",
+    ) -> None:
         super().__init__()
-        check_at_least("bins", bins, 1)
+        check_bins(bins, closed)
         check_choice("norm", norm, ("l1", "l2", "max"))
         self.bins, self.norm = bins, norm
+        self.closed: Closed = closed
         for name in ("count", "confidence", "correct"):
-            self.add_state(name, torch.zeros(bins + 1, dtype=torch.float64), dist_reduce_fx="sum")
+            state = torch.zeros(bin_count(bins, closed), dtype=torch.float64)
+            self.add_state(name, state, dist_reduce_fx="sum")
 
     def update(self, confidence: Tensor, correct: Tensor) -> None:
         """Add predictions, ``(n,), (n,)``.
@@ -77,8 +92,7 @@ class CalibrationError(Metric):
             confidence: probability of each predicted class.
             correct: booleans, True where the predicted class is the label.
         """
-        edges = torch.linspace(0, 1, self.bins + 1, device=confidence.device)
-        index = (torch.bucketize(confidence.float(), edges, right=True) - 1).clamp(0, self.bins)
+        index = bin_indices(confidence, self.bins, self.closed)
         for state, values in (
             (self.count, torch.ones_like(confidence)),
             (self.confidence, confidence),
@@ -120,9 +134,10 @@ class ExpectedCalibrationError(CalibrationError):
 
     Args:
         bins: number of bins, at least 1.
+        closed: the edge that a bin includes, ``"right"``, or ``"left"`` as in torchmetrics.
 
     Raises:
-        ValueError: bins is below 1.
+        ValueError: bins is below 1, or closed is neither.
 
     Example:
         >>> metric = ExpectedCalibrationError(bins=10)
@@ -131,8 +146,8 @@ class ExpectedCalibrationError(CalibrationError):
         0.45
     """
 
-    def __init__(self, bins: int = 15) -> None:
-        super().__init__(bins, "l1")
+    def __init__(self, bins: int = 15, *, closed: Closed = "right") -> None:
+        super().__init__(bins, "l1", closed=closed)
 
 
 class MaximumCalibrationError(CalibrationError):
@@ -143,9 +158,10 @@ class MaximumCalibrationError(CalibrationError):
 
     Args:
         bins: number of bins, at least 1.
+        closed: the edge that a bin includes, ``"right"``, or ``"left"`` as in torchmetrics.
 
     Raises:
-        ValueError: bins is below 1.
+        ValueError: bins is below 1, or closed is neither.
 
     Example:
         >>> metric = MaximumCalibrationError()
@@ -154,5 +170,5 @@ class MaximumCalibrationError(CalibrationError):
         tensor(0.2500)
     """
 
-    def __init__(self, bins: int = 15) -> None:
-        super().__init__(bins, "max")
+    def __init__(self, bins: int = 15, *, closed: Closed = "right") -> None:
+        super().__init__(bins, "max", closed=closed)

@@ -6,21 +6,22 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 
 from kdlight import losses
 from kdlight.checks import check_positive
 from kdlight.losses.log_space import log_probs
 from kdlight.metrics.adaptive import AdaptiveCalibrationError
 from kdlight.metrics.calibration import Curve, ExpectedCalibrationError, MaximumCalibrationError
+from kdlight.metrics.precision import Mean
 from kdlight.metrics.scores import brier
 from kdlight.objectives import Loss, LossInputs
 
 ROWS = 256
 """Positions evaluated at once, which bounds the memory of their logits."""
 
-SHARED = ("loss", "forward_kl", "reverse_kl", "top1_agreement")
-PER_NETWORK = ("perplexity", "nll", "accuracy", "brier")
+SHARED = ("loss", "forward_kl", "reverse_kl", "top1_agreement", "mse_to_teacher")
+PER_NETWORK = ("perplexity", "nll", "accuracy", "brier", "mse", "mae")
 PREFIXES = ("", "teacher_")
 CALIBRATION_ERRORS = {
     "ece": ExpectedCalibrationError,
@@ -49,6 +50,17 @@ class DistillationMetrics(nn.Module):
     ``teacher_...``       all from ``nll`` on, of the teacher
     ====================  ================================================================
 
+    Labels that are floating-point numbers, of the shape of the outputs, are those of a regression.
+    All of the above apply to classes, except for ``loss``; a regression, or a network with a single
+    output, has these instead, each a mean over positions and outputs:
+
+    ====================  ================================================================
+    ``mse``, ``mae``      squared and absolute error of the student
+    ``teacher_mse``       squared error of the teacher
+    ``teacher_mae``       absolute error of the teacher
+    ``mse_to_teacher``    squared difference of student and teacher
+    ====================  ================================================================
+
     Args:
         temperature: temperature of the two divergences, above 0.
 
@@ -67,11 +79,8 @@ class DistillationMetrics(nn.Module):
         super().__init__()
         check_positive("temperature", temperature)
         self.temperature = float(temperature)
-        # keep NaN: a metric that drops it hides a broken run
         names = [*SHARED, *(prefix + name for prefix in PREFIXES for name in PER_NETWORK)]
-        means = {
-            name: MeanMetric(nan_strategy="disable").set_dtype(torch.float64) for name in names
-        }
+        means = {name: Mean() for name in names}
         errors = {
             prefix + name: kind()
             for prefix in PREFIXES
@@ -82,7 +91,7 @@ class DistillationMetrics(nn.Module):
     def update(self, inputs: LossInputs, loss: Loss | None = None) -> None:
         """Add the valid positions of ``inputs``, and the objective's loss on them if given."""
         if loss is not None and loss.count > 0:
-            # once per unit: MeanMetric ignores its weights with nan_strategy="disable"
+            # once per unit: a mean that keeps NaN ignores weights
             self._update("loss", loss.mean().detach().expand(int(loss.count)))
         for rows in inputs.valid_positions().split(ROWS):
             self._update_rows(inputs, rows)
@@ -93,6 +102,9 @@ class DistillationMetrics(nn.Module):
         # a teacher with positions of its own (another tokenizer) has no logits for these rows
         source = inputs.teacher if inputs.teacher_mask is None else None
         teacher = None if source is None else source.select(rows).given_student(student)
+        if student.shape[-1] == 1 or inputs.labels is not inputs.class_labels:
+            self._compare_outputs(student, teacher, inputs.labels, rows)
+            return
         labels = None if inputs.labels is None else inputs.labels.flatten()[rows]
         if teacher is not None and teacher.shape[-1] == student.shape[-1]:
             for name, divergence in (
@@ -106,6 +118,26 @@ class DistillationMetrics(nn.Module):
             self._compare_with_labels("", student, labels)
             if teacher is not None:
                 self._compare_with_labels("teacher_", teacher, labels)
+
+    def _compare_outputs(
+        self, student: Tensor, teacher: Tensor | None, labels: Tensor | None, rows: Tensor
+    ) -> None:
+        """Compare the outputs of a regression with each other, and with labels ``(..., V)``."""
+        width = student.shape[-1]
+        if teacher is not None and teacher.shape == student.shape:
+            self._update("mse_to_teacher", (student.double() - teacher.double()).square())
+        if labels is None or not labels.is_floating_point():
+            return
+        if labels.numel() % width or len(flat := labels.reshape(-1, width)) <= int(rows.max()):
+            raise ValueError(
+                f"labels of a regression must have the shape of the outputs, (..., {width}), got"
+                f" {tuple(labels.shape)}"
+            )
+        for prefix, outputs in (("", student), ("teacher_", teacher)):
+            if outputs is not None and outputs.shape == student.shape:
+                gap = outputs.double() - flat[rows].double()
+                self._update(f"{prefix}mse", gap.square())
+                self._update(f"{prefix}mae", gap.abs())
 
     def _compare_with_labels(self, prefix: str, logits: Tensor, labels: Tensor) -> None:
         confidence, prediction = log_probs(logits).max(-1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from kdlight import losses
 from kdlight.losses.labels import IGNORE_INDEX, check_labels
 from kdlight.losses.log_space import probs
+from kdlight.metrics.precision import PreciseMetric
 
 
 def brier(logits: Tensor, labels: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def brier(logits: Tensor, labels: Tensor) -> Tensor:
     return q.square().sum(-1) - 2 * label_probs + 1
 
 
-class Score(Metric):
+class Score(PreciseMetric):
     """The base class of scores: a mean over the positions whose label is not -100."""
 
     full_state_update = False

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from kdlight.checks import check_at_least
-from kdlight.losses.log_space import widen
+from kdlight.losses.log_space import shifted, widen
+from kdlight.metrics.bins import Closed, bin_count, bin_indices, check_bins
+from kdlight.metrics.precision import PreciseMetric
 
 
-class TemperatureCurve(Metric):
+class TemperatureCurve(PreciseMetric):
     r"""Likelihood and calibration of logits divided by each of many temperatures.
 
     .. math:: \mathrm{NLL}(T) = \operatorname{mean}(\log \textstyle\sum_v e^{z_v / T} - z_y / T)
@@ -22,11 +23,13 @@ class TemperatureCurve(Metric):
     evaluated in one pass over the data, in constant memory.
 
     Args:
-        temperatures: at least one temperature, each above 0.
+        temperatures: at least one temperature, each above 0 and finite.
         bins: number of bins of the expected calibration error, at least 1.
+        closed: the edge that a bin includes, see `kdlight.metrics.CalibrationError`.
 
     Raises:
-        ValueError: there are no temperatures, or one is not above 0; bins is below 1.
+        ValueError: there are no temperatures, or one is not above 0 and finite; bins is below 1, or
+            closed is neither ``"right"`` nor ``"left"``.
 
     Example:
         >>> metric = TemperatureCurve([1.0, 2.0])
@@ -41,24 +44,27 @@ class TemperatureCurve(Metric):
     cells: Tensor
     temperatures: Tensor
 
-    def __init__(self, temperatures: Sequence[float], bins: int = 15) -> None:
+    def __init__(
+        self, temperatures: Sequence[float], bins: int = 15, *, closed: Closed = "right"
+    ) -> None:
         super().__init__()
-        if len(temperatures) < 1 or min(temperatures) <= 0:
+        if not (len(temperatures) and all(0 < each < inf for each in temperatures)):
             raise ValueError(
-                f"temperatures must be one or more numbers above 0, got {temperatures}"
+                f"temperatures must be one or more finite numbers above 0, got {temperatures}"
             )
-        check_at_least("bins", bins, 1)
+        check_bins(bins, closed)
         self.bins = bins
+        self.closed: Closed = closed
         values = torch.tensor(temperatures, dtype=torch.float64)
         self.register_buffer("temperatures", values, persistent=False)
         self.add_state("nll", torch.zeros_like(values), dist_reduce_fx="sum")
-        cells = torch.zeros(3, len(values), bins + 1, dtype=torch.float64)
+        cells = torch.zeros(3, len(values), bin_count(bins, closed), dtype=torch.float64)
         self.add_state("cells", cells, dist_reduce_fx="sum")
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Add valid positions, by their logits ``(n, V)`` and labels ``(n,)``."""
-        logits = widen(logits)
+        logits = shifted(widen(logits))
         top, prediction = logits.max(-1)
         label_logits = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         correct = (prediction == labels).double()
@@ -66,7 +72,7 @@ class TemperatureCurve(Metric):
             partition = (logits / temperature).logsumexp(-1)  # all that needs the whole row
             self.nll[i] += (partition - label_logits / temperature).sum(dtype=torch.float64)
             confidence = (top / temperature - partition).exp()
-            index = (confidence * self.bins).nan_to_num(nan=0.0).long().clamp(0, self.bins)
+            index = bin_indices(confidence, self.bins, self.closed)
             values = torch.stack([torch.ones_like(correct), confidence.double(), correct])
             self.cells[:, i].index_add_(1, index, values)
 

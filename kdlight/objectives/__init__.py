@@ -21,6 +21,7 @@ from kdlight.objectives.forward_kl import ForwardKL
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.jensen_shannon import JensenShannon
 from kdlight.objectives.learnable_temperature import LearnableTemperature
+from kdlight.objectives.mean_squared_error import MeanSquaredError
 from kdlight.objectives.multi_level_ot import MultiLevelOT
 from kdlight.objectives.redi import REDI
 from kdlight.objectives.reverse_kl import ReverseKL
@@ -52,6 +53,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "dpo": DPO,
     "forward_kl": ForwardKL,
     "jensen_shannon": JensenShannon,
+    "mean_squared_error": MeanSquaredError,
     "multi_level_ot": MultiLevelOT,
     "redi": REDI,
     "reverse_kl": ReverseKL,
@@ -102,6 +104,7 @@ __all__ = [
     "JensenShannon",
     "LearnableTemperature",
     "Loss",
+    "MeanSquaredError",
     "MultiLevelOT",
     "Objective",
     "ReverseKL",

@@ -33,6 +33,8 @@ class Objective(nn.Module):
         needs: fields of `LossInputs` that must be present, such as ``{"teacher", "labels"}``.
         is_per_token: whether the objective is the sum of its ``per_token_loss`` and nothing else,
             so that `Weighted` may evaluate it together with others.
+        uses_probabilities: whether logits become probabilities, which needs two of them at least.
+            False for losses of the outputs themselves, such as those of a regression.
         unit: what ``Loss.count`` counts. `Weighted` converts terms with another unit than
             ``"token"``.
 
@@ -49,6 +51,7 @@ class Objective(nn.Module):
 
     needs: frozenset[str] = frozenset({"teacher"})
     is_per_token: bool = False
+    uses_probabilities: bool = True
     unit: str = "token"
 
     def forward(self, inputs: LossInputs) -> Loss:
@@ -61,6 +64,15 @@ class Objective(nn.Module):
             if getattr(inputs, need) is None:
                 missing = MISSING.get(need, f"`{need}`, but the inputs have none")
                 raise ValueError(f"{type(self).__name__} needs {missing}")
+        for side in ("student", "teacher") if self.uses_probabilities else ():
+            source = getattr(inputs, side) if side == "student" or side in self.needs else None
+            if source is not None and source.shape[-1] == 1:
+                raise ValueError(
+                    f"the {side} has one logit, {tuple(source.shape)}, whose softmax is always 1,"
+                    f" but {type(self).__name__} compares probabilities: one logit is that of a"
+                    " sigmoid, wrap the network in kdlight.MultiLabel; for a regression use"
+                    " kdlight.objectives.MeanSquaredError"
+                )
 
     def bind(self, student: nn.Module, teacher: nn.Module | None) -> None:
         """Create networks of the objective whose sizes depend on ``student`` and ``teacher``.
@@ -96,5 +108,6 @@ def check_vocabularies(student: int, teacher: int) -> None:
         raise ValueError(
             f"teacher and student vocabularies differ: {teacher} and {student} entries; a token"
             " objective compares them entry by entry, so both must come from the same tokenizer"
-            " (crop padded vocabularies to the same ids)"
+            f" (if the first {min(student, teacher)} ids are the same tokens in both, crop both"
+            f" with kdlight.FrozenTeacher(network, vocab_size={min(student, teacher)}))"
         )

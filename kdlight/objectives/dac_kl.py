@@ -191,8 +191,8 @@ class DACKL(Divergence):
         thresholds: Any = (self.lower, self.upper)
         if callable(self.thresholds):
             thresholds = self.thresholds(student, teacher)
-        rows = student.shape[:-1]
-        lower, upper = (torch.as_tensor(each).to(student).expand(rows) for each in thresholds)
+        kind = {"dtype": student.dtype, "device": student.device}  # not the default dtype of a run
+        lower, upper = (torch.as_tensor(x, **kind).expand(student.shape[:-1]) for x in thresholds)
         if self.strength == 1:
             return lower, upper
         return self._scale_grad(lower), self._scale_grad(upper)

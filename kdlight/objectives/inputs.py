@@ -27,7 +27,8 @@ class LossInputs:
     Attributes:
         student: logits of the student, a source of ``(..., V)``; a tensor is wrapped.
         teacher: logits of the teacher on the same positions, or None without a teacher.
-        labels: aligned labels ``(...)``: each stands at the position that predicts it.
+        labels: aligned labels ``(...)``: each stands at the position that predicts it. Those of a
+            regression are floating-point numbers ``(..., V)``.
         mask: boolean ``(...)``, True where a position is valid; None if all are.
         teacher_mask: mask of a teacher with positions of its own (another tokenizer).
         rejected: boolean ``(B,)``, True where a sequence is a rejected one.
@@ -37,6 +38,9 @@ class LossInputs:
         teacher_features: hidden states of the teacher by module path.
         group: the ranks that hold different data, for losses over the global batch; None for all.
         chunked: whether logits are computed in chunks, see `kdlight.reduce.Chunking`.
+
+    Raises:
+        TypeError: a mask or ``rejected`` is not boolean; logits are neither a tensor nor a source.
 
     Example:
         >>> inputs = LossInputs(torch.zeros(2, 5), torch.zeros(2, 5), mask=torch.arange(2) > 0)
@@ -87,6 +91,11 @@ class LossInputs:
             "group": group,
             "chunked": chunked,
         }
+        for name in ("mask", "teacher_mask", "rejected"):
+            if fields[name] is not None and fields[name].dtype is not torch.bool:
+                raise TypeError(
+                    f"{name} must be a boolean tensor, got {fields[name].dtype}; pass {name} != 0"
+                )
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
@@ -94,6 +103,12 @@ class LossInputs:
     def teachers(self) -> Mapping[str, LogitsSource]:
         """Logits of several teachers by name, where ``teacher`` combines them."""
         return {} if self.teacher is None else self.teacher.parts
+
+    @property
+    def class_labels(self) -> Tensor | None:
+        """The labels, unless they are those of a regression."""
+        is_class = self.labels is not None and not self.labels.is_floating_point()
+        return self.labels if is_class else None
 
     @property
     def valid_teacher_mask(self) -> Tensor | None:
@@ -104,8 +119,8 @@ class LossInputs:
 
     @property
     def position_name(self) -> str:
-        """What a position is: a ``"token"`` of a sequence, or a ``"sample"``."""
-        return "token" if len(self.student.shape) > 2 else "sample"
+        """What a position is: a ``"sample"``, a ``"token"`` of one, a ``"position"`` in a map."""
+        return {1: "sample", 2: "sample", 3: "token"}.get(len(self.student.shape), "position")
 
     def valid_positions(self) -> Tensor:
         """Return the indices ``(n,)`` of the valid positions among the flattened ones."""

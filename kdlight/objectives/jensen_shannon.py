@@ -50,6 +50,7 @@ class JensenShannon(Divergence):
         self, student: Tensor, teacher: Tensor, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
         """Compute the divergence and its gradient."""
+        check_range("beta", self.beta, 0.0, 1.0)  # a callback may have changed it
         if self.beta in (0.0, 1.0):
             kl = value_and_grad.reverse_kl if self.beta else value_and_grad.forward_kl
             return kl(student, teacher)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlight.checks import check_finite, check_positive, check_range
-from kdlight.losses.log_space import widen
+from kdlight.checks import check_finite, check_instance, check_positive, check_range
+from kdlight.losses.log_space import FORBIDDEN, shifted, widen
 from kdlight.objectives.forward_kl import ForwardKL
 from kdlight.objectives.token_objective import Divergence, TokenObjective
 from kdlight.reduce import PerTokenValues
@@ -69,8 +69,7 @@ class LearnableTemperature(TokenObjective):
     ) -> None:
         super().__init__()
         objective = ForwardKL() if objective is None else objective
-        if not isinstance(objective, Divergence):
-            raise TypeError(f"objective must be a Divergence, got {type(objective).__name__}")
+        check_instance("objective", objective, Divergence)
         if objective.temperature != 1:
             raise ValueError(
                 "objective must have a temperature of 1, as its temperature is learned here, got"
@@ -109,7 +108,8 @@ class LearnableTemperature(TokenObjective):
 
 
 def _divide(logits: Tensor, temperature: Tensor) -> Tensor:
-    # -inf / T is -inf for every T, but its gradient in T, 0 * inf, would be NaN
-    logits = widen(logits)
-    outside = logits == -inf
+    # -inf / T is -inf for every T, but its gradient in T, 0 * inf, would be NaN. The highest logit
+    # becomes 0, see `kdlight.losses.log_space.tempered`
+    logits = shifted(widen(logits))
+    outside = logits <= -FORBIDDEN
     return (logits.masked_fill(outside, 0.0) / temperature).masked_fill(outside, -inf)

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from kdlight.losses.log_space import widen
 from kdlight.losses.optimal_transport.multi_level_ot import (
     Ranked,
     check_multi_level_ot,
@@ -87,7 +88,10 @@ class MultiLevelOT(Objective):
             of_teacher = self._ranked(
                 inputs, teacher, sequences(teacher.shape, teacher_mask, side="teacher")
             )
-        with torch.autocast(of_student[0].points.device.type, enabled=False):
+        if not of_student and not of_teacher:
+            zero = widen(student.logits()).sum()  # of no sequences: 0 with a graph
+            return Loss(zero, torch.zeros_like(zero, dtype=torch.long).detach())
+        with torch.autocast(student.device.type, enabled=False):
             values, lengths = ranked_values(
                 of_student,
                 of_teacher,

@@ -12,7 +12,7 @@ from kdlight.objectives.base import Objective
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.preference_batch import PreferenceBatch, check_preferences
 from kdlight.reduce import Loss, token_values
-from kdlight.sources import LogitsSource
+from kdlight.sources import Dense, LogitsSource, Projected
 
 
 class PairedPreference(Objective):
@@ -75,8 +75,10 @@ class PairedPreference(Objective):
 
     def _sums(self, source: LogitsSource, inputs: LossInputs, mask: Tensor) -> Tensor:
         """Sum the log-probabilities of each sequence, ``(B,)``."""
+        # a teacher may be of any type, and some of them have all their logits at once only
+        chunked = inputs.chunked if isinstance(source, (Dense, Projected)) else "auto"
         values = token_values(
-            self.per_token_loss, source, None, inputs.labels, mask, chunked=inputs.chunked
+            self.per_token_loss, source, None, inputs.labels, mask, chunked=chunked
         )
         return values.new_zeros(len(mask)).index_add(0, mask.nonzero()[:, 0], values)
 

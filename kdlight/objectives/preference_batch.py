@@ -59,9 +59,10 @@ class PreferenceBatch:
         n_l < alpha n_w. The k-th rejected sequence is compared with the k-th chosen one if there
         are as many of both, else with the mean length of the chosen ones.
         """
-        chosen, rejected = self.lengths[self.chosen], self.lengths[self.rejected]
+        lengths = self.lengths.float()  # and not the default dtype of a run in half precision
+        chosen, rejected = lengths[self.chosen], lengths[self.rejected]
         if len(chosen) != len(rejected):
-            chosen = chosen.double().mean().nan_to_num(0.0)
+            chosen = chosen.mean().nan_to_num(0.0)
         return (rejected < alpha * chosen).sum()
 
 

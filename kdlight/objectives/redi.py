@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.checks import check_range
+from kdlight.checks import check_instance, check_range
 from kdlight.objectives.base import check_vocabularies
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.token_objective import Divergence
@@ -84,8 +84,8 @@ class REDI(UnpairedPreference):
             raise ValueError(f"floor is a log-probability and must be below 0, got {floor}")
         if gate is not None:
             check_range("gate", gate, 0.0, 1.0, open_high=True)
-        if kd is not None and not isinstance(kd, Divergence):
-            raise TypeError(f"kd must be a Divergence, got {type(kd).__name__}")
+        if kd is not None:
+            check_instance("kd", kd, Divergence)
         check_range("kd_weight", kd_weight, 0.0, 1.0)
         self.floor, self.gate = floor, gate
         self.kd, self.kd_weight = kd, float(kd_weight)

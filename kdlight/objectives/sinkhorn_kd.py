@@ -39,6 +39,8 @@ class SinkhornKD(Weighted):
         ['ce', 'kd', 'sinkhorn', 'sinkhorn/points']
     """
 
+    needs = frozenset({"teacher", "labels"})
+
     def __init__(
         self,
         *,

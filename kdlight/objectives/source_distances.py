@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kdlight.losses.optimal_transport.distances import MakeLogits, distances_to
+from kdlight.losses.recompute import Recomputation
 from kdlight.reduce import Chunked, Chunking
 from kdlight.sources import Dense, LogitsSource
 
@@ -61,12 +62,17 @@ def source_distances(
 def _logits_functions(source: LogitsSource, chunked: Chunked) -> list[MakeLogits]:
     if isinstance(source, Dense):
         return [source.tensor.detach]
-    return [lambda rows=rows: _logits(source, rows) for rows in _row_slices(source, chunked)]
+    return [_function(source.select(rows)) for rows in _row_slices(source, chunked)]
 
 
-@torch.no_grad()
-def _logits(source: LogitsSource, rows: slice) -> Tensor:
-    return source.select(rows).logits()
+def _function(source: LogitsSource) -> MakeLogits:
+    run = Recomputation(source.device)  # the distances are computed without autocast
+
+    @torch.no_grad()
+    def logits() -> Tensor:
+        return run(source.logits)
+
+    return logits
 
 
 def _row_slices(source: LogitsSource, chunked: Chunked) -> list[slice]:

@@ -57,7 +57,10 @@ class TAID(TokenObjective):
         self, student: Tensor, teacher: Any, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
         """Compute the loss and its gradient, or return None where the cross-entropy is logged."""
-        return None if self.log_cross_entropy else value_and_grad.taid(student, teacher, self.t)
+        if self.log_cross_entropy:
+            return None
+        check_range("t", self.t, 0.0, 1.0)  # a callback may have changed it
+        return value_and_grad.taid(student, teacher, self.t)
 
     def _target(self, student: Tensor, teacher: Tensor) -> Tensor:
         log_q, log_p = log_probs(student), log_probs(teacher)

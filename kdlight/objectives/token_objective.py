@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlight.checks import check_positive
+from kdlight.losses.log_space import tempered
 from kdlight.objectives.base import Objective, check_vocabularies
 from kdlight.objectives.inputs import LossInputs
 from kdlight.reduce import Loss, PerTokenValues, token_sum, token_values
@@ -75,7 +76,7 @@ class TokenObjective(Objective):
                 self.per_token_loss,
                 inputs.student,
                 inputs.teacher if "teacher" in self.needs else None,
-                inputs.labels,
+                inputs.class_labels,
                 inputs.mask,
                 chunked=inputs.chunked,
             )
@@ -98,7 +99,7 @@ class TokenObjective(Objective):
             self.per_token_loss,
             inputs.student,
             inputs.teacher if "teacher" in self.needs else None,
-            inputs.labels,
+            inputs.class_labels,
             inputs.mask,
             value_and_grad=self.value_and_grad,
             parameters=tuple(p for p in self.parameters() if p.requires_grad),
@@ -157,7 +158,8 @@ class Divergence(TokenObjective):
         temperature = self.temperature
         if temperature == 1:
             return self.divergence_and_grad(student, teacher, labels)
-        result = self.divergence_and_grad(student / temperature, teacher / temperature, labels)
+        student, teacher = tempered(student, temperature), tempered(teacher, temperature)
+        result = self.divergence_and_grad(student, teacher, labels)
         if result is None:
             return None
         values, grad = result

@@ -11,7 +11,7 @@ from torch import Tensor
 from kdlight import losses
 from kdlight.checks import check_at_least, check_choice, check_positive
 from kdlight.losses.log_space import log_probs, probs
-from kdlight.losses.topk import Tail, check_tail
+from kdlight.losses.topk import Tail, check_tail, renormalised_kl
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.token_objective import TokenObjective
 from kdlight.reduce import Loss, token_sum
@@ -107,6 +107,6 @@ class TopKForwardKL(TokenObjective):
 
     def _cached_loss(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         if self.tail == "renormalise":
-            student = probs(student) if self.recalibrate == "probs" else student
-            student = student.masked_fill(teacher == -torch.inf, -torch.inf)
+            student = probs(student) if self.recalibrate == "probs" else log_probs(student)
+            return renormalised_kl(teacher, student.masked_fill(teacher == -torch.inf, -torch.inf))
         return losses.forward_kl(student, teacher)

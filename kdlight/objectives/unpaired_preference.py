@@ -96,15 +96,20 @@ class UnpairedPreference(Objective):
         total = self.chosen_weight * all_per_chosen * chosen.total
         if self.alpha:  # 0 * inf would be NaN
             total = total + self.alpha * all_per_rejected * rejected.total
+
+        def number(integer: Tensor) -> Tensor:
+            # times a float it would get the default dtype of a run, maybe half precision
+            return integer.to(total.dtype)
+
         return Loss(
             total=total,
             count=(batch.chosen | batch.rejected).sum(),
             parts={
                 "chosen_sum": all_per_chosen * _log_prob(chosen),
                 "rejected_sum": all_per_rejected * _log_prob(rejected),
-                "chosen_length": all_per_chosen * batch.lengths[batch.chosen].sum(),
-                "rejected_length": all_per_rejected * batch.lengths[batch.rejected].sum(),
-                "short_rejected": all_per_rejected * batch.short_rejected(self.alpha),
+                "chosen_length": all_per_chosen * number(batch.lengths[batch.chosen].sum()),
+                "rejected_length": all_per_rejected * number(batch.lengths[batch.rejected].sum()),
+                "short_rejected": all_per_rejected * number(batch.short_rejected(self.alpha)),
             },
         )
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
+from re import fullmatch
 from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
 
+from kdlight.checks import check_instance, check_range
+from kdlight.losses.kl import weigh
 from kdlight.objectives.base import Objective
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.token_objective import TokenObjective
 from kdlight.reduce import Loss, PerTokenValues, split_values, token_sum
+
+LOGGED = ("loss", "task", "ignored_share", "t", "alpha", "margin")
+"""Names that modules and callbacks log beside the terms of an objective."""
 
 
 class Weighted(Objective):
@@ -24,10 +31,13 @@ class Weighted(Objective):
 
     Args:
         terms: objectives by name, which is also their name in logs.
-        weights: weights by the same names; 1 if left out. A plain dict, which callbacks may change.
+        weights: weights by the same names, finite and not negative; 1 if left out. A plain dict,
+            which callbacks may change.
 
     Raises:
-        ValueError: there are no terms, or a weight has the name of no term.
+        ValueError: there are no terms; a weight has the name of no term, or is negative or not
+            finite; a name cannot be logged, or is that of a value which is logged anyway.
+        TypeError: a term is not an instance of an objective.
 
     Example:
         >>> import torch
@@ -45,17 +55,22 @@ class Weighted(Objective):
         super().__init__()
         if not terms:
             raise ValueError("terms is empty; pass at least one objective by name")
+        for name, term in terms.items():
+            check_term_name(name)
+            check_instance(f"terms[{name!r}]", term, Objective)
         unknown = sorted(set(weights or {}) - set(terms))
         if unknown:
             raise ValueError(f"weights has {unknown}, but the terms are {sorted(terms)}")
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in terms}
+        self._check_weights()
         self.needs = frozenset().union(*(term.needs for term in terms.values()))
         units = {term.unit for term in terms.values()}
         self.unit = units.pop() if len(units) == 1 else "token"
 
     def check(self, inputs: LossInputs) -> None:
-        """Check the inputs for every term."""
+        """Check the inputs for every term, and the weights, which callbacks may have changed."""
+        self._check_weights()
         for _, term in self._named_terms():
             term.check(inputs)
 
@@ -65,7 +80,7 @@ class Weighted(Objective):
         for name, term in self._named_terms():
             if _is_per_token(term):
                 value, extras = split_values(term.per_token_loss(student, teacher, labels))
-                values.append(self.weights[name] * value)
+                values.append(weigh(self.weights[name], value))
                 parts |= {name: value} | {f"{name}/{key}": part for key, part in extras.items()}
         return torch.stack(values).sum(0), parts
 
@@ -79,7 +94,7 @@ class Weighted(Objective):
                 self.per_token_loss,
                 inputs.student,
                 inputs.teacher if any("teacher" in term.needs for term in per_token) else None,
-                inputs.labels,
+                inputs.class_labels,
                 inputs.mask,
                 parameters=tuple(
                     p for term in per_token for p in term.parameters() if p.requires_grad
@@ -99,13 +114,34 @@ class Weighted(Objective):
         """Convert the loss of one term to the unit of the sum, and apply its weight."""
         if unit != self.unit:
             tokens = torch.tensor(inputs.valid_positions().numel(), device=loss.total.device)
-            scale = tokens / loss.count.clamp(min=1)
+            # not a quotient of integers, whose dtype is the default of a run, maybe half precision
+            scale = tokens.to(loss.total.dtype) / loss.count.clamp(min=1)
             loss = Loss(loss.total * scale, tokens, {k: v * scale for k, v in loss.parts.items()})
         parts = {name: loss.total.detach()} | {f"{name}/{k}": v for k, v in loss.parts.items()}
-        return Loss(self.weights[name] * loss.total, loss.count, parts)
+        return Loss(weigh(self.weights[name], loss.total), loss.count, parts)
+
+    def _check_weights(self) -> None:
+        for name, weight in self.weights.items():
+            check_range(f"weights[{name!r}]", weight, 0.0, inf, open_high=True)
 
     def _named_terms(self) -> Iterator[tuple[str, Objective]]:
         return cast("Iterator[tuple[str, Objective]]", iter(self.terms.items()))
+
+
+def check_term_name(name: str) -> None:
+    """Raise a ValueError for the name of a term that cannot be logged, or is logged anyway.
+
+    Example:
+        >>> check_term_name("loss")
+        Traceback (most recent call last):
+        ValueError: the name of a term is taken, got 'loss'; choose another name in terms
+    """
+    taken = (
+        name in LOGGED or name.endswith(("_seen", "_per_second")) or hasattr(nn.ModuleDict, name)
+    )
+    if not fullmatch("[A-Za-z0-9_-]+", name) or taken:
+        why = "is taken" if taken else "must consist of letters, digits, '_' and '-'"
+        raise ValueError(f"the name of a term {why}, got {name!r}; choose another name in terms")
 
 
 def _is_per_token(term: Objective) -> TypeGuard[TokenObjective]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kdlight.losses.log_space import widen
+from kdlight.losses.recompute import current_autocast
 from kdlight.reduce.heads import LinearHeadChunks, ModuleHeadChunks, is_plain_linear
 from kdlight.sources import Dense, LogitsSource, Projected
 
@@ -140,9 +141,12 @@ class LazyChunks(_Positions):
     ) -> None:
         super().__init__(index)
         self.source, self.student_transform = source, student_transform
+        # the loop over chunks disables autocast; a head in the source runs under that of the model
+        self.autocast = current_autocast(source.device)
 
     def block(self, part: slice, student: Tensor) -> Tensor:
         """Compute the logits ``(m, V)`` of a part of the chunk."""
         if self.student_transform is not None:
             student = self.student_transform(widen(student))
-        return self.source.select(self.positions(part)).given_student(student)
+        with self.autocast():
+            return self.source.select(self.positions(part)).given_student(student)

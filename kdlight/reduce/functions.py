@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from kdlight.losses.recompute import Recomputation
 from kdlight.reduce.chunks import ChunkedLogits, TeacherChunks, student_chunks, teacher_chunks
 from kdlight.reduce.gradients import TokenGradients, TokenRule, compiled_gradients, token_gradients
 from kdlight.reduce.loss import split_values
@@ -169,15 +170,15 @@ class ChunkedValues(Function):
 
     @staticmethod
     def forward(ctx: Any, work: TokenWork, *inputs: Tensor) -> Tensor:  # noqa: D102
-        ctx.work = work
-        return evaluate(work, work.providers()).values
+        ctx.work, ctx.run = work, Recomputation(work.student.device)
+        return ctx.run(lambda: evaluate(work, work.providers())).values
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         work = replace(ctx.work, weights=grad)
         with torch.enable_grad():  # providers read which tensors require a gradient
-            result = evaluate(work, work.providers(), ctx.needs_input_grad[1:])
+            result = ctx.run(lambda: evaluate(work, work.providers(), ctx.needs_input_grad[1:]))
         return (None, *result.gradients)
 
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from kdlight.losses.log_space import widen
+from kdlight.losses.value_and_grad import has_impossible_tokens
 from kdlight.reduce.loss import PerTokenLoss, PerTokenValues, split_values
 
 ValueAndGrad = Callable[..., "tuple[Tensor, Tensor] | None"]
 Transform = Callable[[Tensor], Tensor]
+Numbers = tuple[tuple[Any, str], ...]
 
 
 class TokenRule(NamedTuple):
@@ -45,11 +47,20 @@ class TokenRule(NamedTuple):
     def closed_form(
         self, student: Tensor, teacher: Any, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
-        """Evaluate ``value_and_grad`` on such logits, or return None where there is none."""
+        """Evaluate ``value_and_grad`` on such logits, or return None where there is none.
+
+        The values are NaN where the closed form does not apply, as a logit is -inf or close to it.
+        """
         if self.value_and_grad is None or self.student_transform is not None:
             return None
-        teacher = _transformed(teacher, self.teacher_transform)
-        return self.value_and_grad(widen(student), teacher, labels)
+        student, teacher = widen(student), _transformed(teacher, self.teacher_transform)
+        result = self.value_and_grad(student, teacher, labels)
+        if result is None:
+            return None
+        values, grad = result
+        # a closed form need not treat impossible tokens, and its values may look finite
+        wrong = has_impossible_tokens(student, teacher)
+        return values.masked_fill(wrong, torch.nan), grad
 
 
 class TokenGradients(NamedTuple):
@@ -66,8 +77,7 @@ def token_gradients(
 ) -> TokenGradients:
     """Compute the per-token losses, and the gradients of their weighted sum.
 
-    A closed form need not treat forbidden tokens (logits of -inf): where a value is not finite,
-    ``per_token_loss`` and autograd are used instead.
+    Where a value of the closed form is not finite, ``per_token_loss`` and autograd compute it.
     """
     result = rule.closed_form(student, teacher, labels)
     if result is None or not bool(result[0].isfinite().all()):
@@ -98,22 +108,31 @@ def compiled_gradients(
 ) -> TokenGradients:
     """Compute the same by compiled code, where there are no parameters and values are finite."""
     if not rule.parameters:
-        result = _compile(rule)(student, teacher, labels, weights)
+        compiled, numbers = _compile(rule)
+        settings = [getattr(module, name) for module, name in numbers]
+        result = compiled(student, teacher, labels, weights, settings)
         if bool(result.values.isfinite().all()):
             return result
     return token_gradients(rule, student, teacher, labels, weights)
 
 
 @lru_cache(maxsize=32)
-def _compile(rule: TokenRule) -> Callable[..., TokenGradients]:
+def _compile(rule: TokenRule) -> tuple[Callable[..., TokenGradients], Numbers]:
+    """Return the compiled computation, and the numbers whose values are its last argument."""
+    numbers = _numbers(rule)
+
     def compute(
-        student: Tensor, teacher: Any, labels: Any, weights: Tensor | None
+        student: Tensor, teacher: Any, labels: Any, weights: Tensor | None, settings: list[float]
     ) -> TokenGradients:
+        # as inputs, numbers that a schedule changes are variables; attributes would be constants,
+        # and each change of one would be compiled again
+        for (module, name), value in zip(numbers, settings, strict=True):
+            setattr(module, name, value)
         result = rule.closed_form(student, teacher, labels)
         if result is not None:
             values, grad = result
             grad = grad if weights is None else grad * weights.unsqueeze(-1)
-            return TokenGradients(values, grad.to(student.dtype), {}, ())
+            return TokenGradients(values, _narrow(grad, student.dtype), {}, ())
 
         def total(logits: Tensor) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
             values, extras = split_values(rule.values(logits, teacher, labels))
@@ -121,9 +140,26 @@ def _compile(rule: TokenRule) -> Callable[..., TokenGradients]:
             return weighted.sum(), (values, extras)
 
         grad, (values, extras) = torch.func.grad(total, has_aux=True)(widen(student))
-        return TokenGradients(values, grad.to(student.dtype), extras, ())
+        return TokenGradients(values, _narrow(grad, student.dtype), extras, ())
 
-    return torch.compile(compute, dynamic=False)
+    return torch.compile(compute), numbers
+
+
+def _numbers(rule: TokenRule) -> Numbers:
+    """Return the floating-point attributes of the module that has the loss, and of its parts."""
+    owner = getattr(rule.per_token_loss, "__self__", None)
+    modules = owner.modules() if isinstance(owner, torch.nn.Module) else ()
+    return tuple(
+        (module, name)
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, float)
+    )
+
+
+def _narrow(grad: Tensor, dtype: torch.dtype) -> Tensor:
+    # float16 has too few exponents: the head's products scale the gradient first
+    return grad if dtype == torch.float16 else grad.to(dtype)
 
 
 def _transformed(logits: Any, transform: Transform | None) -> Any:

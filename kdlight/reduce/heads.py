@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.losses.recompute import current_autocast
 from kdlight.sources import Projected
 
-FLOAT16_SCALE = 2.0**8
-"""Factor of float16 gradients while they pass through the products, so that few underflow."""
+HIGHEST_EXPONENT = 8
+"""The largest gradient of a chunk is scaled to about 2 to this power while float16 gradients pass
+through the products, so that few of them underflow, and sums of them do not overflow."""
 
 
 class LinearHeadChunks:
@@ -30,7 +32,7 @@ class LinearHeadChunks:
         self.d_weight: Tensor | None = None
         self.d_bias: Tensor | None = None
         self.product: Tensor | None = None
-        self.scale = FLOAT16_SCALE if dtype == torch.float16 else 1.0
+        self.scale: Tensor | None = None  # of the chunk, in float16 only
 
     def begin(self, rows: slice) -> None:
         """Compute the logits of a chunk."""
@@ -48,7 +50,7 @@ class LinearHeadChunks:
         """Allocate the gradients of some of the inputs; sums are in float32 or wider."""
         sums = torch.promote_types(self.weight.dtype, torch.float32)
         if needed[0]:
-            self.d_hidden = torch.empty_like(self.hidden)
+            self.d_hidden = torch.empty_like(self.inputs[0], requires_grad=False)
         if needed[1]:
             self.d_weight = torch.zeros_like(self.weight, dtype=sums)
             if sums != self.weight.dtype:
@@ -58,25 +60,51 @@ class LinearHeadChunks:
 
     def set_grad(self, part: slice, grad: Tensor) -> None:
         """Overwrite the logits of a part with their gradient."""
-        self.logits[part].copy_(grad if self.scale == 1 else grad * self.scale)
+        if self.weight.dtype == torch.float16:
+            grad = grad * self._scaled_for(part, grad)
+        self.logits[part].copy_(grad)
+
+    def _scaled_for(self, part: slice, grad: Tensor) -> Tensor:
+        """Return the scale of the chunk, lowered if ``grad`` is larger than those before it."""
+        exponent = grad.abs().amax().float().frexp().exponent
+        scale = torch.ldexp(torch.ones((), device=grad.device), HIGHEST_EXPONENT - exponent)
+        if part.start and self.scale is not None:
+            scale = torch.minimum(scale, self.scale)
+            self.logits[: part.start].mul_(scale / self.scale)
+        self.scale = scale
+        return scale
 
     def backward(self, rows: slice) -> None:
         """Propagate the gradient of the chunk to hidden states and head."""
         if self.d_hidden is not None:
-            torch.mm(self.logits, self.weight, out=self.d_hidden[rows])
-        if self.d_weight is not None and self.product is not None:
-            self.d_weight.add_(torch.mm(self.logits.t(), self.hidden[rows], out=self.product))
-        elif self.d_weight is not None:
-            self.d_weight.addmm_(self.logits.t(), self.hidden[rows])
+            if self.d_hidden.dtype == self.logits.dtype and self.scale is None:
+                torch.mm(self.logits, self.weight, out=self.d_hidden[rows])
+            else:
+                self.d_hidden[rows] = self._product(self.logits, self.weight)
+        if self.d_weight is not None:
+            if self.product is None:
+                self.d_weight.addmm_(self.logits.t(), self.hidden[rows])
+            else:
+                self.d_weight.add_(self._product(self.logits.t(), self.hidden[rows], self.product))
         if self.d_bias is not None:
-            self.d_bias.add_(self.logits.sum(0, dtype=self.d_bias.dtype))
+            total = self.logits.sum(0, dtype=self.d_bias.dtype)
+            self.d_bias.add_(total if self.scale is None else total / self.scale)
+
+    def _product(self, first: Tensor, second: Tensor, out: Tensor | None = None) -> Tensor:
+        """Multiply in the dtype of the products; the scale of float16 is divided out in float32."""
+        product = torch.mm(first, second, out=out)
+        if self.scale is None:
+            return product
+        product = product.float()
+        if not bool(product.isfinite().all()):  # a sum overflowed, which in float32 it does not
+            product = torch.mm(first.float(), second.float())
+        return product.div_(self.scale)
 
     def gradients(self) -> list[Tensor | None]:
         """Return the gradient of each input, None where it is not needed."""
         grads = (self.d_hidden, self.d_weight, self.d_bias)
         return [
-            None if d is None else (d if self.scale == 1 else d.div_(self.scale)).to(x.dtype)
-            for d, x in zip(grads, self.inputs, strict=False)
+            None if d is None else d.to(x.dtype) for d, x in zip(grads, self.inputs, strict=False)
         ]
 
 
@@ -90,17 +118,14 @@ class ModuleHeadChunks:
         self.inputs = (source.hidden, *self.parameters)
         self.hidden = source.hidden.detach()
         # the loop over chunks disables autocast; the head runs under that of the model
-        device = self.hidden.device.type
-        enabled = torch.is_autocast_enabled(device)
-        self.autocast = {"dtype": torch.get_autocast_dtype(device), "enabled": enabled}
+        self.autocast = current_autocast(self.hidden.device)
         self.needed: Sequence[bool] = ()
         self.sums: list[Tensor | None] = []
 
     def begin(self, rows: slice) -> None:
         """Compute the logits of a chunk, with a graph if gradients are needed."""
         self.leaf = self.hidden[rows].requires_grad_(any(self.needed) and self.needed[0])
-        grad_mode = torch.set_grad_enabled(any(self.needed))
-        with grad_mode, torch.autocast(self.hidden.device.type, **self.autocast):
+        with torch.set_grad_enabled(any(self.needed)), self.autocast():
             self.output = self.head(self.leaf)
         self.logits = self.output.detach()
         self.grad = torch.empty_like(self.logits) if any(self.needed) else self.logits

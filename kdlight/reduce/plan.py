@@ -115,12 +115,12 @@ def describe_plan(
 
     Example:
         >>> describe_plan(Dense(torch.zeros(2, 3, 5)), None)
-        'logits of 6 tokens x 5 entries are computed at once (30 entries are few)'
+        'logits of 6 positions x 5 entries are computed at once (30 entries are few)'
     """
     rows, vocabulary = prod(student.shape[:-1]), student.shape[-1]
     rows = rows if mask is None else int(mask.sum())
     chunking, reason = plan(student, teacher, rows, chunked)
-    logits = f"logits of {rows} tokens x {vocabulary} entries are computed"
+    logits = f"logits of {rows} positions x {vocabulary} entries are computed"
     if chunking is None:
         return f"{logits} at once ({reason})"
     tokens, _ = chunking.sizes(rows, vocabulary, student.device, student.dtype)

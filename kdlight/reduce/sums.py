@@ -12,6 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from kdlight.losses.labels import check_mask
 from kdlight.losses.log_space import widen
 from kdlight.reduce.functions import TokenWork, chunked_sum, chunked_values
 from kdlight.reduce.gradients import TokenRule, ValueAndGrad
@@ -133,6 +134,7 @@ def _select_valid(
                 f"{name} has positions of shape {tuple(shape)}, the student has"
                 f" {tuple(positions)}; align them before the loss (shift and crop the batch once)"
             )
+    check_mask("mask", mask)
     index = None if mask is None else mask.flatten().nonzero().squeeze(-1)
     rows = prod(positions) if index is None else len(index)
     chunking, _ = plan(student, teacher, rows, chunked)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kdlight.checks import check_range
 
 LARGEST_RISE = 10.0
-"""Limit on the relative increase of the loss in one step."""
+"""The default limit on the relative increase of the loss in one step."""
 
 
 class TAIDState(NamedTuple):
@@ -39,6 +39,7 @@ def taid_step(
     alpha: float = 5e-4,
     beta: float = 0.99,
     adaptive: bool = True,
+    largest_rise: float = LARGEST_RISE,
 ) -> TAIDState:
     r"""Compute the next state of TAID's adaptive schedule.
 
@@ -52,8 +53,9 @@ def taid_step(
 
     A KL that starts near 0 (for t_start = 0 the target is the student) increases by huge factors at
     first, and would keep the momentum down for thousands of steps. So an increase counts as at most
-    tenfold, and after a loss of exactly 0 the momentum does not change. A decrease counts as at
-    most 1, which matters only where rounding made a loss negative.
+    tenfold (``largest_rise``, which is not part of the published schedule), and after a loss of
+    exactly 0 the momentum does not change. A decrease counts as at most 1, which matters only where
+    rounding made a loss negative.
 
     Args:
         state: The state before the step.
@@ -65,6 +67,8 @@ def taid_step(
             determines t.
         beta: Decay of the momentum.
         adaptive: False uses the linear lower bound alone.
+        largest_rise: A relative increase of the loss counts as at most this; infinity for no limit,
+            as published.
 
     Returns:
         The state after the step.
@@ -83,13 +87,31 @@ def taid_step(
     if previous == inf:
         return TAIDState(min(max(t, t_start), t_end), momentum, loss)
     if previous != 0:
-        decrease = (previous - loss) / previous
-        momentum = beta * momentum + (1 - beta) * min(max(-LARGEST_RISE, decrease), 1.0)
+        decrease = min(max(-largest_rise, -relative_rise(state, loss)), 1.0)
+        momentum = beta * momentum + (1 - beta) * decrease
     step = alpha * _sigmoid(momentum) * (1 - t) if adaptive else 0.0
     return TAIDState(min(t_end, max(floor, t + step)), momentum, loss)
 
 
-def check_taid(*, t_start: float, t_end: float, alpha: float, beta: float) -> None:
+def relative_rise(state: TAIDState, loss: float) -> float:
+    """Return the increase of the loss since the last step relative to it; 0 where there is none.
+
+    Example:
+        >>> relative_rise(TAIDState(previous_loss=0.5), 2.0)
+        3.0
+    """
+    previous = state.previous_loss
+    return (loss - previous) / previous if isfinite(previous) and previous != 0 else 0.0
+
+
+def check_taid(
+    *,
+    t_start: float,
+    t_end: float,
+    alpha: float,
+    beta: float,
+    largest_rise: float = LARGEST_RISE,
+) -> None:
     """Raise an error for hyper-parameters of `taid_step` that are out of range.
 
     Raises:
@@ -105,6 +127,7 @@ def check_taid(*, t_start: float, t_end: float, alpha: float, beta: float) -> No
         raise ValueError(f"t_end must be in (t_start, 1] = ({t_start}, 1], got {t_end}")
     check_range("alpha", alpha, 0, 1)
     check_range("beta", beta, 0, 1, open_high=True)
+    check_range("largest_rise", largest_rise, 0, inf)
 
 
 def _sigmoid(x: float) -> float:

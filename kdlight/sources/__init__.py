@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdlight.sources.aligned import Aligned, Alignment
-from kdlight.sources.base import Dense, Index, Logits, LogitsSource, as_source, call_network
+from kdlight.sources.base import Dense, Index, Logits, LogitsSource, as_source
 from kdlight.sources.detached import Detached, detached
 from kdlight.sources.mixture import Mixture
 from kdlight.sources.paired import Pair, pair_with_next
@@ -28,7 +28,6 @@ __all__ = [
     "TopK",
     "Unqueried",
     "as_source",
-    "call_network",
     "detached",
     "masked_columns",
     "pair_with_next",

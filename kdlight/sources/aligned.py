@@ -10,7 +10,7 @@ from torch import Tensor
 from kdlight.sources.base import Index, LogitsSource
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Alignment:
     """Which token id of the student is which of the teacher.
 
@@ -56,7 +56,7 @@ class Alignment:
         return converted
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Aligned(LogitsSource):
     """Logits of a teacher in the student's vocabulary; -inf in columns that the teacher lacks.
 

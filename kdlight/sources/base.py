@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ class LogitsSource(ABC):
         return {}
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Lightning moves what a dataclass holds in place
 class Dense(LogitsSource):
     """Logits ``(..., V)`` that exist as a tensor.
 
@@ -103,10 +103,10 @@ Logits: TypeAlias = "LogitsSource | Tensor"
 
 
 def as_source(logits: Logits) -> LogitsSource:
-    """Wrap a tensor in `Dense`; return a source unchanged.
+    """Wrap a tensor, or the ``logits`` of an object, in `Dense`; return a source unchanged.
 
     Raises:
-        TypeError: ``logits`` is neither.
+        TypeError: ``logits`` is none of these.
 
     Example:
         >>> as_source(torch.zeros(2, 5)).shape
@@ -116,35 +116,19 @@ def as_source(logits: Logits) -> LogitsSource:
         return Dense(logits)
     if isinstance(logits, LogitsSource):
         return logits
-    raise TypeError(
-        f"expected logits as a tensor (..., V) or a logits source such as Dense or Projected, got"
-        f" {type(logits).__name__}; of a Hugging Face output return `output.logits`, and derive a"
-        " source of your own from kdlight.sources.LogitsSource"
-    )
-
-
-def call_network(network: Callable[[Any], Logits], batch: Any) -> Logits:
-    """Call ``network`` on a whole batch, and explain a failure that a wrapper would prevent.
-
-    Raises:
-        TypeError: the network cannot read the batch, which is not a tensor.
-
-    Example:
-        >>> call_network(torch.nn.Linear(3, 5), torch.zeros(2, 3)).shape
-        torch.Size([2, 5])
-    """
-    try:
-        return network(batch)
-    except (TypeError, AttributeError) as error:
-        if isinstance(batch, Tensor):
-            raise
-        key = next(iter(batch), 0) if isinstance(batch, Mapping) else 0
+    inner = getattr(logits, "logits", None)  # the output object of a transformers model
+    if isinstance(inner, Tensor):
+        return Dense(inner)
+    if isinstance(getattr(logits, "__self__", None), LogitsSource):
         raise TypeError(
-            f"{type(network).__name__} was called with the whole batch, a {type(batch).__name__},"
-            f" and failed: {error}. Wrap a network that reads one entry of the batch, for example"
-            f" kdlight.SingleInput(network, key={key!r}); for any other batch define student_logits"
-            " and teacher_logits in a subclass"
-        ) from error
+            "got the method `logits` of a logits source, which a teacher returns; return the source"
+            " itself, such as `self.teacher(batch)`, not `self.teacher(batch).logits`"
+        )
+    raise TypeError(
+        f"expected logits as a tensor (..., V), an object with `logits`, or a logits source such as"
+        f" Dense or Projected, got {type(logits).__name__}; derive a source of your own from"
+        " kdlight.sources.LogitsSource"
+    )
 
 
 def select_rows(tensor: Tensor, index: Index) -> Tensor:

@@ -12,7 +12,7 @@ from kdlight.sources.base import Dense, Index, LogitsSource
 from kdlight.sources.projected import Projected
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Detached(LogitsSource):
     """Logits of any source, detached.
 

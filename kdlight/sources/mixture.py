@@ -13,7 +13,7 @@ from kdlight.losses.log_space import log_probs
 from kdlight.sources.base import Index, LogitsSource
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Mixture(LogitsSource):
     """The weighted average of several distributions, as log-probabilities.
 

@@ -30,7 +30,7 @@ def pair_with_next(source: LogitsSource, first: Tensor) -> LogitsSource:
     return Pair(left, right)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Pair(LogitsSource):
     """Two sources ``(n, V)`` as one of ``(n, 2V)``.
 

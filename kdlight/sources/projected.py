@@ -11,7 +11,7 @@ from torch import Tensor
 from kdlight.sources.base import Index, LogitsSource, select_rows
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Projected(LogitsSource):
     """Hidden states ``(..., D)`` and an output head ``D -> V``.
 

@@ -11,7 +11,7 @@ from kdlight.sources.base import Index, LogitsSource
 from kdlight.sources.mixture import widest_dtype
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Stacked(LogitsSource):
     """Logits whose positions come from different sources.
 
@@ -78,7 +78,7 @@ class Stacked(LogitsSource):
         return torch.cat(blocks).index_select(0, torch.cat(places).argsort())
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Unqueried(LogitsSource):
     """Positions at which the teacher was not queried: their logits are the student's own.
 

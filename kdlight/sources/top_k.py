@@ -12,7 +12,7 @@ from kdlight.losses.topk import Tail, check_tail, filled, log_mass, log_rest, wi
 from kdlight.sources.base import Index, LogitsSource, select_rows
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class TopK(LogitsSource):
     r"""The k most likely tokens of each position, and the total mass of all others, the tail.
 

@@ -46,7 +46,7 @@ def masked_columns(source: LogitsSource, columns: Tensor) -> LogitsSource:
     return Dense(_MaskColumns(None, columns)(source.logits()))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Divide:
     before: Transform | None
     temperature: float
@@ -56,7 +56,7 @@ class _Divide:
         return widen(logits) / self.temperature
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _MaskColumns:
     before: Transform | None
     columns: Tensor
@@ -66,7 +66,7 @@ class _MaskColumns:
         return logits.index_fill(-1, self.columns.to(logits.device), -torch.inf)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Moved(LogitsSource):
     """A source whose logits are computed on one device and used on another.
 

@@ -27,6 +27,7 @@ LAWS: dict[str, Law] = {
         laws.hidden_states_and_a_head_give_what_their_logits_give,
         laws.half_precision_is_widened_first,
         laws.gradient_is_the_slope,
+        state_laws.the_default_dtype_of_a_run_does_not_matter,
         state_laws.forward_changes_no_state,
         state_laws.copies_and_pickles_are_the_same_objective,
         state_laws.state_dict_brings_back_what_is_not_a_hyper_parameter,

@@ -16,6 +16,20 @@ from kdlight.testing.report import apart, holds
 from kdlight.testing.sample import Sample
 
 
+def the_default_dtype_of_a_run_does_not_matter(o: Objective, s: Sample) -> Deviations:
+    """A run with ``precision: bf16-true`` makes bfloat16 the default of new tensors."""
+    expected, default = o(s.inputs(mask=s.mask)), torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        loss = o(s.inputs(mask=s.mask))
+    finally:
+        torch.set_default_dtype(default)
+    yield apart(loss.total, expected.total, "value")
+    yield holds(loss.parts.keys() == expected.parts.keys(), "names of parts")
+    for name, part in loss.parts.items():
+        yield apart(part, expected.parts[name], name)
+
+
 def forward_changes_no_state(o: Objective, s: Sample) -> Deviations:
     """Validation must not change it, and gradient checkpointing would change it twice."""
     o = o.train()

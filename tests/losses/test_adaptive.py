@@ -41,3 +41,18 @@ def test_adaptive_kl_of_a_uniform_teacher_breaks_ties_by_the_order_of_the_vocabu
         student, teacher
     )
     all_close([losses.adaptive_kl(student, teacher)], [expected / (head + tail)], 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_head_of_all_mass_has_no_tail(dtype: torch.dtype) -> None:
+    """The sum of all probabilities is rounded, to above 1 or to 1 before the last token."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (5 * torch.randn(2, 200, 999, generator=generator)).to(dtype).unbind()
+    student[:, 0] = -torch.inf  # where a reverse KL is finite and a forward KL infinite, and
+    teacher[:100, 1] = -torch.inf  # the other way round: a tail of any size would show
+    values = losses.adaptive_kl(student, teacher, head_mass=1.0)
+    torch.testing.assert_close(values, losses.forward_kl(student, teacher))
+    student[:, 0] = 0.0
+    values = losses.adaptive_kl(student, teacher, head_mass=1.0)
+    torch.testing.assert_close(values, losses.forward_kl(student, teacher))
+    assert values.isfinite().all()

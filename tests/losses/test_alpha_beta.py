@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -36,3 +39,36 @@ def test_a_worked_value_where_no_exponent_vanishes() -> None:
 def test_exchanging_the_exponents_exchanges_the_sides(student: Tensor, teacher: Tensor) -> None:
     one = losses.alpha_beta(student.detach(), teacher, alpha=0.3, beta=0.9)
     close(losses.alpha_beta(teacher, student.detach(), alpha=0.9, beta=0.3), one, 1e-12)
+
+
+NEGATIVE = [(-0.3, 0.0), (0.0, -0.3), (-0.3, -0.3), (-0.3, 0.3), (-0.3, 0.8), (0.8, -0.3)]
+
+
+@pytest.mark.parametrize(("alpha", "beta"), NEGATIVE)
+@pytest.mark.parametrize("gap", [1e-6, 1.0, 1000.0])
+def test_powers_that_are_huge_do_not_cancel(alpha: float, beta: float, gap: float) -> None:
+    """A term of tiny p and q, against its value from the ratio of both and the power of one."""
+    low = 200.0 if gap < 1000 else 50.0
+    student = torch.tensor([[0.0, -low]], dtype=torch.float64)
+    for other in (-low - gap, -low + gap):
+        teacher = torch.tensor([[0.0, other]], dtype=torch.float64)
+        if other > 0:
+            continue
+        value = losses.alpha_beta(student, teacher, alpha=alpha, beta=beta).item()
+        s, d, log_q = alpha + beta, other + low, -low
+
+        def growth(rate: float, d: float = d) -> float:
+            return d if rate == 0 else math.expm1(rate * d) / rate
+
+        if abs(d) < 1e-3:
+            expected = math.exp(s * log_q) * d * d / 2
+        else:
+            expected = math.exp(s * log_q) * _quotient(alpha, beta, d, growth)
+        assert value == pytest.approx(expected, rel=1e-5)
+        assert value >= 0
+
+
+def _quotient(alpha: float, beta: float, d: float, growth: Any) -> float:
+    if beta != 0:
+        return (growth(alpha + beta) - growth(alpha)) / beta
+    return (math.exp(alpha * d) * (alpha * d - 1) + 1) / alpha**2

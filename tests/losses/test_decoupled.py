@@ -24,6 +24,26 @@ def test_decoupled_kl_puts_forward_kl_together_again(student: Tensor, teacher: T
     close(target + rest * among, losses.forward_kl(student, teacher), 1e-12)
 
 
+@pytest.mark.parametrize("lowest", [-math.inf, torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("sides", ["student", "teacher", "both"])
+def test_a_label_that_is_the_only_possible_token_has_finite_gradients(
+    sides: str, lowest: float
+) -> None:
+    student, teacher = logits()
+    if sides != "teacher":
+        student = put(student, lowest, 0, 1, 3, 4, 5)
+    if sides != "student":
+        teacher = put(teacher, lowest, 0, 1, 3, 4, 5)
+    labels = torch.tensor([2, 2, -100])
+    values, *slopes = evaluate("decoupled_kl", student, teacher, labels)
+    assert all(slope.isfinite().all() for slope in slopes)
+    if sides == "student":  # where the teacher has other tokens
+        assert values.tolist() == [math.inf, math.inf, 0.0]
+        return
+    # a sure teacher says nothing about other tokens: what is left is the cross-entropy of the label
+    all_close([values], [losses.cross_entropy(student, labels)], 1e-12)
+
+
 def test_decoupled_kl_of_two_classes_has_only_the_targets_half() -> None:
     student, teacher = (each[:, :2] for each in logits())
     labels = torch.tensor([0, 1, 1])

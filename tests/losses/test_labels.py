@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdlight import losses
-from kdlight.losses.labels import IGNORE_INDEX, check_labels
+from kdlight.losses.labels import IGNORE_INDEX, check_labels, check_mask
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,10 @@ def test_the_label_of_an_ignored_position_is_that_of_torch() -> None:
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(losses.cross_entropy(logits, labels), expected)
     assert expected[1] == 0
+
+
+def test_a_mask_is_boolean_or_of_integers() -> None:
+    for mask in (None, torch.tensor([True]), torch.tensor([1])):
+        check_mask("mask", mask)
+    with pytest.raises(TypeError, match="teacher_mask must be boolean.*got torch.float64"):
+        check_mask("teacher_mask", torch.ones(2, dtype=torch.float64))

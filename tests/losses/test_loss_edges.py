@@ -126,6 +126,26 @@ def test_a_column_both_forbid_is_outside_the_vocabulary(
 
 @each_case
 @each_type
+@pytest.mark.parametrize("sides_that_forbid", [("student",), ("teacher",), ("student", "teacher")])
+@pytest.mark.parametrize("lowest", [torch.finfo(torch.float32).min, -1e31])
+def test_the_lowest_float_is_minus_infinity(
+    name: str,
+    hyper: dict[str, Any],
+    dtype: torch.dtype,
+    sides_that_forbid: tuple[str, ...],
+    lowest: float,
+) -> None:
+    results = []
+    for low in (lowest, -math.inf):
+        pair = sides(dtype)
+        pair |= {side: put(pair[side], low, 0, 3) for side in sides_that_forbid}
+        results.append(evaluate(name, pair["student"], pair["teacher"], **hyper))
+    all_close(results[0], results[1], 1e-12 if dtype == torch.float64 else 1e-6)
+    assert all(slope.isfinite().all() for slope in results[0][1:])
+
+
+@each_case
+@each_type
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_a_column_that_one_side_forbids(
     name: str, hyper: dict[str, Any], dtype: torch.dtype, side: str
@@ -246,3 +266,18 @@ def test_selected_rows_know_nothing_of_the_others(name: str, hyper: dict[str, An
     slopes = torch.autograd.grad(values.sum(), (student, teacher))
     all_close([values.detach(), *(s[:2] for s in slopes)], expected, 1e-12)
     assert all(torch.equal(s[2], torch.zeros(V, dtype=s.dtype)) for s in slopes)
+
+
+@pytest.mark.parametrize("lowest", [-math.inf, torch.finfo(torch.float32).min])
+def test_a_label_that_is_impossible_costs_infinity(lowest: float) -> None:
+    student = put(logits()[0], lowest, 2).requires_grad_()
+    values = losses.cross_entropy(student, torch.tensor([2, 5, -100]))
+    assert values[0] == math.inf
+    assert values[2] == 0
+    (grad,) = torch.autograd.grad(values.sum(), student)
+    assert grad[0, 2] == -1  # as for any other logit
+    assert grad.isfinite().all()
+    values = losses.unlikelihood(
+        put(logits()[0], lowest, 0, 1, 3, 4, 5), torch.tensor([2, 2, -100])
+    )
+    assert values.tolist() == [math.inf, math.inf, 0.0]

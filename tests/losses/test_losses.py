@@ -119,6 +119,36 @@ def test_a_shift_of_a_row_changes_nothing(
 
 
 @each_case
+@pytest.mark.parametrize("offset", [1e4, -1e6])
+def test_logits_far_from_zero_lose_no_digit(
+    student: Tensor, teacher: Tensor, name: str, hyper: dict[str, Any], offset: float
+) -> None:
+    """Against the reference in float64 of the same float32 logits."""
+    low, far = leaf(student + offset, torch.float32), leaf(teacher - offset, torch.float32)
+    exact = leaf(low), leaf(far)
+    expected = reference.per_row(name, *exact, LABELS, **hyper)
+    values, *slopes = evaluate(name, low, far, **hyper)
+    close(values, expected.detach(), 1e-5)
+    for slope, expected_slope in zip(slopes, gradients(expected, *exact), strict=True):
+        close(slope, expected_slope, 1e-5)
+
+
+@each_case
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_forward_mode_has_the_derivative_of_reverse_mode(
+    student: Tensor, teacher: Tensor, name: str, hyper: dict[str, Any]
+) -> None:
+    tangents = torch.randn_like(student), torch.randn_like(teacher)
+    results = torch.func.jvp(partial(call, name, **hyper), (student, teacher), tangents)
+    values, along = results[:2]
+    student, teacher = leaf(student), leaf(teacher)
+    slopes = torch.autograd.grad(call(name, student, teacher, **hyper).sum(), (student, teacher))
+    expected = sum((slope * t).sum() for slope, t in zip(slopes, tangents, strict=True))
+    close(along.sum(), torch.as_tensor(expected), 1e-12)
+    assert torch.equal(values, call(name, student, teacher, **hyper).detach())
+
+
+@each_case
 def test_the_order_of_the_vocabulary_does_not_matter(
     student: Tensor, teacher: Tensor, name: str, hyper: dict[str, Any]
 ) -> None:

@@ -39,8 +39,13 @@ def test_what_a_mask_drops_does_not_leak(bad: float) -> None:
 @pytest.mark.parametrize("size", [0, 3])
 def test_a_mask_that_keeps_none_gives_zero_with_a_graph(size: int) -> None:
     values = torch.full((size,), math.nan, requires_grad=True)
-    mean = losses.masked_mean(values, torch.zeros(size))
+    mean = losses.masked_mean(values, torch.zeros(size, dtype=torch.bool))
     assert mean == 0
     (slope,) = torch.autograd.grad(mean, values)
     assert torch.equal(slope, torch.zeros(size))
     assert losses.masked_mean(values[:0], None) == 0
+
+
+def test_a_mask_of_floating_point_numbers_is_refused() -> None:
+    with pytest.raises(TypeError, match="mask must be boolean.*got torch.float32; pass mask != 0"):
+        losses.masked_mean(torch.zeros(3), torch.tensor([1.0, 0.5, 0.0]))

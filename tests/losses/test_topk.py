@@ -85,3 +85,15 @@ def test_what_does_not_fit_is_named() -> None:
         losses.topk_forward_kl(torch.zeros(2, 9), ids, log_p[:, :2])
     with pytest.raises(ValueError, match="tail must be one of 'bucket', 'renormalise', got 'drop'"):
         losses.topk_forward_kl(torch.zeros(2, 9), ids, log_p, tail="drop")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lowest", [-torch.inf, torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("k", [1, 2])
+def test_kept_tokens_that_the_student_forbids_cost_infinity(k: int, lowest: float) -> None:
+    student = torch.tensor([[0.0, lowest, lowest], [0.0, 1.0, 2.0]], requires_grad=True)
+    ids = torch.tensor([[2, 1], [2, 1]])[:, :k]
+    log_p = torch.tensor([[0.6, 0.2], [0.6, 0.2]]).log()[:, :k]
+    values = losses.topk_forward_kl(student, ids, log_p, tail="renormalise")
+    assert values[0] == torch.inf
+    assert values[1].isfinite()
+    assert torch.autograd.grad(values.sum(), student)[0].isfinite().all()

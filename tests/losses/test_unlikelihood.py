@@ -28,6 +28,13 @@ def test_unlikelihood_is_finite_where_the_label_is_certain() -> None:
     assert torch.autograd.grad(values.sum(), logits)[0].isfinite().all()
 
 
+def test_unlikelihood_of_logits_far_from_zero() -> None:
+    logits = torch.tensor([[1.0, 2.0, 0.0]])
+    label = torch.tensor([1])
+    far = losses.unlikelihood(logits + 2.0**20, label)
+    torch.testing.assert_close(far, losses.unlikelihood(logits, label))
+
+
 def test_unlikelihood_is_that_of_the_other_tokens() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(6, 5, dtype=torch.float64, generator=generator).requires_grad_()

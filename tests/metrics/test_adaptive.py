@@ -75,6 +75,15 @@ def test_nan_is_not_hidden() -> None:
     assert np.isnan(measure(AdaptiveCalibrationError(), logits, labels))
 
 
+def test_confidences_of_one_are_counted_with_the_largest() -> None:
+    confidence = torch.tensor([0.5, 0.9, 1.0, 1.0])
+    correct = torch.tensor([True, True, False, True])
+    for bins, expected in ((1, 0.1), (2, 0.15 + 0.25), (3, 0.15 + 0.125 + 0.125)):
+        metric = AdaptiveCalibrationError(bins)
+        metric.update(confidence, correct)
+        assert metric.compute().item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_without_predictions_it_is_zero() -> None:
     metric = AdaptiveCalibrationError()
     metric.update(torch.zeros(0), torch.zeros(0, dtype=torch.bool))

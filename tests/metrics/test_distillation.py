@@ -66,7 +66,7 @@ def test_ece_is_that_of_torchmetrics(logits: tuple[Tensor, Tensor, Tensor]) -> N
     for name, source in (("ece", student), ("teacher_ece", teacher)):
         theirs = MulticlassCalibrationError(V, n_bins=15, norm="l1")
         theirs.update(source[valid].softmax(-1), labels[valid])
-        assert values[name] == pytest.approx(theirs.compute().item(), rel=1e-5)
+        assert values[name] == pytest.approx(theirs.compute().item(), rel=1e-5)  # no edge is hit
 
 
 def test_the_split_into_batches_and_rows_changes_nothing(
@@ -174,3 +174,37 @@ def test_reliability_diagrams_exist_for_networks_with_labels(
     assert sum(curves["student"]["share"]) == pytest.approx(1)
     metrics.reset()
     assert metrics.reliability() == metrics.compute() == {}
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+@pytest.mark.parametrize("rows", [3, 256])
+def test_a_regression_has_its_own_metrics(
+    outputs: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROWS", rows)
+    generator = torch.Generator().manual_seed(0)
+    student, teacher, labels = torch.randn(3, 10, outputs, generator=generator).unbind()
+    values = measured(
+        [LossInputs(student[:4], teacher[:4], labels[:4])]
+        + [LossInputs(student[4:], teacher[4:], labels[4:])]
+    )
+    mse, mae = nn.functional.mse_loss, nn.functional.l1_loss
+    assert values == pytest.approx(
+        {
+            "mse": mse(student, labels).item(),
+            "mae": mae(student, labels).item(),
+            "teacher_mse": mse(teacher, labels).item(),
+            "teacher_mae": mae(teacher, labels).item(),
+            "mse_to_teacher": mse(student, teacher).item(),
+        }
+    )
+
+
+def test_one_output_without_labels_is_compared_with_the_teacher() -> None:
+    inputs = LossInputs(torch.zeros(3, 1), torch.full((3, 1), 2.0))
+    assert measured([inputs]) == {"mse_to_teacher": 4.0}
+
+
+def test_labels_of_a_regression_have_the_shape_of_the_outputs() -> None:
+    with pytest.raises(ValueError, match=r"shape of the outputs, \(\.\.\., 2\), got \(3,\)"):
+        measured([LossInputs(torch.zeros(3, 2), labels=torch.zeros(3))])

@@ -25,6 +25,14 @@ def test_each_temperature_divides_the_logits(generator: torch.Generator) -> None
         assert curve["ece"][i] == pytest.approx(error, rel=1e-5)
 
 
+@pytest.mark.parametrize(("closed", "value"), [("right", 0.475), ("left", 0.525)])
+def test_a_confidence_of_one_is_in_the_bin_of_the_other_metrics(closed: Any, value: float) -> None:
+    logits = torch.tensor([[0.95, 0.05], [1.0, 0.0]], dtype=torch.float64).log()
+    curve = TemperatureCurve([1.0], bins=10, closed=closed)
+    curve.update(logits, torch.tensor([0, 1]))
+    assert curve.compute()["ece"].item() == pytest.approx(value)
+
+
 def test_nan_is_not_hidden() -> None:
     curve = TemperatureCurve([1.0])
     curve.update(torch.full((3, 4), torch.nan), torch.tensor([0, 1, 2]))
@@ -34,8 +42,12 @@ def test_nan_is_not_hidden() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TemperatureCurve([]), "one or more numbers above 0, got"),
-        (lambda: TemperatureCurve([1.0, 0.0]), r"one or more numbers above 0, got \[1.0, 0.0\]"),
+        (lambda: TemperatureCurve([]), "one or more finite numbers above 0, got"),
+        (
+            lambda: TemperatureCurve([1.0, 0.0]),
+            r"one or more finite numbers above 0, got \[1.0, 0.0\]",
+        ),
+        (lambda: TemperatureCurve([float("nan")]), "one or more finite numbers above 0, got"),
         (lambda: TemperatureCurve([1.0], bins=0), "bins must be at least 1, got 0"),
     ],
 )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdlight.objectives import (
     DPO,
+    OBJECTIVES,
     DecoupledKL,
     ForwardKL,
     LearnableTemperature,
@@ -79,3 +80,28 @@ def test_an_objective_without_forward_names_its_class(inputs: LossInputs) -> Non
 
     with pytest.raises(NotImplementedError, match="Nothing does not define forward"):
         Nothing()(inputs)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_one_logit_is_refused_where_it_would_be_a_probability(name: str) -> None:
+    one, two = torch.randn(2, 3, 1), torch.randn(2, 3, 2)
+    objective = build_objective(name)
+    if not objective.uses_probabilities:
+        assert objective(LossInputs(one, one + 1)).mean() == 1
+        return
+    rest = {"rejected": torch.tensor([False, True]), "labels": torch.zeros(2, 3, dtype=torch.long)}
+    with pytest.raises(ValueError, match=r"the student has one logit, \(2, 3, 1\).*MultiLabel"):
+        objective(LossInputs(one, two, **rest))  # type: ignore[arg-type]
+    if "teacher" in objective.needs:
+        with pytest.raises(ValueError, match=r"the teacher has one logit, \(2, 3, 1\)"):
+            objective(LossInputs(two, one, **rest))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_batch_without_samples_is_zero_with_a_graph(name: str) -> None:
+    student = torch.zeros(0, 3, 5, requires_grad=True)
+    labels, rejected = torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, dtype=torch.bool)
+    teacher = torch.zeros(0, 3, 5)
+    loss = build_objective(name)(LossInputs(student, teacher, labels, rejected=rejected))
+    assert loss.mean() == loss.count == 0
+    assert torch.autograd.grad(loss.total, student)[0].shape == student.shape

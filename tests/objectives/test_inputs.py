@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -46,3 +47,18 @@ def test_teachers_are_the_parts_of_a_combined_one(student: Tensor, teacher: Tens
     assert inputs.teachers == {"small": parts[0], "large": parts[1]}
     assert LossInputs(student, teacher).teachers == {}
     assert LossInputs(student).teachers == {}
+
+
+@pytest.mark.parametrize("name", ["mask", "teacher_mask", "rejected"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.long])
+def test_masks_are_boolean(name: str, dtype: torch.dtype) -> None:
+    with pytest.raises(
+        TypeError, match=f"{name} must be a boolean tensor, got {dtype}; pass {name} !="
+    ):
+        LossInputs(torch.zeros(2, 5), torch.zeros(2, 5), **{name: torch.ones(2, dtype=dtype)})  # type: ignore[arg-type]
+
+
+def test_labels_of_a_regression_are_not_those_of_classes() -> None:
+    labels = torch.zeros(2, dtype=torch.long)
+    assert LossInputs(torch.zeros(2, 5), labels=labels).class_labels is labels
+    assert LossInputs(torch.zeros(2, 5), labels=torch.zeros(2, 5)).class_labels is None

@@ -57,6 +57,9 @@ ELSEWHERE = {"dpo", "redi", "simpo", "unlikelihood"}
 
 # (law, objective or one of its settings): why it cannot hold there
 EXCEPTIONS = {
+    ("a_constant_added_to_a_row_of_logits_changes_nothing", "mean_squared_error"): (
+        "it compares outputs themselves, and no probabilities"
+    ),
     ("zero_at_a_match", "cross_entropy"): "compared with labels: the teacher is not used",
     (
         "gradient_is_the_slope",

@@ -103,7 +103,7 @@ def test_forbidden_columns_leave_the_learned_temperature_finite(inputs: LossInpu
 def test_the_objective_is_a_divergence_at_temperature_1() -> None:
     with pytest.raises(ValueError, match="must have a temperature of 1, .*got 4"):
         LearnableTemperature(ForwardKL(temperature=4.0))
-    with pytest.raises(TypeError, match="must be a Divergence, got TAID"):
+    with pytest.raises(TypeError, match="an instance of Divergence, got a value of type TAID"):
         LearnableTemperature(TAID())  # type: ignore[arg-type]
 
 

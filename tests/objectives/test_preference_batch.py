@@ -65,7 +65,7 @@ def test_short_rejected_sequences_are_counted(
     [
         (torch.zeros(3, 5), None, r"Name compares whole sequences.*\(B, T\), got \(3,\)"),
         (torch.zeros(2, 3, 5), torch.zeros(3).bool(), r"one boolean per sequence.*\(2,\), got"),
-        (torch.zeros(2, 3, 5), torch.zeros(2), r"got torch.float32 of shape \(2,\)"),
+        (torch.zeros(2, 3, 5), torch.zeros(2, 3).bool(), r"got torch.bool of shape \(2, 3\)"),
     ],
 )
 def test_what_does_not_fit_is_named(logits: Tensor, rejected: Tensor, message: str) -> None:

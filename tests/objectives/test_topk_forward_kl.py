@@ -73,3 +73,13 @@ def test_hyper_parameters_may_change_and_are_checked(inputs: LossInputs) -> None
     check_refused(TopKForwardKL, temperature=0.0)
     with pytest.raises(ValueError, match="tail must be one of .*got 'cut'"):
         TopKForwardKL(tail="cut")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_kept_tokens_that_the_student_forbids_cost_infinity(cached: bool) -> None:
+    student = torch.tensor([[0.0, 0.0, -torch.inf]], requires_grad=True)
+    teacher = torch.tensor([[0.0, 0.0, 1.0]])
+    source = TopK.of(teacher, 1, tail="renormalise") if cached else teacher
+    loss = TopKForwardKL(k=1, tail="renormalise")(LossInputs(student, source))
+    assert loss.total == torch.inf
+    assert torch.autograd.grad(loss.total, student)[0].isfinite().all()

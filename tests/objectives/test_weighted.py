@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -143,3 +145,57 @@ def test_a_weight_without_a_term_is_refused(terms: dict[str, Objective]) -> None
 def test_a_missing_field_of_a_term_is_named(student: Tensor) -> None:
     with pytest.raises(ValueError, match="CrossEntropy needs labels"):
         Weighted({"kd": ForwardKL(), "ce": CrossEntropy()})(LossInputs(student, student))
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
+def test_a_weight_is_finite_and_not_negative(weight: float, inputs: LossInputs) -> None:
+    message = r"weights\['ce'\] must be in \[0.0, inf\), got"
+    with pytest.raises(ValueError, match=message):
+        Weighted({"ce": CrossEntropy()}, {"ce": weight})
+    mixture = Weighted({"ce": CrossEntropy()})
+    mixture.weights["ce"] = weight  # as a schedule does
+    with pytest.raises(ValueError, match=message):
+        mixture(inputs)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a.b", "a/b", "loss", "tokens_seen", "samples_per_second", "keys", "t", "a b"]
+)
+def test_a_name_that_cannot_be_logged_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"name of a term .*, got '{name}'; choose another name"):
+        Weighted({name: ForwardKL()})
+
+
+@pytest.mark.parametrize(
+    ("term", "got"),
+    [
+        (None, "got None"),
+        (ForwardKL, r"got the class ForwardKL; create an instance: ForwardKL\(...\)"),
+        ("forward_kl", "got a value of type str"),
+    ],
+    ids=["none", "class", "text"],
+)
+def test_a_term_is_an_instance(term: Any, got: str) -> None:
+    with pytest.raises(TypeError, match=rf"terms\['kd'\] must be an instance of Objective, {got}"):
+        Weighted({"kd": term})
+
+
+def test_a_weight_of_zero_silences_an_infinite_term() -> None:
+    student = torch.tensor([[0.0, -torch.inf]], requires_grad=True)
+    inputs = LossInputs(student, torch.zeros(1, 2), torch.tensor([0]))
+    loss = Weighted({"kd": ForwardKL(), "ce": CrossEntropy()}, {"kd": 0.0})(inputs)
+    assert loss.total == CrossEntropy()(inputs).total == 0
+    assert torch.autograd.grad(loss.total, student)[0].isfinite().all()
+
+
+def test_units_are_converted_exactly_whatever_the_default_dtype(inputs: LossInputs) -> None:
+    student = torch.randn(3, 401, 5)
+    mixture = Weighted({"ce": CrossEntropy(), "other": PerSequence()})
+    labels = torch.zeros(3, 401, dtype=torch.long)
+    expected = mixture(LossInputs(student, labels=labels)).total
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        actual = mixture(LossInputs(student, labels=labels)).total
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(actual, expected)

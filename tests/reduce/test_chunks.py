@@ -62,7 +62,7 @@ def test_the_provider_depends_on_the_source():
     assert isinstance(teacher_chunks(TopK.of(dense.tensor, 2), None, 4, dense), LazyChunks)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _StudentPlusPosition(Dense):
     """Logits ``(n, V)`` that are the student's plus the number of the position."""
 

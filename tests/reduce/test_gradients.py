@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from kdlight import Chunking, Dense, Projected
 from kdlight.models.output_head import Rescale
@@ -18,7 +19,13 @@ from kdlight.objectives import (
     TokenObjective,
     build_objective,
 )
-from tests.support.chunked_data import TOKEN_OBJECTIVES, ProjectedData, V, assert_all_close
+from tests.support.chunked_data import (
+    OBJECTIVE_FACTORIES,
+    TOKEN_OBJECTIVES,
+    ProjectedData,
+    V,
+    assert_all_close,
+)
 
 
 @pytest.mark.parametrize("transform", [Rescale(scale=0.25), Rescale(cap=3.0), Rescale(2.0, 5.0)])
@@ -54,6 +61,49 @@ def test_logits_of_minus_infinity():
         assert all(x.isfinite().all() for x in finite), name
 
 
+LOW = [-torch.inf, torch.finfo(torch.float32).min, -1e31]
+
+
+@pytest.mark.parametrize("low", LOW)
+@pytest.mark.parametrize("side", ["student", "teacher", "both"])
+@pytest.mark.parametrize("name", OBJECTIVE_FACTORIES)
+def test_an_impossible_token_is_one_in_chunks_and_at_once(name, side, low):
+    """A -inf at once, which tests/losses/test_loss_edges.py compares with references."""
+    data, column = ProjectedData(), torch.tensor([3, V - 1])
+    objective = OBJECTIVE_FACTORIES[name]().double()
+
+    def evaluate(chunked: Any, low: float) -> list[Tensor]:
+        student, teacher = data.student.logits(), data.teacher.logits()
+        if side != "teacher":
+            student = student.index_fill(-1, column, low)
+        if side != "student":
+            teacher = teacher.index_fill(-1, column, low)
+        return data.evaluate(objective, chunked, student=Dense(student), teacher=Dense(teacher))
+
+    expected = evaluate(False, -torch.inf)
+    for chunked in (Chunking(5, 2), False):
+        assert_all_close(evaluate(chunked, low), expected)
+    assert all(x.isfinite().all() for x in expected[-3:])  # gradients
+
+
+@pytest.mark.parametrize("offset", [1e4, -1e6])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("name", TOKEN_OBJECTIVES)
+def test_logits_far_from_zero_lose_no_digit_in_chunks(name, temperature, offset):
+    """Against all logits at once, in float64, from the same float32 logits."""
+    data, objective = ProjectedData(torch.float32), build_objective(name)
+    if isinstance(objective, Divergence):
+        objective.temperature = temperature
+    results = []
+    for dtype, chunked in ((torch.float32, Chunking(5, 2)), (torch.float64, False)):
+        leaf = (data.student.logits().detach() + offset).to(dtype).requires_grad_()
+        teacher = (data.teacher.logits() - offset).to(dtype)
+        loss = objective.to(dtype)(data.inputs(chunked, student=leaf, teacher=teacher))
+        results.append([loss.total.detach(), *torch.autograd.grad(loss.total, leaf)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+
+
 def test_a_subclass_that_redefines_the_loss_does_not_inherit_the_closed_form():
     class Doubled(ForwardKL):
         def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
@@ -85,6 +135,32 @@ def test_closed_forms_equal_autograd(name):
             assert isinstance(values, Tensor)
             (grad,) = torch.autograd.grad(values.sum(), leaf)
             assert_all_close([result[0], result[1]], [values.detach(), grad])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("forward_kl", "temperature"),
+        ("todi", "temperature"),
+        ("taid", "t"),
+        ("skew_forward_kl", "skew"),
+    ],
+)
+def test_a_number_that_a_schedule_changes_is_compiled_once(name, number):
+    """Once as a constant, and once more as a variable."""
+    torch.compiler.reset()
+    counters.clear()
+    data, objective = ProjectedData(torch.float32), build_objective(name)
+    for step in range(12):
+        setattr(objective, number, 0.2 + 0.05 * step)
+        assert_all_close(
+            data.evaluate(objective, Chunking(5, 5, compiled=True)),
+            data.evaluate(objective, False),
+            rtol=1e-4,
+        )
+    assert counters["stats"]["unique_graphs"] <= 2
 
 
 @pytest.mark.slow

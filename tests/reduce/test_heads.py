@@ -90,3 +90,43 @@ def test_float16_gradients_of_logits_do_not_underflow():
     assert grad is not None
     assert grad.float().tolist() == [[2.0**-20] * 2]
     assert frozen is None
+
+
+@pytest.mark.parametrize("size", [2.0**-20, 1.0, 300.0, 2000.0])
+@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("widened", ["in autocast", "hidden states too", "no"])
+def test_float16_gradients_of_any_size_are_those_of_float32(size, block, widened):
+    """Slopes grow with the weight of a term, and from row to row."""
+    generator = torch.Generator().manual_seed(0)
+    slopes = size * torch.randn(8, 6, generator=generator) * torch.logspace(-3, 0, 8)[:, None]
+    head, hidden = nn.Linear(3, 6), torch.randn(8, 3, generator=generator)
+    exact = [slopes @ head.weight, slopes.t() @ hidden, slopes.sum(0)]
+    if widened == "no":
+        head.half()
+    source = Projected(hidden if widened == "in autocast" else hidden.half(), head)
+    with torch.autocast("cpu", torch.float16, enabled=widened != "no"):
+        provider = LinearHeadChunks(source, tokens=4)
+    provider.require_grad([True, True, True])
+    for rows in (slice(0, 4), slice(4, 8)):
+        provider.begin(rows)
+        for start in range(0, 4, block):
+            part = slice(start, start + block)
+            provider.set_grad(part, slopes[rows][part])
+        provider.backward(rows)
+    for actual, expected in zip(provider.gradients(), exact, strict=True):
+        assert actual is not None
+        tiny = 2.0**-24 if actual.dtype == torch.float16 else 0.0
+        assert (actual.float() - expected).norm() <= 3e-3 * expected.norm() + tiny * 5
+
+
+def test_sums_that_overflow_float16_are_added_up_in_float32():
+    head = nn.Linear(1, 2, bias=False).half()
+    source = Projected(torch.full((4096, 1), 8.0).half(), head)
+    provider = LinearHeadChunks(source, tokens=4096)
+    provider.require_grad([False, True])
+    provider.begin(slice(0, 4096))
+    provider.set_grad(slice(0, 4096), torch.ones(4096, 2))
+    provider.backward(slice(0, 4096))
+    _, grad = provider.gradients()
+    assert grad is not None
+    assert grad.tolist() == [[8 * 4096.0]] * 2

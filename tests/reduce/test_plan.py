@@ -62,9 +62,9 @@ def test_auto_decides_by_the_number_of_entries() -> None:
 def test_the_plan_of_valid_positions_is_described() -> None:
     student, mask = Dense(torch.zeros(2, 3, V)), torch.tensor([[True, False, False]] * 2)
     described = describe_plan(student, None, mask, Chunking(tokens=1))
-    assert described.startswith(f"logits of 2 tokens x {V} entries are computed in chunks of 1")
+    assert described.startswith(f"logits of 2 positions x {V} entries are computed in chunks of 1")
     assert describe_plan(student, None, mask) == (
-        f"logits of 2 tokens x {V} entries are computed at once ({2 * V} entries are few)"
+        f"logits of 2 positions x {V} entries are computed at once ({2 * V} entries are few)"
     )
 
 

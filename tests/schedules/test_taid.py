@@ -17,6 +17,7 @@ from kdlight.schedules import (
     check_taid,
     taid_step,
 )
+from kdlight.schedules.taid import relative_rise
 
 TRAJECTORIES = sorted(
     (Path(__file__).parents[1] / "conformance" / "taid_trajectory").glob("*.safetensors")
@@ -194,3 +195,18 @@ def test_a_falling_loss_moves_t_faster() -> None:
 def test_numbers_out_of_range_for_taid_are_refused(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_taid(**{"t_start": 0.4, "t_end": 1.0, "alpha": 5e-4, "beta": 0.99, **wrong})
+
+
+@pytest.mark.parametrize(("limit", "decrease"), [(10.0, -10.0), (inf, -99.0), (0.0, 0.0)])
+def test_a_rise_of_the_loss_counts_as_at_most_the_limit(limit: float, decrease: float) -> None:
+    state = TAIDState(t=0.4, momentum=0.0, previous_loss=0.01)
+    after = taid_step(state, 1.0, 0.0, beta=0.5, largest_rise=limit)
+    assert after.momentum == pytest.approx(0.5 * decrease)
+    assert relative_rise(state, 1.0) == pytest.approx(99.0)
+    assert relative_rise(TAIDState(), 1.0) == 0
+
+
+def test_the_limit_is_checked() -> None:
+    for wrong in (-1.0, nan):
+        with pytest.raises(ValueError, match=r"largest_rise must be in \[0, inf\], got"):
+            check_taid(t_start=0.4, t_end=1.0, alpha=5e-4, beta=0.99, largest_rise=wrong)

@@ -15,6 +15,9 @@ COPIES = "copies and pickles are the same objective"
 FORWARD = "forward changes no state"
 
 
+DEFAULT = "the default dtype of a run does not matter"
+
+
 def broken(objective: Any) -> set[str]:
     return {finding.law for finding in examine_objective(objective).broken}
 
@@ -81,3 +84,13 @@ def test_what_cannot_be_pickled_is_found() -> None:
     report = examine_objective(Nameless())
     assert {finding.law for finding in report.broken} == {COPIES}
     assert "pickle" in str(report)
+
+
+def test_a_quotient_of_integers_depends_on_the_default_dtype() -> None:
+    class Halved(ForwardKL):
+        def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+            share = torch.tensor(1) / torch.tensor(3)
+            return share * super().divergence(student, teacher, labels)
+
+    assert DEFAULT in broken(Halved())
+    assert DEFAULT not in broken(ForwardKL())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlight.checks import check_choice, check_positive
+from kdlight.losses.labels import check_mask
 
 GEOMETRIES = ("batch", "sequence", "position")
 
@@ -90,6 +91,7 @@ def points(
             f"{name} must have the shape of the {side}'s positions, {tuple(positions)},"
             f" got {tuple(mask.shape)}"
         )
+    check_mask("mask" if side == "student" else "teacher_mask", mask)
     if geometry == "batch":
         if mask is None:
             return [Points(None, prod(positions))]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from kdlight.losses.labels import check_mask
 from kdlight.losses.log_space import probs
 
 
@@ -154,4 +155,5 @@ def _valid(
             f"{side} logits must be (B, T, V) with a {side}_mask (B, T), got {tuple(shape)} and"
             f" {tuple(mask.shape)}"
         )
+    check_mask(f"{side}_mask", mask)
     return (mask != 0).reshape(-1, positions[-1] if positions else 1)

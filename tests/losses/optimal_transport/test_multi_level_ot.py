@@ -90,3 +90,10 @@ def test_a_wrong_argument_is_named(wrong: Any, message: str, pair: Any) -> None:
         multi_level_ot(*pair, **wrong)
     with pytest.raises(ValueError, match=message):
         MultiLevelOT(**wrong)
+
+
+def test_no_sequences_are_zero_with_a_graph() -> None:
+    student = torch.zeros(0, 3, 5, requires_grad=True)
+    loss = multi_level_ot(student, torch.zeros(0, 4, 7))
+    assert loss == 0
+    assert torch.autograd.grad(loss, student)[0].shape == student.shape
