@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from kdlight.cli.lightning_cli import DistillationCLI
-from kdlight.cli.main import COMMANDS, main
+from typing import TYPE_CHECKING
 
-__all__ = ["COMMANDS", "DistillationCLI", "main"]
+from kdlight.cli.main import COMMANDS as COMMANDS
+from kdlight.cli.main import main as main
+from kdlight.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from kdlight.cli.lightning_cli import DistillationCLI as DistillationCLI
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -12,14 +11,15 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
 from kdlight.checkpoints import (
-    check_complete,
     check_format,
+    check_trusted,
     check_weights,
-    is_readable,
     read_metadata,
+    read_remote,
     shapes,
     weight_shapes,
 )
+from kdlight.cli.checkpoint_paths import is_remote, local_path
 
 OnConflict = Literal["error", "checkpoint", "command_line"]
 
@@ -27,25 +27,36 @@ HELP = (
     "Which model to use if the one of ckpt_path differs from that of the config and the command"
     " line: 'checkpoint', 'command_line', or 'error' to list the differences and stop."
 )
+TRUST_HELP = (
+    "Import and run code that a checkpoint names, beyond kdlight, torch.nn, torch.optim and what"
+    " the config names. Without it the names are listed, and nothing is run."
+)
 
 
-def resolve_conflicts(parser: ArgumentParser, config: Namespace) -> Namespace:
+def resolve_conflicts(parser: ArgumentParser, config: Namespace, ckpt_path: Any) -> Namespace:
     """Return the config of a command with the model that ``on_conflict`` selects.
+
+    Args:
+        parser: the parser of the command line.
+        config: what it parsed.
+        ckpt_path: the checkpoint, which is a path or a URL.
 
     Raises:
         ValueError: the models differ and ``on_conflict`` is ``"error"``; the checkpoint does not
-            exist, is incomplete, or has a later format.
+            exist, is incomplete, or has a later format; its model is selected, and names code that
+            is not trusted.
     """
     options = config[config.subcommand]
-    if not _is_readable_path(options.ckpt_path):
+    checkpoint = _read(ckpt_path)
+    if checkpoint is None:
         return config
-    checkpoint = read_metadata(options.ckpt_path)
     check_format(checkpoint)
     saved = model_config(checkpoint.get("hyper_parameters", {}))
     if saved is None:
         return config
     dump = yaml.safe_load(parser.dump(config, skip_link_targets=False, skip_none=False))
-    conflicts = list(differences(saved, dump[config.subcommand]["model"]))
+    current = dump[config.subcommand]["model"]
+    conflicts = list(differences(saved, current))
     if not conflicts:
         return config
     message = describe_conflicts(conflicts, on_conflict=options.on_conflict)
@@ -54,14 +65,25 @@ def resolve_conflicts(parser: ArgumentParser, config: Namespace) -> Namespace:
     rank_zero_info(message)
     if options.on_conflict == "command_line":
         return config
+    named = check_trusted(saved, trust=bool(options.get("trust")), known=current)
+    if named:
+        rank_zero_info(f"the checkpoint is trusted, which runs {'; '.join(named)}")
     model = {"class_path": saved["class_path"], "dict_kwargs": saved["init_args"]}
     return parser.parse_object({config.subcommand: {"model": model}}, config)
 
 
-def check_checkpoint_weights(module: LightningModule, ckpt_path: str | None) -> None:
+def check_checkpoint_weights(module: LightningModule, ckpt_path: Any) -> None:
     """Raise a ValueError that names the weights of a checkpoint that do not fit ``module``."""
-    if _is_readable_path(ckpt_path) and module.strict_loading:
-        check_weights(weight_shapes(ckpt_path), shapes(module.state_dict()))
+    path = local_path(ckpt_path)
+    if path is not None and module.strict_loading:
+        check_weights(weight_shapes(path), shapes(module.state_dict()))
+
+
+def _read(ckpt_path: Any) -> dict[str, Any] | None:
+    if ckpt_path and is_remote(ckpt_path):
+        return read_remote(ckpt_path)
+    path = local_path(ckpt_path)
+    return None if path is None else read_metadata(path)
 
 
 def differences(saved: Any, current: Any, key: str = "model") -> Iterator[tuple[str, Any, Any]]:
@@ -124,13 +146,3 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _class_or_value(value: Any) -> Any:
     return value.get("class_path", value) if isinstance(value, Mapping) else value
-
-
-def _is_readable_path(ckpt_path: Any) -> TypeGuard[str]:
-    """Return whether this is the path of a checkpoint that can be read before the run."""
-    if not ckpt_path or ckpt_path in ("best", "last", "hpc") or ":" in str(ckpt_path):
-        return False
-    if Path(ckpt_path).is_dir() and not is_readable(ckpt_path):  # DeepSpeed's
-        return False
-    check_complete(ckpt_path)
-    return True

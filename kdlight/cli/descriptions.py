@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from inspect import cleandoc
 from pathlib import Path
-from pydoc import locate
 from typing import Any
 
 import kdlight.configs
-from kdlight import losses, objectives
 from kdlight.cli.config_files import read_config
 from kdlight.cli.papers import Paper, find_papers, paragraphs
 from kdlight.cli.signatures import HyperParameter, hyper_parameters
-from kdlight.objectives import OBJECTIVES, Divergence, Objective, TokenObjective, Weighted
+from kdlight.cli.source_code import Definition, find, find_in, source_file
 
 CONFIGS = Path(kdlight.configs.__path__[0]).resolve()
 
-BASES = (Objective, TokenObjective, Divergence)
+BASES = ("Objective", "TokenObjective", "Divergence")
 """Base classes, which are not listed."""
 
 NEEDS = {
@@ -73,29 +71,43 @@ class MethodDescription:
 
 
 def find_objectives() -> dict[str, ObjectiveDescription]:
-    """Describe every objective of `kdlight.objectives`, those in `OBJECTIVES` first."""
-    public = (getattr(objectives, name) for name in objectives.__all__)
-    classes = [c for c in public if isinstance(c, type) and issubclass(c, Objective)]
-    named = list(OBJECTIVES.items())
-    named += [(c.__name__, c) for c in classes if c not in (*BASES, *OBJECTIVES.values())]
+    """Describe every objective of `kdlight.objectives`, those in ``OBJECTIVES`` first.
+
+    Example:
+        >>> find_objectives()["taid"].class_name
+        'TAID'
+    """
+    room = source_file("kdlight.objectives")
+    assert room is not None
+    table = room.values["OBJECTIVES"]
+    assert isinstance(table, ast.Dict)
+    keys = (ast.literal_eval(key) for key in table.keys if key is not None)
+    named = dict(zip(keys, map(ast.unparse, table.values), strict=True))
+    public = ast.literal_eval(room.values["__all__"])
+    named |= {name: name for name in public if name not in (*BASES, *named.values())}
     configs = find_configs()
-    return {name: _describe(name, cls, configs) for name, cls in named}
+    definitions = ((name, find_in(room, cls)) for name, cls in named.items())
+    return {
+        name: _describe(name, definition, configs)
+        for name, definition in definitions
+        if definition is not None and _is_objective(definition)
+    }
 
 
 def find_methods() -> list[MethodDescription]:
     """Describe every class that a config uses, cites a paper and is not an objective."""
     configs = find_configs()
     paths = {path for used in configs.values() for path in used if "objectives" not in path}
-    classes = {path: locate(path) for path in sorted(paths) if path.startswith("kdlight.")}
+    classes = {path: find(path) for path in sorted(paths) if path.startswith("kdlight.")}
     return [
         MethodDescription(
             class_path=path,
-            text=paragraphs(cls)[0],
-            sources=find_papers(cls),
+            text=paragraphs(cls.doc)[0],
+            sources=find_papers(cls.doc),
             configs=tuple(name for name, used in configs.items() if path in used),
         )
         for path, cls in classes.items()
-        if isinstance(cls, type) and find_papers(cls)
+        if cls is not None and find_papers(cls.doc)
     ]
 
 
@@ -111,29 +123,27 @@ def find_configs() -> dict[str, set[str]]:
     }
 
 
-def _describe(
-    name: str, cls: type[Objective], configs: dict[str, set[str]]
-) -> ObjectiveDescription:
-    text = re.split(r"\n\n(?:Args|Raises|Example):\n", cleandoc(cls.__doc__ or ""))[0]
+def _is_objective(cls: Definition) -> bool:
+    return any(each.name == "Objective" for each in cls.lineage())
+
+
+def _describe(name: str, cls: Definition, configs: dict[str, set[str]]) -> ObjectiveDescription:
+    text = re.split(r"\n\n(?:Args|Raises|Example):\n", cls.doc)[0]
     loss_name = re.search(r"`kdlight\.losses\.(\w+)`", text)
     loss = loss_name[1] if loss_name else ""
-    parameters = tuple(hyper_parameters(cls))
-    # an objective with required arguments is described by its class
-    objective = cls if any(each.default is None for each in parameters) else cls()
-    used_by = [
-        stem for stem, paths in configs.items() if f"kdlight.objectives.{cls.__name__}" in paths
-    ]
+    function = find(f"kdlight.losses.{loss}") if loss else None
+    used_by = [stem for stem, paths in configs.items() if f"kdlight.objectives.{cls.name}" in paths]
     return ObjectiveDescription(
         name=name,
-        class_name=cls.__name__,
+        class_name=cls.name,
         text=text,
-        formula=_formula(text) or _formula(cleandoc(getattr(losses, loss, cls).__doc__ or "")),
+        formula=_formula(text) or _formula(function.doc if function else ""),
         loss=loss,
-        sources=find_papers(cls),
-        hyper_parameters=parameters,
-        needs=_needs(objective),
+        sources=find_papers(cls.doc),
+        hyper_parameters=tuple(hyper_parameters(cls)),
+        needs=_needs(cls),
         callbacks=tuple(dict.fromkeys(re.findall(r"`kdlight\.callbacks\.(\w+)", text))),
-        counts=f"{objective.unit}s",
+        counts=f"{cls.attribute('unit')}s",
         configs=tuple(sorted(used_by, key=lambda stem: (stem != name, stem))),
     )
 
@@ -143,11 +153,12 @@ def _formula(text: str) -> str:
     return " ".join(math[1].split()) if math else ""
 
 
-def _needs(objective: Objective | type[Objective]) -> tuple[str, ...]:
-    if objective is Weighted:
+def _needs(cls: Definition) -> tuple[str, ...]:
+    if cls.name == "Weighted":
         return ("what its terms need",)
-    order = [*NEEDS, *sorted(objective.needs - NEEDS.keys())]
-    return tuple(NEEDS.get(name, name) for name in order if name in objective.needs)
+    needs = cls.attribute("needs")
+    order = [*NEEDS, *sorted(needs - NEEDS.keys())]
+    return tuple(str(NEEDS.get(name, name)) for name in order if name in needs)
 
 
 def _class_paths(node: Any) -> Iterator[str]:

@@ -3,74 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
-from lightning.pytorch import Trainer
-
-from kdlight.cli.lightning_cli import DistillationCLI
-from kdlight.doctor import RunEnvironment, examine
-from kdlight.doctor.findings import error, reason
+from kdlight.cli.short_help import show_help
 
 DESCRIPTION = (
     "Check a fit with these options, and estimate the memory of each rank. Nothing is trained, and"
-    " no file is written. The exit code is 1 if the run cannot work."
+    " no file is left. The exit code is 1 if the run cannot work."
 )
-
-CPU_TRAINER: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_checkpointing": False,
-}
-KEPT_OPTIONS = (
-    "accumulate_grad_batches",
-    "gradient_clip_algorithm",
-    "gradient_clip_val",
-    "limit_train_batches",
-)
-
-
-class Preflight(DistillationCLI):
-    """Parses the options of ``kdlight fit`` and creates its classes, but runs nothing."""
-
-    def __init__(self, args: list[str]) -> None:
-        self.trainer_error: str | None = None
-        parser_kwargs = {"prog": "kdlight doctor", "fit": {"description": DESCRIPTION}}
-        super().__init__(["fit", *args], parser_kwargs=parser_kwargs, save_config_callback=None)
-
-    def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Parse the options of a fit; the process was started with another command."""
-        self.config = parser.parse_args(args)
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Create the Trainer, or one for the CPU if this machine does not support its options."""
-        try:
-            return super().instantiate_trainer(**kwargs)
-        except Exception as failure:  # Lightning raises many types for missing devices
-            self.trainer_error = reason(failure)
-            options = self._get(self.config_init, "trainer")
-            kept = {name: options[name] for name in KEPT_OPTIONS if options.get(name) is not None}
-            try:
-                return Trainer(**CPU_TRAINER, **kept)
-            except Exception:  # one of these is the reported error
-                return Trainer(**CPU_TRAINER)
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Run nothing."""
 
 
 def doctor(args: list[str]) -> None:
     """Check a run before it starts, and exit with 1 if it cannot work.
 
-    It takes the options of ``kdlight fit``, trains nothing and writes no file.
+    It takes the options of ``kdlight fit``, trains nothing and leaves no file.
     """
-    run = Preflight(args)
-    environment = None
-    if run.trainer_error is not None:
-        environment = RunEnvironment.from_options(run._get(run.config_init, "trainer"))
-    report = examine(run.model, run.datamodule, run.trainer, environment)
-    if run.trainer_error is not None:
-        report.findings.insert(0, error(f"the Trainer cannot be made here: {run.trainer_error}"))
+    show_help(args, "doctor", DESCRIPTION, lambda parser: None)
+    from kdlight.cli.preflight import check
+
+    report = check(args, DESCRIPTION)
     print(report)
     if report.errors:
         sys.exit(1)

@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonargparse import ActionConfigFile, set_parsing_settings  # pyright: ignore[reportPrivateImportUsage]
-from jsonargparse.typing import Path_fr
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 # imported so that jsonargparse finds classes by their name: `--model.objective ForwardKL`
 from kdlight import callbacks, models, objectives  # noqa: F401
+from kdlight.checkpoints import check_before_loading, name_failed_writes
+from kdlight.checks import check_at_least
 from kdlight.cli.checkpoint_conflicts import (
     HELP,
+    TRUST_HELP,
     OnConflict,
     check_checkpoint_weights,
     resolve_conflicts,
 )
-from kdlight.cli.config_files import read_config, to_text
-from kdlight.cli.errors import exit_with, explain
+from kdlight.cli.checkpoint_paths import is_name, resolve
+from kdlight.cli.config_parser import Parser
+from kdlight.cli.errors import TRACEBACK, TRACEBACK_HELP, describe
+from kdlight.cli.run_errors import SETUP_ERRORS, one_line_run_errors
 from kdlight.data import DigitsDataModule, TextDataModule, TracesDataModule  # noqa: F401
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 
-CONSTRUCTOR_ERRORS = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
-"""Errors of constructors for wrong arguments, or for a machine without the required devices."""
-
-
-class Parser(LightningArgumentParser):
-    """Lightning's parser for configs that include others, with errors of one line."""
-
-    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Parse a config file with the files that it includes; see `kdlight.cli.config_files`."""
-        if not Path(path).is_file():  # such as a URL
-            return super().parse_path(path, *args, **kwargs)
-        try:
-            content = to_text(read_config(path))
-        except ValueError as error:
-            self.error(str(error), error)
-        # relative paths within the config are relative to its folder
-        with Path_fr(str(path)).relative_path_context():  # pyright: ignore[reportCallIssue]
-            return self.parse_string(content, os.path.basename(path), *args, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the error and exit with 2; ``JSONARGPARSE_DEBUG=1`` shows all details."""
-        # the parser of a class in a config raises; the parser of the command reports it
-        if not self.exit_on_error or "JSONARGPARSE_DEBUG" in os.environ:
-            super().error(message, ex)
-        exit_with(explain(message))
+DEVICE_OPTIONS = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 
 
 class DistillationCLI(LightningCLI):
-    """LightningCLI that builds a `kdlight.DistillationModule` or a subclass of it.
+    """LightningCLI for modules of kdlight, and for your own with the `kdlight.DistillationMixin`.
 
     Interpolation in a config starts at the root (``${model.init_args.temperature}``) and follows
     overrides on the command line. A config may include others, see `kdlight.cli.config_files`.
@@ -80,7 +58,7 @@ class DistillationCLI(LightningCLI):
     ) -> None:
         set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
         super().__init__(
-            StandaloneModule,
+            DistillationBase,
             subclass_mode_model=True,
             subclass_mode_data=True,
             parser_kwargs={"parser_mode": "omegaconf+", **(parser_kwargs or {})},
@@ -101,20 +79,91 @@ class DistillationCLI(LightningCLI):
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the option for conflicts between a checkpoint and the command line."""
+        """Add the options for conflicts with a checkpoint, for trust, and for tracebacks."""
         parser.add_argument("--on_conflict", type=OnConflict, default="error", help=HELP)
+        parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
+        parser.add_argument(TRACEBACK, action="store_true", help=TRACEBACK_HELP)
 
     def _parse_ckpt_path(self) -> None:
         # Lightning overrides the command line by the hyper-parameters of a checkpoint silently
+        ckpt_path = self.config[self.config.subcommand].ckpt_path
+        self._checkpoint = None  # until a name such as "last" can be resolved
+        if ckpt_path and not is_name(ckpt_path):
+            self._resolve_conflicts(ckpt_path)
+
+    def _resolve_conflicts(self, ckpt_path: Any) -> bool:
+        """Let the options decide between two models; return whether the config is another one."""
+        before, self._checkpoint = self.config, ckpt_path
         try:
-            self.config = resolve_conflicts(self.parser, self.config)
+            self.config = resolve_conflicts(self.parser, self.config, ckpt_path)
         except ValueError as error:
             self.parser.error(str(error), error)
+        return self.config is not before
 
     def instantiate_classes(self) -> None:
         """Create the classes, and report errors of their constructors like other wrong input."""
         try:
             super().instantiate_classes()
-            check_checkpoint_weights(self.model, self.config[self.config.subcommand].ckpt_path)
-        except CONSTRUCTOR_ERRORS as error:
-            self.parser.error(str(error), error)
+            self._check_resolved()
+            keep_config(self.model, self.config_dump["model"])
+            check_checkpoint_weights(self.model, self._checkpoint)
+        except SETUP_ERRORS as error:
+            self.parser.error(describe(error), error)
+        check_before_loading(self.trainer.strategy)
+        name_failed_writes(self.trainer)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Create the Trainer; an error names the options that choose the devices."""
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except SETUP_ERRORS as error:
+            options = self._get(self.config_init, "trainer", default={})
+            given = ", ".join(f"trainer.{name}={options.get(name)!r}" for name in DEVICE_OPTIONS)
+            raise ValueError(f"{describe(error)} ({given})") from error
+        check_at_least("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1)
+        return trainer
+
+    def _check_resolved(self) -> None:
+        """Find the checkpoint as Lightning does, for which it takes a Trainer, and check it."""
+        given = self._checkpoint or self.config[self.config.subcommand].ckpt_path
+        found = resolve(self.trainer, self.config.subcommand, given)
+        if found and found != given and self._resolve_conflicts(found):
+            del self.config_dump  # the one that is saved with the run
+            self._set_seed()
+            super().instantiate_classes()
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        options = super()._prepare_subcommand_kwargs(subcommand)
+        if self._checkpoint:
+            options["ckpt_path"] = self._checkpoint  # the one that was checked
+        if "weights_only" in options and options["weights_only"] is None:
+            options["weights_only"] = True  # for a remote checkpoint, Lightning's default is not
+        return options
+
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except SETUP_ERRORS as error:
+            self.parser.error(f"seed_everything: {describe(error)}", error)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with one_line_run_errors(self.trainer):
+            super()._run_subcommand(subcommand)
+
+
+def keep_config(module: LightningModule, config: dict[str, Any]) -> None:
+    """Keep the config of a module in its checkpoints, if it does not save it by itself.
+
+    Example:
+        >>> module = LightningModule()
+        >>> keep_config(module, {"class_path": "my.Module", "init_args": {"width": 3}})
+        >>> module.hparams["width"]
+        3
+    """
+    if "_class_path" in module.hparams:  # it called save_hyperparameters
+        return
+    options = {**(config.get("init_args") or {}), **(config.get("dict_kwargs") or {})}
+    instantiator = "lightning.pytorch.cli.instantiate_module"
+    module._set_hparams(
+        {**options, "_class_path": config["class_path"], "_instantiator": instantiator}
+    )

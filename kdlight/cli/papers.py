@@ -25,18 +25,17 @@ class Paper:
         return f'{self.authors}, "{self.title}", {self.year}'
 
 
-def find_papers(cls: type) -> tuple[Paper, ...]:
-    """Return the papers that the docstring of a class cites where a paragraph begins.
+def find_papers(doc: str) -> tuple[Paper, ...]:
+    r"""Return the papers that a docstring cites where a paragraph begins.
 
     Example:
-        >>> from kdlight.objectives import ToDi
-        >>> find_papers(ToDi)[0].year
-        2025
+        >>> find_papers('A loss.\n\nSmith, Li, "A title", 2031, eq. (3).')[0].year
+        2031
     """
-    citations = map(CITATION.match, paragraphs(cls))
+    citations = map(CITATION.match, paragraphs(doc))
     return tuple(Paper(m["authors"], m["title"], int(m["year"])) for m in citations if m)
 
 
-def paragraphs(cls: type) -> list[str]:
-    """Return the paragraphs of the docstring of a class, each in one line."""
-    return [" ".join(text.split()) for text in cleandoc(cls.__doc__ or "").split("\n\n")]
+def paragraphs(doc: str) -> list[str]:
+    """Return the paragraphs of a docstring, each in one line."""
+    return [" ".join(text.split()) for text in cleandoc(doc).split("\n\n")]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from inspect import Parameter, cleandoc, signature
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import DocstringStyle, parse
 
-from kdlight.objectives import Objective
+from kdlight.cli.source_code import Definition, SourceFile, source_file
 
 
 @dataclass(frozen=True)
@@ -28,45 +26,81 @@ class HyperParameter:
         return f"{self.name}: {self.type}{default}" if self.type else self.name
 
 
-def hyper_parameters(cls: type) -> Iterable[HyperParameter]:
+def hyper_parameters(cls: Definition) -> Iterator[HyperParameter]:
     """Yield the arguments of the constructor of an objective, which may be inherited.
 
     Example:
-        >>> from kdlight.objectives import SkewForwardKL
-        >>> str(next(iter(hyper_parameters(SkewForwardKL))))
+        >>> from kdlight.cli.source_code import find
+        >>> str(next(hyper_parameters(find("kdlight.objectives.SkewForwardKL"))))
         'skew: float = 0.1'
     """
-    owner = next(each for each in cls.__mro__ if "__init__" in vars(each))
-    if not issubclass(owner, Objective):
+    found = cls.method("__init__")
+    if found is None:
         return
-    documented = parse(cleandoc(owner.__doc__ or ""), style=DocstringStyle.GOOGLE).params
+    owner, constructor = found
+    documented = parse(owner.doc, style=DocstringStyle.GOOGLE).params
     texts = {each.arg_name: " ".join((each.description or "").split()) for each in documented}
-    hints = get_type_hints(owner.__init__)
-    for name, each in signature(owner).parameters.items():
-        if each.kind is Parameter.VAR_KEYWORD:
-            yield HyperParameter(f"**{name}", "", "", texts.get(f"**{name}", ""))
-        else:
-            default = None if each.default is Parameter.empty else _value(each.default)
-            yield HyperParameter(name, _type_name(hints[name]), default, texts.get(name, ""))
+    for argument, default in _arguments(constructor.args):
+        name = argument.arg
+        value = None if default is None else _value(default, owner.file)
+        yield HyperParameter(name, _type(argument, owner.file), value, texts.get(name, ""))
+    if constructor.args.kwarg is not None:
+        name = f"**{constructor.args.kwarg.arg}"
+        yield HyperParameter(name, "", "", texts.get(name, ""))
 
 
-def _value(value: Any) -> str:
+def type_name(node: ast.expr, file: SourceFile) -> str:
+    """Return a type as it is written in code, with the names of other types replaced by them.
+
+    Example:
+        >>> file = SourceFile.parse("a", "Mode = Literal['a', 'b']")
+        >>> type_name(ast.parse("Mode | float | None", mode="eval").body, file)
+        '"a" | "b" | float | None'
+    """
+    if isinstance(node, ast.BinOp):
+        return f"{type_name(node.left, file)} | {type_name(node.right, file)}"
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.Subscript):
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        kind = ast.unparse(node.value).rpartition(".")[2]
+        if kind == "Literal":
+            return " | ".join(_value(each, file) for each in inner)
+        if kind in ("dict", "list", "tuple"):
+            return f"{kind}[{', '.join(type_name(each, file) for each in inner)}]"
+        return kind
+    name = ast.unparse(node)
+    alias = _find_value(file, name)
+    return name.rpartition(".")[2] if alias is None else type_name(*alias)
+
+
+def _arguments(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
+    named = [*arguments.posonlyargs, *arguments.args]
+    missing = [None] * (len(named) - len(arguments.defaults))
+    yield from list(zip(named, [*missing, *arguments.defaults], strict=True))[1:]  # without self
+    yield from zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+
+
+def _type(argument: ast.arg, file: SourceFile) -> str:
+    return "" if argument.annotation is None else type_name(argument.annotation, file)
+
+
+def _value(node: ast.expr, file: SourceFile) -> str:
+    if isinstance(node, ast.Name):
+        named = _find_value(file, node.id)
+        if named is not None:
+            return _value(*named)
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def _type_name(hint: Any) -> str:
-    """Return a type as it is written in code.
-
-    Example:
-        >>> _type_name(Literal["a", "b"] | float | None)
-        '"a" | "b" | float | None'
-    """
-    kind, inner = get_origin(hint), get_args(hint)
-    if kind in (Union, UnionType):
-        return " | ".join(map(_type_name, inner))
-    if kind is Literal:
-        return " | ".join(map(_value, inner))
-    if hint is NoneType:
-        return "None"
-    name = getattr(kind or hint, "__name__", str(hint))
-    return f"{name}[{', '.join(map(_type_name, inner))}]" if kind in (dict, list, tuple) else name
+def _find_value(file: SourceFile, name: str) -> tuple[ast.expr, SourceFile] | None:
+    """Return what is assigned to a name in a file, or in the file that it is imported from."""
+    if name in file.values:
+        return file.values[name], file
+    module, original = file.imports.get(name, ("", ""))
+    home = source_file(module) if module.startswith("kdlight.") else None
+    return None if home is None else _find_value(home, original)

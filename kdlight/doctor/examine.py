@@ -10,10 +10,13 @@ from torch import nn
 
 from kdlight.doctor.available_memory import check_memory, memory_of_a_rank
 from kdlight.doctor.data_checks import NoBatchError, check_amount, first_batch, open_data
+from kdlight.doctor.fast_path import fast_paths
 from kdlight.doctor.findings import Finding
 from kdlight.doctor.logits_bytes import logits_bytes, position_count
 from kdlight.doctor.memory_rows import MemoryRow, step_rows, teacher_rows, weight_rows
+from kdlight.doctor.module_parts import student_part, teacher_part
 from kdlight.doctor.optimizer_state import optimizer_bytes
+from kdlight.doctor.output_checks import check_outputs
 from kdlight.doctor.report import Report
 from kdlight.doctor.run_checks import check_parts
 from kdlight.doctor.run_environment import RunEnvironment
@@ -22,16 +25,16 @@ from kdlight.doctor.step_check import check_step
 from kdlight.doctor.student_checks import check_student
 from kdlight.doctor.vocabulary_checks import check_ids, check_labels, check_tokenizers
 from kdlight.losses.labels import IGNORE_INDEX
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 
 
 def examine(
-    module: StandaloneModule,
+    module: DistillationBase,
     data: LightningDataModule | None,
     trainer: Trainer,
     environment: RunEnvironment | None = None,
 ) -> Report:
-    """Check a run before it starts; nothing is trained, and no file is written.
+    """Check a run before it starts; nothing is trained, and no file is left.
 
     Args:
         module: the module to be trained.
@@ -54,7 +57,8 @@ def examine(
     if data is not None:
         data.trainer = trainer
     report = Report(facts=_facts(module, environment))
-    report.add(*check_student(module.student), *check_parts(module, trainer, environment))
+    report.add(*check_student(student_part(module)), *check_parts(module, trainer, environment))
+    report.add(*check_outputs(trainer))
     try:
         loader = open_data(data or module)
         report.add(*check_amount(loader, trainer, environment))
@@ -80,17 +84,18 @@ def examine(
 
 
 def _check_batch(
-    module: StandaloneModule, batch: Any, environment: RunEnvironment, report: Report
+    module: DistillationBase, batch: Any, environment: RunEnvironment, report: Report
 ) -> list[MemoryRow]:
     """Check a step on ``batch``, add the findings to ``report``, and return its memory."""
     step = check_step(module, batch, environment)
     if isinstance(step, Finding):
         report.add(step)
         return step_rows(None, None)
-    inputs, labels = step.inputs, module.labels(batch)
+    inputs, labels = step.inputs, module.aligned_labels(batch)
     valid = position_count(inputs) if labels is None else int((labels != IGNORE_INDEX).sum())
     *shape, classes = inputs.student.shape
     sizes = " x ".join(map(str, shape))
+    report.facts += fast_paths(module, batch)
     report.facts.append(("batch", f"{sizes} positions, {valid} valid, {classes} logits each"))
     report.add(*check_labels(labels, valid=valid, classes=classes))
     try:
@@ -110,12 +115,12 @@ def _check_batch(
     return step_rows(step.activations, logits)
 
 
-def _facts(module: StandaloneModule, environment: RunEnvironment) -> list[tuple[str, str]]:
-    teacher, strategy = module.parts()["teacher"], environment.strategy
+def _facts(module: DistillationBase, environment: RunEnvironment) -> list[tuple[str, str]]:
+    teacher, strategy = teacher_part(module), environment.strategy
     name = "not available" if strategy is None else type(strategy).__name__
     ranks = "1 rank" if environment.ranks == 1 else f"{environment.ranks} ranks"
     return [
-        ("student", _describe(module.student)),
+        ("student", _describe(student_part(module))),
         ("teacher", "none" if teacher is None else _describe(teacher)),
         ("objective", type(module.objective).__name__),
         ("strategy", f"{name}, {ranks}, precision {environment.precision}"),

@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
 from kdlight.doctor.run_environment import RunEnvironment
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 from kdlight.objectives import LossInputs
 from kdlight.teachers import Teacher
 
@@ -34,7 +34,7 @@ class FakeStep:
     activations: int
 
 
-def fake_step(module: StandaloneModule, batch: Any, environment: RunEnvironment) -> FakeStep:
+def fake_step(module: DistillationBase, batch: Any, environment: RunEnvironment) -> FakeStep:
     """Run ``module.loss_inputs`` on fake tensors, which have shapes and dtypes, but no values.
 
     The code of the module and of the networks runs. Nothing is computed, and no memory of the size
@@ -43,6 +43,7 @@ def fake_step(module: StandaloneModule, batch: Any, environment: RunEnvironment)
     Raises:
         Exception: whatever this code raises, and a RuntimeError where it reads values.
     """
+    module.aligned_labels(batch)  # finds out where labels stand, by their values
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     step = _LossInputsStep(module)
     weights = _fake_weights(step, mode, environment.weight_dtype)
@@ -62,7 +63,7 @@ def fake_step(module: StandaloneModule, batch: Any, environment: RunEnvironment)
     return FakeStep(inputs, saved.bytes)
 
 
-def real_step(module: StandaloneModule, batch: Any, environment: RunEnvironment) -> LossInputs:
+def real_step(module: DistillationBase, batch: Any, environment: RunEnvironment) -> LossInputs:
     """Run the step with values, to find out if an error comes from the run or the fake tensors."""
     with torch.no_grad(), _autocast(environment):
         return module.loss_inputs(batch)
@@ -76,7 +77,7 @@ def live_networks(teacher: Any) -> list[nn.Module]:
 class _LossInputsStep(nn.Module):
     """Student, objective and teacher in one module tree, so that all weights can be replaced."""
 
-    def __init__(self, module: StandaloneModule) -> None:
+    def __init__(self, module: DistillationBase) -> None:
         super().__init__()
         self.module = module
         self.teachers = nn.ModuleList(live_networks(module.teacher))
@@ -86,7 +87,7 @@ class _LossInputsStep(nn.Module):
 
 
 @contextmanager
-def _stored_answer(module: StandaloneModule, batch: Any) -> Iterator[None]:
+def _stored_answer(module: DistillationBase, batch: Any) -> Iterator[None]:
     """Read the answer of a cached teacher beforehand: it needs the values of the batch."""
     teacher = module.teacher
     if teacher is None or live_networks(teacher):
@@ -103,13 +104,13 @@ def _stored_answer(module: StandaloneModule, batch: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _without_plan(module: StandaloneModule) -> Iterator[None]:
-    """Do not log the plan of the logits, which needs the number of valid positions."""
-    log_plan, module.log_plan = module.log_plan, False
+def _without_plan(module: DistillationBase) -> Iterator[None]:
+    """Do not read values on the first batch, such as the number of valid positions."""
+    is_first, module.is_first_batch = module.is_first_batch, False
     try:
         yield
     finally:
-        module.log_plan = log_plan
+        module.is_first_batch = is_first
 
 
 def _fake_weights(

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from kdlight.distributed.sharding import layers
 from kdlight.doctor.byte_sizes import folder_bytes, format_bytes, tensor_bytes
 from kdlight.doctor.logits_bytes import LogitsBytes
+from kdlight.doctor.module_parts import student_part
 from kdlight.doctor.run_environment import RunEnvironment
 from kdlight.doctor.shard_factors import ShardFactors
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 from kdlight.teachers import frozen_teachers
 
 
@@ -35,7 +36,7 @@ class MemoryRow:
 
 
 def weight_rows(
-    module: StandaloneModule,
+    module: DistillationBase,
     factors: ShardFactors,
     environment: RunEnvironment,
     *,
@@ -67,12 +68,14 @@ def weight_rows(
     kept = None if state is None else state // factors.optimizer
     rows.append(MemoryRow("optimizer state", kept, _share(factors.optimizer)))
     if factors.gathers_layers and environment.ranks > 1:
-        rows.append(MemoryRow("student, gathered to be used", _gathered(module.student, dtype)))
+        rows.append(
+            MemoryRow("student, gathered to be used", _gathered(student_part(module), dtype))
+        )
     return rows
 
 
 def teacher_rows(
-    module: StandaloneModule, factors: ShardFactors, device: torch.device
+    module: DistillationBase, factors: ShardFactors, device: torch.device
 ) -> Iterator[MemoryRow]:
     """Yield rows of the weights of live teachers, and of a teacher that is read from disk."""
     live = [each for each in frozen_teachers(module.teacher) if each.networks()]

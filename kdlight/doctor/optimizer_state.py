@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdlight.doctor.findings import Finding, error, reason, warning
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 
 
-def optimizer_bytes(module: StandaloneModule, *, weight_dtype: torch.dtype | None) -> int | Finding:
+def optimizer_bytes(module: DistillationBase, *, weight_dtype: torch.dtype | None) -> int | Finding:
     """Return the bytes of state of all optimizers of ``module``, or why they are unknown."""
     try:
         optimizers = optimizers_of(module.configure_optimizers())

@@ -8,19 +8,20 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
 from kdlight.doctor.findings import Finding, error
+from kdlight.doctor.module_parts import student_part
 from kdlight.doctor.run_environment import RunEnvironment
 from kdlight.doctor.shard_factors import tensor_parallel_size
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 from kdlight.modules.fit_checks import check_fit, check_strategy
 
 
 def check_parts(
-    module: StandaloneModule, trainer: Trainer, environment: RunEnvironment
+    module: DistillationBase, trainer: Trainer, environment: RunEnvironment
 ) -> Iterator[Finding]:
     """Yield findings about parts that do not fit each other or the strategy."""
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     try:
-        check_fit(module.objective, module.student, module.teacher, datamodule)
+        check_fit(module.objective, student_part(module), module.teacher, datamodule)
     except ValueError as failure:
         yield error(str(failure))
     if environment.strategy is not None:

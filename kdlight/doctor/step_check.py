@@ -9,15 +9,16 @@ from torch import Tensor
 
 from kdlight.doctor.fake_step import FakeStep, fake_step, live_networks, real_step
 from kdlight.doctor.findings import Finding, error, reason, warning
+from kdlight.doctor.module_parts import student_part
 from kdlight.doctor.run_environment import RunEnvironment
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 
 MAX_REAL_STEP = 1e12
 """Multiplications of a forward pass that takes a few seconds on a CPU."""
 
 
 def check_step(
-    module: StandaloneModule, batch: Any, environment: RunEnvironment
+    module: DistillationBase, batch: Any, environment: RunEnvironment
 ) -> FakeStep | Finding:
     """Return a step on fake tensors, or the finding that it fails.
 
@@ -41,9 +42,9 @@ def _step_fails(failure: Exception) -> Finding:
     return error(f"a training step fails with {type(failure).__name__}: {reason(failure)}")
 
 
-def _multiplications(module: StandaloneModule, batch: Any) -> int:
+def _multiplications(module: DistillationBase, batch: Any) -> int:
     """Estimate the multiplications of the forward passes of all networks."""
-    networks = [module.student, *live_networks(module.teacher)]
+    networks = [student_part(module), *live_networks(module.teacher)]
     sizes: list[int] = [1]
     apply_to_collection(batch, Tensor, lambda tensor: sizes.append(tensor.numel()))
     return max(sizes) * sum(p.numel() for network in networks for p in network.parameters())

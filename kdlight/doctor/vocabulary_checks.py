@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from kdlight.doctor.findings import Finding, error, reason, warning
+from kdlight.doctor.module_parts import student_part, teacher_part
 from kdlight.models.pretrained import load_tokenizer
-from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
 from kdlight.objectives import TokenObjective
 
 
-def check_ids(module: StandaloneModule, data: Any, batch: Any) -> Iterator[Finding]:
+def check_ids(module: DistillationBase, data: Any, batch: Any) -> Iterator[Finding]:
     """Yield findings about ids beyond a vocabulary, in a batch or in the tokenizer of the data."""
     ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
     tokenizer: Any = getattr(data, "tokenizer", None)
     tokenizer_size = len(tokenizer) if hasattr(tokenizer, "__len__") else None
-    for name, network in (("student", module.student), ("teacher", module.parts()["teacher"])):
+    for name, network in (("student", student_part(module)), ("teacher", teacher_part(module))):
         vocabulary = getattr(network, "vocab_size", None)
         if not isinstance(vocabulary, int):
             continue
@@ -54,7 +55,7 @@ def check_labels(labels: Tensor | None, *, valid: int, classes: int) -> Iterator
         )
 
 
-def check_tokenizers(module: StandaloneModule, data: Any) -> Iterator[Finding]:
+def check_tokenizers(module: DistillationBase, data: Any) -> Iterator[Finding]:
     """Yield findings about tokenizers of data, student and teacher that differ, where known."""
     sources = {
         name: _source(module.hparams.get(name)) for name in ("teacher", "student")
@@ -78,7 +79,7 @@ def check_tokenizers(module: StandaloneModule, data: Any) -> Iterator[Finding]:
 
 
 def _compare(
-    module: StandaloneModule, first: tuple[str, Any], second: tuple[str, Any]
+    module: DistillationBase, first: tuple[str, Any], second: tuple[str, Any]
 ) -> Iterator[Finding]:
     first_ids, second_ids = first[1].get_vocab(), second[1].get_vocab()
     moved = [

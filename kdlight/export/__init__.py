@@ -2,6 +2,7 @@
 
 from kdlight.export.checkpoint import (
     build_module,
+    describe_module,
     describe_network,
     export_checkpoint,
     find_network,
@@ -12,6 +13,7 @@ __all__ = [
     "build_module",
     "check_directory",
     "check_exportable",
+    "describe_module",
     "describe_network",
     "export_checkpoint",
     "export_student",

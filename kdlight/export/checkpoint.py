@@ -6,13 +6,25 @@ from collections.abc import Mapping
 from pydoc import locate
 from typing import Any
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from kdlight.checkpoints import check_format, check_weights, read_checkpoint, shapes
+from kdlight.checkpoints import (
+    check_format,
+    check_trusted,
+    check_weights,
+    check_writable,
+    read_checkpoint,
+    shapes,
+)
 from kdlight.export.student import check_directory, check_exportable, export_student
 from kdlight.models import StudentRecipe, load_tokenizer
 from kdlight.modules import StandaloneModule
+from kdlight.modules.base import DistillationBase
+from kdlight.modules.checkpoint_metadata import describe_run
+
+ONLY_IN_A_FIT = ("optimizer", "lr_scheduler", "lr_scheduler_config")
+"""Arguments of the modules of kdlight that a network is built without."""
 
 
 def export_checkpoint(
@@ -22,8 +34,13 @@ def export_checkpoint(
     overwrite: bool = False,
     adapter_only: bool = False,
     network: str = "student",
+    trust: bool = False,
 ) -> None:
     """Export a network from a checkpoint of a run of the command line.
+
+    A checkpoint is a file that may come from anywhere. Its networks are built only from classes of
+    kdlight, ``torch.nn`` and ``torch.optim``, and without code from a model's folder or a hub,
+    unless it is trusted. Its checksums are verified.
 
     Args:
         ckpt_path: a checkpoint: a file, or a folder of shards.
@@ -33,11 +50,14 @@ def export_checkpoint(
         overwrite: whether to replace a model in the directory.
         adapter_only: save the adapters of a LoRA student only, instead of a merged model.
         network: name of the network, if several were trained together.
+        trust: import and run other code as well that the checkpoint names.
 
     Raises:
-        ValueError: If the checkpoint is incomplete, has a later format, does not contain how to
-            build its networks, or has no network of that name; or the tokenizer cannot be loaded.
+        ValueError: If the checkpoint is incomplete or damaged, has a later format, does not contain
+            how to build its networks, names code that is not trusted, or has no network of that
+            name; or the tokenizer cannot be loaded.
         FileExistsError: If the directory holds a model, and overwrite is False.
+        OSError: If the directory cannot be written to; raised before anything is read.
 
     Example:
         >>> export_checkpoint("nowhere.ckpt", "exported")
@@ -45,9 +65,10 @@ def export_checkpoint(
         ValueError: checkpoint 'nowhere.ckpt' does not exist
     """
     check_directory(output, overwrite=overwrite, adapter_only=adapter_only)
+    check_writable(output)
     checkpoint = read_checkpoint(ckpt_path)
     check_format(checkpoint)
-    module = build_module(checkpoint.get("hyper_parameters", {}))
+    module = build_module(checkpoint.get("hyper_parameters", {}), trust=trust)
     chosen = find_network(module, network)
     check_exportable(chosen, adapter_only=adapter_only)
     check_weights(shapes(checkpoint["state_dict"]), shapes(module.state_dict()))
@@ -72,13 +93,18 @@ def export_checkpoint(
     print(f"{network.capitalize()} saved: {output}{note}")
 
 
-def build_module(hyper_parameters: Mapping[str, Any]) -> StandaloneModule:
+def build_module(hyper_parameters: Mapping[str, Any], *, trust: bool = False) -> DistillationBase:
     """Build the module that a checkpoint's hyper-parameters describe, with new weights.
 
     The teacher is loaded only if the student is built from it.
 
+    Args:
+        hyper_parameters: those of the checkpoint.
+        trust: import and run other code as well that they name.
+
     Raises:
-        ValueError: If there are no class paths, because the module was created in Python.
+        ValueError: If there are no class paths, because the module was created in Python; or code
+            is named that is not trusted.
 
     Example:
         >>> build_module({})
@@ -94,15 +120,19 @@ def build_module(hyper_parameters: Mapping[str, Any]) -> StandaloneModule:
             " and call kdlight.export.export_student(module.student, directory)"
         )
     config = {name: value for name, value in hyper_parameters.items() if name != "_instantiator"}
-    if "teacher" in config:
+    if str(config["_class_path"]).startswith("kdlight."):
+        config = {name: value for name, value in config.items() if name not in ONLY_IN_A_FIT}
+    named = check_trusted(config, trust=trust, flag="--trust (in Python: trust=True)")
+    if named:
+        rank_zero_info(f"the checkpoint is trusted, which runs {'; '.join(named)}")
+    if "teacher" in config and str(config["_class_path"]).startswith("kdlight."):
         recipe = locate(config["student"].get("class_path", ""))
-        from_teacher = isinstance(recipe, type) and issubclass(recipe, StudentRecipe)
-        if config["_class_path"].startswith("kdlight.") and not from_teacher:
+        if not (isinstance(recipe, type) and issubclass(recipe, StudentRecipe)):
             config["teacher"] = None
-    return instantiate_module(StandaloneModule, config)
+    return instantiate_module(DistillationBase, config)
 
 
-def find_network(module: LightningModule, name: str) -> nn.Module:
+def find_network(module: DistillationBase, name: str) -> nn.Module:
     """Return a network that a module trains by its name, such as ``"student"``.
 
     Raises:
@@ -121,7 +151,27 @@ def find_network(module: LightningModule, name: str) -> nn.Module:
     if name not in networks:
         note = " (the teacher is not trained)" if networks == ["student"] else ""
         raise ValueError(f"network must be one of {networks}, got {name!r}{note}")
-    return getattr(module, name)
+    return module.student_network() if name == "student" else getattr(module, name)
+
+
+def describe_module(module: DistillationBase) -> dict[str, Any]:
+    """Return the description of a run, for a model card.
+
+    Example:
+        >>> from kdlight import DistillationModule, SingleInput
+        >>> from kdlight.objectives import CrossEntropy
+        >>> student = SingleInput(nn.Linear(4, 3))
+        >>> describe_module(DistillationModule(student, CrossEntropy()))["objective"]
+        'CrossEntropy'
+    """
+    if isinstance(module, StandaloneModule):
+        return module.describe_run()
+    parts = {
+        "student": module.student_network(),
+        "teacher": module.teacher,
+        "objective": module.objective,
+    }
+    return describe_run(parts, {}, module._trainer)
 
 
 def describe_network(run: Mapping[str, Any], name: str) -> dict[str, Any]:

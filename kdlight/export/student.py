@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from kdlight.export.model_card import write_model_card
 from kdlight.models.adapted_causal_lm import AdaptedCausalLM
@@ -25,7 +26,7 @@ def export_student(
     """Save a student with ``save_pretrained``, with its tokenizer and a model card.
 
     Args:
-        student: such as a `kdlight.CausalLM`.
+        student: such as a `kdlight.CausalLM`, or a model of transformers.
         directory: the directory to save in.
         tokenizer: tokenizer of the student; None saves none.
         state_dict: full weights, if those of the student are sharded.
@@ -48,7 +49,12 @@ def export_student(
     options: dict[str, Any] = {} if state_dict is None else {"state_dict": state_dict}
     if adapter_only:
         options["adapter_only"] = True
-    student.save_pretrained(directory, tokenizer=tokenizer, **options)
+    if isinstance(student, PreTrainedModel):  # held without a kdlight.CausalLM
+        student.save_pretrained(directory, **options)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(directory)
+    else:
+        student.save_pretrained(directory, tokenizer=tokenizer, **options)
     write_model_card(directory, run or {})
 
 

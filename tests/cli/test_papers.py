@@ -13,7 +13,7 @@ def test_a_paper_is_cited_where_a_paragraph_begins() -> None:
         title", 2031 (SL), eq. (3). Choose it.
         """
 
-    (source,) = find_papers(Mine)
+    (source,) = find_papers(Mine.__doc__ or "")
     assert str(source) == 'Smith, Li et al., "A title", 2031'
 
 
@@ -25,4 +25,4 @@ def test_paragraphs_are_lines() -> None:
         Another.
         """
 
-    assert paragraphs(Mine) == ["One line.", "Another."]
+    assert paragraphs(Mine.__doc__ or "") == ["One line.", "Another."]

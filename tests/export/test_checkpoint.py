@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.support.exports import (
     command,
     same,
 )
+from tests.support.saved_run import flip
 
 
 def export(path: Path, output: Path, *more: str) -> None:
@@ -126,3 +129,83 @@ def test_a_module_made_in_python_does_not_say_how_to_build_it(
     error = refused(capsys, tmp_path / "plain.ckpt", tmp_path / "out")
     assert "created in Python and not from a config" in error
     assert "kdlight.export.export_student(module.student, directory)" in error
+
+
+# ---- a checkpoint from somewhere else
+
+CODE = """
+from pathlib import Path
+from torch import nn
+Path("ran").touch()
+class Net(nn.Module): ...
+"""
+
+
+def forged(run: Path, folder: Path, **hyper_parameters: Any) -> Path:
+    """Return the checkpoint of a run with other hyper-parameters, which are plain data."""
+    content = torch.load(checkpoint(run), weights_only=True)
+    content["hyper_parameters"] |= hyper_parameters
+    torch.save(content, folder / "forged.ckpt")
+    return folder / "forged.ckpt"
+
+
+FORGED: dict[str, dict[str, Any]] = {
+    "a class of the working directory": {"student": {"class_path": "evil.Net"}},
+    "another module": {"_class_path": "evil.Net"},
+    "a config file": {"student": "evil.yaml"},
+    "code of a folder": {
+        "student": {
+            "class_path": "kdlight.CausalLM",
+            "init_args": {"source": "./model", "options": {"trust_remote_code": True}},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("hyper_parameters", FORGED.values(), ids=FORGED)
+def test_code_that_a_checkpoint_names_is_not_run(
+    hyper_parameters: dict[str, Any],
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "model").mkdir()
+    for name in ("evil.py", "model/modeling_evil.py"):
+        (tmp_path / name).write_text(CODE)
+    (tmp_path / "evil.yaml").write_text("class_path: evil.Net")
+    names = {"AutoConfig": "modeling_evil.Net", "AutoModelForCausalLM": "modeling_evil.Net"}
+    config = {"model_type": "evil", "auto_map": names}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    error = refused(capsys, forged(run, tmp_path, **hyper_parameters), tmp_path / "out")
+    assert "the checkpoint would run code that it names: " in error
+    assert "add --trust" in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_optimizer_is_neither_needed_nor_imported(run: Path, tmp_path: Path) -> None:
+    adam = {"class_path": "somewhere.Adam"}
+    export(forged(run, tmp_path, optimizer=adam), tmp_path / "out")
+    assert same(tmp_path / "out", run / "student")
+
+
+def test_a_directory_that_cannot_be_written_to_is_found_at_once(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    error = refused(capsys, tmp_path / "not read.ckpt", tmp_path / "file" / "out")
+    assert "cannot write to" in error
+
+
+def test_a_damaged_checkpoint_is_not_exported(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "damaged.ckpt"
+    shutil.copy(checkpoint(run), path)
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    bits = next(iter(weights.values())).numpy().tobytes()
+    flip(path, 8 * path.read_bytes().index(bits))
+    assert "damaged.ckpt' is damaged" in refused(capsys, path, tmp_path / "out")
