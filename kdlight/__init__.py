@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from kdlight.cache import CachedTeacher as CachedTeacher
     from kdlight.models import CausalLM as CausalLM
     from kdlight.models import LoRACausalLM as LoRACausalLM
+    from kdlight.models import MultiLabel as MultiLabel
     from kdlight.models import PrunedCausalLM as PrunedCausalLM
     from kdlight.models import SingleInput as SingleInput
+    from kdlight.models import TransformersModel as TransformersModel
     from kdlight.models import prune_layers as prune_layers
     from kdlight.modules import DistillationMixin as DistillationMixin
     from kdlight.modules import DistillationModule as DistillationModule

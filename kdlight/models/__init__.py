@@ -1,31 +1,40 @@
-"""Students and teachers: Hugging Face causal language models, pruned ones, and other networks.
+"""Students and teachers: models of transformers, pruned ones, and other networks.
 
 Each is a callable from a batch to a logits source. transformers is imported when a model is loaded.
 """
 
 from __future__ import annotations
 
+from kdlight.models.call_network import call_network
 from kdlight.models.causal_lm import CausalLM
 from kdlight.models.layer_pruning import choose_layers, prune_layers
 from kdlight.models.lora_causal_lm import LoRACausalLM
+from kdlight.models.model_kind import ModelKind, model_kind
 from kdlight.models.model_source import Source, resolve_source
+from kdlight.models.multi_label import MultiLabel
 from kdlight.models.pretrained import load_model, load_tokenizer
 from kdlight.models.pruned_causal_lm import PrunedCausalLM
 from kdlight.models.sampling import Sampling
 from kdlight.models.single_input import SingleInput
 from kdlight.models.student_recipe import StudentRecipe
+from kdlight.models.transformers_model import TransformersModel
 
 __all__ = [
     "CausalLM",
     "LoRACausalLM",
+    "ModelKind",
+    "MultiLabel",
     "PrunedCausalLM",
     "Sampling",
     "SingleInput",
     "Source",
     "StudentRecipe",
+    "TransformersModel",
+    "call_network",
     "choose_layers",
     "load_model",
     "load_tokenizer",
+    "model_kind",
     "prune_layers",
     "resolve_source",
 ]

@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kdlight.models.output_head import probe_output_head
+from kdlight.models.call_network import call_network
+from kdlight.models.context import context_length
+from kdlight.models.evaluating import evaluating
+from kdlight.models.fast_path import fast_path_difference
+from kdlight.models.left_padding import warn_about_left_padding
+from kdlight.models.model_inputs import input_names, model_inputs
+from kdlight.models.model_kind import base_model
+from kdlight.models.output_head import OutputHead, probe_output_head
 from kdlight.models.pretrained import load_model, quiet_progress
-from kdlight.sources import Dense, Projected
+from kdlight.models.training_weights import run_on_tokens
+from kdlight.sources import LogitsSource, Projected
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-INPUTS = ("input_ids", "attention_mask", "position_ids")
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
+"""Difference of logits from the model's own, relative to their size, by the dtype of the model."""
+
+HALF_TOLERANCE = 5e-2
 
 
 class CausalLM(nn.Module):
@@ -25,8 +36,13 @@ class CausalLM(nn.Module):
     It returns `Projected`: hidden states ``(B, T, D)`` and the output head, so that logits of the
     size of the vocabulary are computed only where a loss needs them. A soft-cap after the head
     (Gemma 2) or a scale (Cohere, Granite) is included. Models that compute logits in any other way
-    return `Dense` logits, since their head alone would give different numbers. Which of the two
-    applies is found once, by running the model on two tokens.
+    return `Dense` logits, since their head alone would give different numbers; so do batches with
+    inputs that only the whole model takes. Which of the two applies is found by running the model
+    on two tokens, and compared once with the model's own logits at the first batch of a fit.
+
+    The model gets every entry of a batch that its ``forward`` takes, such as ``pixel_values`` of a
+    vision-language model. Where a batch has an ``attention_mask`` and no ``position_ids``, these
+    are made from the mask, so that it does not matter on which side a batch is padded.
 
     The module is in training mode, like every new module (Hugging Face returns models in evaluation
     mode, in which dropout is silently off).
@@ -79,30 +95,95 @@ class CausalLM(nn.Module):
         return wrapped
 
     def _adopt(self, model: Any) -> None:
+        if getattr(model.config, "rescale_every", 0):
+            # RWKV divides weights in evaluation, and checkpoints of that time would hold them
+            run_on_tokens(model.train(), 2)
+            model.config.rescale_every = 0
         self.model = model
+        self.compare_next = False
         self._output_head = probe_output_head(model)
         self.train()
 
-    def forward(self, batch: Mapping[str, Any]) -> Projected | Dense:
+    def forward(self, batch: Mapping[str, Any]) -> LogitsSource:
         """Compute the logits of the next token at every position, (B, T) -> (B, T, V).
 
         Args:
-            batch: ``input_ids``, and optionally ``attention_mask`` and ``position_ids``.
+            batch: ``input_ids``, and any other input of the model.
 
         Raises:
-            TypeError: If the batch is not a mapping with ``input_ids``.
+            TypeError: If the batch is not a mapping.
+            ValueError: If the batch lacks the model's main input, or a sequence is longer than the
+                context of the model.
         """
-        if not isinstance(batch, Mapping) or "input_ids" not in batch:
+        if not isinstance(batch, Mapping):
             raise TypeError(
-                "batch must be a mapping with 'input_ids' (B, T), got"
-                f" {list(batch) if isinstance(batch, Mapping) else type(batch).__name__}"
+                f"batch must be a mapping with 'input_ids' (B, T), got a {type(batch).__name__}"
             )
-        inputs = {name: batch[name] for name in INPUTS if batch.get(name) is not None}
+        self._check_length(batch)
+        if self.compare_next:
+            self.compare_next = False
+            self.compare_with_model(batch)
+        return self._from_hidden_states(batch) or call_network(self.model, batch)
+
+    def _from_hidden_states(self, batch: Mapping[str, Any]) -> Projected | None:
+        """Return hidden states and head, unless only the whole model computes the logits."""
         if not self._output_head.gives_logits:
-            return Dense(self.model(**inputs, use_cache=False).logits)
-        hidden = self.model.get_decoder()(**inputs, use_cache=False).last_hidden_state
-        head = self.model.get_output_embeddings()
-        return Projected(hidden, head, self._output_head.transform)
+            return None
+        inputs = model_inputs(self.model, batch)
+        base = base_model(self.model)
+        for body in (self.model.get_decoder(), base.base_model):
+            if body is not base and set(inputs) <= input_names(type(body)):
+                hidden = body(**inputs).last_hidden_state
+                head = self.model.get_output_embeddings()
+                weight, device = head.weight, hidden.device.type
+                if weight.is_floating_point() and not torch.is_autocast_enabled(device):
+                    # a model with a wider last norm, such as Mamba, casts before its head, too
+                    hidden = hidden.to(weight.dtype)
+                return Projected(hidden, head, self._output_head.transform)
+        return None
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether logits are computed by the head, only where a loss needs them."""
+        return self._output_head.gives_logits
+
+    def compare_with_model(self, batch: Mapping[str, Any]) -> float:
+        """Compare logits of the head and the hidden states with those of the whole model.
+
+        If they differ, the whole model computes all logits from then on, and the log says so. It
+        also says if the model reads padding on the left. A fit sets ``compare_next``, so that this
+        is called with the first batch as it comes here.
+
+        Returns:
+            The largest difference on the first row of ``batch``, relative to the largest logit.
+        """
+        warn_about_left_padding(self.model, batch)
+        if not self._output_head.gives_logits:
+            return 0.0
+        difference = fast_path_difference(self.model, self.forward, batch)
+        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            dtype = None
+        if not difference <= TOLERANCE.get(dtype, HALF_TOLERANCE):  # type: ignore[arg-type]
+            self._output_head = OutputHead(gives_logits=False)
+            # Lightning takes seconds to import
+            from lightning.pytorch.utilities import rank_zero_warn
+
+            rank_zero_warn(
+                f"kdlight: logits of the output head of {type(self.model).__name__} on its last"
+                f" hidden states differ from the model's own by {difference:.2g} of their size;"
+                " the whole model computes them from now on"
+            )
+        return difference
+
+    def _check_length(self, batch: Mapping[str, Any]) -> None:
+        ids, context = batch.get("input_ids"), self.context_length
+        if context is not None and isinstance(ids, Tensor) and ids.shape[-1] > context:
+            raise ValueError(
+                f"a batch has sequences of {ids.shape[-1]} tokens, but the context of"
+                f" {type(self.model).__name__} is {context} tokens; use shorter sequences"
+                " (block_size or max_tokens of the data), or a model with a longer context"
+            )
 
     @property
     def vocab_size(self) -> int:
@@ -112,7 +193,7 @@ class CausalLM(nn.Module):
     @property
     def context_length(self) -> int | None:
         """Maximal length of a sequence; None if the model has no limit."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return context_length(self.model)
 
     def generate(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
         """Generate continuations of prompts in evaluation mode, (B, T) -> (B, T + new).
@@ -122,12 +203,8 @@ class CausalLM(nn.Module):
             **kwargs: arguments of ``generate`` of the Hugging Face model.
         """
         kwargs.setdefault("attention_mask", torch.ones_like(input_ids))
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return self.model.generate(input_ids, **kwargs)
-        finally:
-            self.train(was_training)
 
     def save_pretrained(
         self,

@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlight.models.evaluating import evaluating
+from kdlight.models.model_inputs import input_names
+from kdlight.models.model_kind import base_model, model_kind
+
 LARGE = 6e4
 """A logit beyond any soft-cap that float16 can represent."""
 
@@ -54,10 +58,11 @@ def probe_output_head(model: Any) -> OutputHead:
 
     The config does not tell: names for soft-caps and scales differ between architectures. Instead
     the model runs on two tokens with the output of its head replaced by known numbers. The
-    resulting logits are compared with what each known transform makes of these numbers.
+    resulting logits are compared with what each known transform makes of these numbers. A model
+    that does not run on tokens alone computes its logits itself.
     """
     head = model.get_output_embeddings()
-    if head is None:
+    if head is None or model_kind(model).labels in ("aligned", "none"):  # no decoder
         return OutputHead(gives_logits=False)
     recorded: dict[str, Any] = {}
 
@@ -71,19 +76,22 @@ def probe_output_head(model: Any) -> OutputHead:
         recorded["output"] = numbers.expand_as(output)
         return recorded["output"]
 
-    was_training = model.training
     hooks = (
         model.get_decoder().register_forward_hook(record_hidden_states),
         head.register_forward_hook(replace_output),
     )
     try:
         device = model.get_input_embeddings().weight.device
-        ids = torch.zeros(1, 2, dtype=torch.long, device=device)
-        logits = model.eval()(input_ids=ids, use_cache=False).logits
+        inputs = {"input_ids": torch.zeros(1, 2, dtype=torch.long, device=device)}
+        if "token_type_ids" in input_names(type(base_model(model))):  # some models require it
+            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+        with evaluating(model):
+            logits = model(**inputs, use_cache=False).logits
+    except Exception:  # a model that does not run on tokens alone, such as one that needs an image
+        return OutputHead(gives_logits=False)
     finally:
         for hook in hooks:
             hook.remove()
-        model.train(was_training)
     reads_hidden_states = (
         "input" in recorded
         and isinstance(recorded.get("hidden"), Tensor)

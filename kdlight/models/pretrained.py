@@ -24,34 +24,42 @@ HUB = "https://huggingface.co"
 def load_model(
     source: str,
     *,
+    auto_class: str = "AutoModelForCausalLM",
     gguf_file: str | None = None,
     dtype: str | torch.dtype | None = None,
     attn_implementation: str | None = None,
     model_kwargs: dict[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """Load a Hugging Face causal language model, in evaluation mode, as Hugging Face returns it.
+    """Load a Hugging Face model, in evaluation mode, as Hugging Face returns it.
 
     Weights of a GGUF file are dequantized to ``dtype``, so that the model can be trained, pruned
     and saved like any other.
 
     Args:
         source: an id, folder, ``.gguf`` file or file in a package, see `resolve_source`.
+        auto_class: name of the class of transformers that loads it.
         gguf_file: name of a GGUF file inside an id or folder.
         dtype: such as ``"bfloat16"``; ``"auto"`` for the dtype of the files; None for float32.
         attn_implementation: such as ``"sdpa"`` or ``"eager"``.
-        model_kwargs: other arguments of ``AutoModelForCausalLM.from_pretrained``.
+        model_kwargs: other arguments of ``from_pretrained``.
 
     Raises:
-        ValueError: If no model can be loaded from ``source``, or ``dtype`` is not a floating-point
-            dtype.
+        ValueError: If no model can be loaded from ``source``, ``dtype`` is not a floating-point
+            dtype, or transformers has no such class.
 
     Example:
         >>> load_model("./nowhere")
         Traceback (most recent call last):
         ValueError: source './nowhere' does not exist: give a Hugging Face id, a folder ...
     """
-    from transformers import AutoModelForCausalLM
+    import transformers
 
+    loader = getattr(transformers, auto_class, None)
+    if not hasattr(loader, "from_pretrained"):
+        raise ValueError(
+            f"auto_class must name a class of transformers such as"
+            f" 'AutoModelForImageClassification', got {auto_class!r}"
+        )
     resolved = resolve_source(source, gguf_file=gguf_file)
     kwargs: dict[str, Any] = {
         "dtype": parse_dtype(dtype),
@@ -62,8 +70,9 @@ def load_model(
         kwargs["attn_implementation"] = attn_implementation
     if resolved.gguf_file is not None:
         kwargs.update(_gguf_options(resolved.gguf_file))
-    with _clear_errors(source, resolved, "a causal language model"), quiet_progress():
-        model: Any = AutoModelForCausalLM.from_pretrained(resolved.location, **kwargs)
+    kind = "a causal language model" if auto_class == "AutoModelForCausalLM" else "a model"
+    with _clear_errors(source, resolved, kind), quiet_progress():
+        model: Any = loader.from_pretrained(resolved.location, **kwargs)  # type: ignore[union-attr]
     if resolved.gguf_file is not None and getattr(model, "hf_quantizer", None) is not None:
         # transformers still marks the dequantized model as quantized, and would not save it
         model.hf_quantizer.remove_quantization_config(model)

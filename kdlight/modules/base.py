@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from kdlight.distributed.batches import check_training_batches
-from kdlight.distributed.ranks import (
-    average_gradients,
-    copy_from_first_rank,
-    data_parallel_size,
-    data_parallel_sum,
-    reduce_over_data_parallel_ranks,
-)
+from kdlight.checkpoints import check_before_loading
+from kdlight.checks import check_choice
+from kdlight.distributed.ranks import data_parallel_sum, reduce_over_data_parallel_ranks
 from kdlight.distributed.sharding import clip_norm
 from kdlight.modules.gradient_normalizer import GradientNormalizer, StepResult
-from kdlight.modules.guards import check_finite, check_gradients
 from kdlight.modules.inputs import LossInputsModule
+from kdlight.modules.label_format import LabelFormat
+from kdlight.modules.part_checks import check_parts
+from kdlight.modules.step_driver import STUDENT, StepDriver
+from kdlight.modules.step_hooks import attach_step_hooks
 from kdlight.objectives import Loss, LossInputs, Objective
-from kdlight.objectives.hyperparameters import logged_hyperparameters
+from kdlight.objectives.weighted import check_term_name
 from kdlight.reduce import Chunked
 from kdlight.teachers import Teacher
 
-STUDENT = "student"
-"""The name of the student among the networks that a module trains."""
-
-TASK = "task"
-"""The part of a `StepResult` that is the loss of a module's own training step."""
+EXTRA = "extra"
+"""The name of the part of a loss that `DistillationBase.extra_loss` returns as a tensor."""
 
 
 class DistillationBase(LossInputsModule):
     """Trains one network or several on objectives, and normalizes gradients once per step.
 
-    Every hook also calls the next class, which may be a LightningModule of the user.
+    What happens in a step is driven by a callback, `kdlight.modules.step_hooks.StepHooks`, which
+    the module adds to its trainer. So a subclass may override any hook of Lightning, with or
+    without ``super()``.
 
     Attributes:
         normalization: ``"global"`` or ``"local"``.
-        last_step: the result of the optimizer step, from the step until the end of its last batch,
-            when callbacks read it; None while gradients are accumulated.
+        step_driver: normalizes and logs; None until distillation is set up.
+        extra_parts: names of the terms of `extra_loss`.
 
     Example:
         >>> from kdlight import DistillationMixin, DistillationModule
@@ -50,13 +47,18 @@ class DistillationBase(LossInputsModule):
     """
 
     normalization: Literal["global", "local"] = "global"
-    last_step: StepResult | None = None
-    _normalizers: Mapping[str, GradientNormalizer] = {}  # until distillation is set up
+    step_driver: StepDriver | None = None
+    extra_parts: tuple[str, ...] = ()
 
     @property
     def is_set_up(self) -> bool:
         """Whether there is an objective, see `setup_distillation`."""
-        return bool(self._normalizers)
+        return self.step_driver is not None
+
+    @property
+    def last_step(self) -> StepResult | None:
+        """The result of the optimizer step, until the next batch; None while accumulating."""
+        return None if self.step_driver is None else self.step_driver.last_step
 
     def setup_distillation(
         self,
@@ -64,16 +66,31 @@ class DistillationBase(LossInputsModule):
         teacher: Teacher | None,
         normalization: Literal["global", "local"],
         chunked: Chunked,
+        label_format: LabelFormat,
     ) -> None:
         """Set the objective and the teacher of the fits that follow."""
-        if normalization not in ("global", "local"):
-            raise ValueError(f"normalization must be 'global' or 'local', got {normalization!r}")
+        check_choice("normalization", normalization, ("global", "local"))
+        check_parts(objective, chunked)
         self.objective, self.teacher = objective, teacher
         self.normalization, self.chunked = normalization, chunked
-        self.last_step = None
-        self._normalizers = {STUDENT: GradientNormalizer(self._sum_over_ranks)}
-        self._other_steps: dict[str, StepResult] = {}
-        self._clock, self._unit = 0.0, objective.unit
+        self.label_format = label_format
+        self._set_normalizers(STUDENT)
+
+    def _set_normalizers(self, *names: str) -> None:
+        normalizers = {name: GradientNormalizer(self._sum_over_ranks) for name in names}
+        self.step_driver = StepDriver(normalizers)
+
+    # ---- the trainer
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer that the module is attached to."""
+        return LightningModule.trainer.fget(self)  # type: ignore[attr-defined]
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
+        attach_step_hooks(trainer)
 
     # ---- from the losses of a batch to the gradients of a step
 
@@ -89,54 +106,60 @@ class DistillationBase(LossInputsModule):
         taken = {id(p) for other in others for p in self.trainable_parameters(other)}
         return [p for p in self.parameters() if id(p) not in taken]
 
-    def losses(self, batch: Any) -> dict[str, tuple[Loss, LossInputs]]:
+    def learner_losses(self, batch: Any) -> dict[str, tuple[Loss, LossInputs]]:
         """Compute the loss of each network, together with what it was evaluated on."""
         inputs = self.loss_inputs(batch)
         return {STUDENT: (self.objective(inputs), inputs)}
 
+    def extra_loss(self, batch: Any) -> Tensor | Mapping[str, Tensor] | None:
+        """Return further terms of the student's loss, each the mean over ``batch``; or None.
+
+        Override it to add a term: a tensor, or several by name. They are added to the objective
+        with the weight that they have, and logged by name (``extra`` for a tensor). The mean over
+        an optimizer step weighs each micro-batch by the number of units that the objective counts
+        in it, as if it were one batch. Return the same names for every batch.
+        """
+        return None
+
     def scaled_loss(
-        self, losses: Mapping[str, tuple[Loss, LossInputs]], *, task: Tensor | None = None
+        self,
+        losses: Mapping[str, tuple[Loss, LossInputs]],
+        *,
+        batch: Any,
+        task: Mapping[str, tuple[float, Tensor]] | None = None,
     ) -> Tensor:
         """Add up the losses of one micro-batch, each scaled for the backward pass.
 
-        ``task`` is added to the student's loss before it is scaled, but is not part of its result.
+        Args:
+            losses: the loss of each network, with its inputs.
+            batch: the batch, for `extra_loss`.
+            task: further terms of the student by name, each with a weight and the mean over the
+                batch. Like `extra_loss`, they are parts of the result of a step, but not of the
+                objective's loss.
         """
+        assert self.step_driver is not None
+        # Lightning's finders replace all callbacks for a while, and look for theirs at the start
+        attach_step_hooks(self._trainer, first=False)
+        terms = {**_named(self.extra_loss(batch)), **(task or {})}
+        self.extra_parts = tuple(terms)
         scaled = []
         for name, (loss, inputs) in losses.items():
-            normalizer = self._normalizers[name]
-            normalizer.add(loss, inputs)
             if name == STUDENT:
                 unit = self.objective.unit
-                self._unit = inputs.position_name if unit == "token" else unit
-            if task is not None and name == STUDENT:
-                loss = loss._replace(total=loss.total + task)
-            if self.normalization == "local":
-                scaled.append(loss.mean())
+                self.step_driver.unit = inputs.position_name if unit == "token" else unit
+                loss, total = _with_terms(loss, terms)
             else:
-                scaled.append(loss.total * normalizer.scale(loss.count))
-        return sum(scaled[1:], scaled[0])
+                total = loss.total
+            normalizer = self.step_driver.normalizers[name]
+            normalizer.add(loss, inputs)
+            if self.normalization == "local":
+                scaled.append(loss._replace(total=total).mean())
+            else:
+                scaled.append(total * normalizer.scale(loss.count))
+        return self.step_driver.loss.remember(sum(scaled[1:], scaled[0]))
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Normalize the gradients of the step, once."""
-        results = {name: self._finish_step(name) for name in self.learners()}
-        self.last_step = results.pop(STUDENT)
-        self._other_steps = results
-        super().on_before_optimizer_step(optimizer)  # which gets the gradients of the step
-
-    def _finish_step(self, name: str) -> StepResult:
-        network, objective = self.learners()[name]
-        if self.device_mesh is not None:
-            check_gradients(network)
-            average_gradients(self.trainer, objective.parameters())
-        # Lightning divides by the number of micro-batches, the strategy by that of ranks
-        averaged = self.trainer.accumulate_grad_batches * data_parallel_size(self.trainer)
-        parameters = self.trainable_parameters(name) if self.normalization == "global" else ()
-        result = self._normalizers[name].normalize(parameters, averaged_over=averaged)
-        check_finite(self.trainer, result.loss + result.parts.get(TASK, 0.0))
-        # here, with the values that the step was computed with, before a schedule changes them
-        values = logged_hyperparameters(objective)
-        self.log_dict({self._key(name, key): value for key, value in values.items()})
-        return result
+    def after_normalization(self) -> None:
+        """Change the normalized gradients of a step; called before they are clipped."""
 
     def configure_gradient_clipping(
         self,
@@ -153,68 +176,65 @@ class DistillationBase(LossInputsModule):
                 optimizer, gradient_clip_val, gradient_clip_algorithm
             )
 
-    # ---- other hooks
+    def check_optimizers(self) -> None:
+        """Check the optimizers before the first step."""
 
-    def on_train_start(self) -> None:
-        """Start with the same objectives on all ranks, which DDP ensures but FSDP2 does not."""
-        super().on_train_start()
-        self._clock = time.perf_counter()
-        if self.device_mesh is not None:
-            for _, objective in self.learners().values():
-                copy_from_first_rank(self.trainer, objective.parameters())
+    # ---- evaluation
 
-    def on_train_epoch_start(self) -> None:
-        """Check that all ranks have equally many batches, before one waits for another."""
-        super().on_train_epoch_start()
-        check_training_batches(self.trainer)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log the result of an optimizer step, once per step."""
-        super().on_train_batch_end(outputs, batch, batch_idx)
-        if self.last_step is None:  # still accumulating gradients
-            return
-        result, self.last_step = self.last_step, None
-        now, unit = time.perf_counter(), self._unit
-        for name, each in {STUDENT: result, **self._other_steps}.items():
-            self.log(self._key(name, "loss"), each.loss, prog_bar=True)
-            self.log_dict({self._key(name, part): value for part, value in each.parts.items()})
-        self.log(f"{self.prefix}/ignored_share", result.ignored)
-        self.log(f"{self.prefix}/{unit}s_seen", float(self._normalizers[STUDENT].seen))
-        speed = result.count / (now - self._clock)
-        self.log(f"{self.prefix}/{unit}s_per_second", speed, prog_bar=True)
-        self._clock = now
-
-    def on_validation_epoch_start(self) -> None:
+    def start_evaluation(self) -> None:
         """Count data once that several ranks of a sharded network have."""
-        super().on_validation_epoch_start()
         reduce_over_data_parallel_ranks(self.trainer, self)
 
-    def on_test_epoch_start(self) -> None:
-        """Count data once that several ranks of a sharded network have."""
-        super().on_test_epoch_start()
-        reduce_over_data_parallel_ranks(self.trainer, self)
+    def log_evaluation(self, stage: str) -> None:
+        """Log the metrics, after the last batch."""
 
-    def on_validation_end(self) -> None:
-        """Leave the time of validation out of the training speed."""
-        super().on_validation_end()
-        self._clock = time.perf_counter()
+    # ---- runs and checkpoints
+
+    def setup(self, stage: str) -> None:
+        """Check that the parts fit before any work is done, and prepare the teacher."""
+        super().setup(stage)
+        check_before_loading(self.trainer.strategy)
+        if self.step_driver is not None:
+            self.step_driver.prepare(self)
+        elif stage == "fit":
+            self.prepare_run()
+
+    def describe_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add a description of the run to a checkpoint."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the state of the normalizers."""
         super().on_save_checkpoint(checkpoint)
-        if self.is_set_up:
-            states = {name: each.state_dict() for name, each in self._normalizers.items()}
-            checkpoint["gradient_normalizers"] = states
+        if self.step_driver is not None:
+            self.step_driver.save_state(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Load the state of the normalizers."""
         super().on_load_checkpoint(checkpoint)
-        for name, normalizer in self._normalizers.items():
-            if name in checkpoint.get("gradient_normalizers", {}):
-                normalizer.load_state_dict(checkpoint["gradient_normalizers"][name])
+        if self.step_driver is not None:
+            self.step_driver.load_state(self, checkpoint)
 
     def _sum_over_ranks(self, values: Tensor) -> Tensor:
         return data_parallel_sum(self.trainer, values)
 
-    def _key(self, name: str, value: str) -> str:
-        return "/".join((self.prefix, *([] if name == STUDENT else [name]), value))
+
+def _named(terms: Tensor | Mapping[str, Any] | None) -> dict[str, tuple[float, Tensor]]:
+    if terms is None:
+        return {}
+    named = terms if isinstance(terms, Mapping) else {EXTRA: terms}
+    for name in named:
+        check_term_name(name)
+    return {name: (1.0, term) for name, term in named.items()}
+
+
+def _with_terms(loss: Loss, terms: Mapping[str, tuple[float, Tensor]]) -> tuple[Loss, Tensor]:
+    """Return the loss with the terms among its parts, and its total with the terms added."""
+    total = loss.total
+    parts = dict(loss.parts)
+    for name, (weight, term) in terms.items():
+        if name in parts:
+            raise ValueError(f"a term of extra_loss is called {name!r}, as a part of the objective")
+        units = term * loss.count
+        parts[name] = units.detach()
+        total = total + weight * units
+    return loss._replace(parts=parts), total

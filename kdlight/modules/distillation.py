@@ -9,16 +9,19 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.metrics import DistillationMetrics
-from kdlight.models import StudentRecipe
-from kdlight.modules.base import STUDENT
+from kdlight.models import StudentRecipe, call_network
 from kdlight.modules.fit_checks import check_fit, check_strategy
+from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.optimizers import Groups, PartOptimizers, default_optimizer, trainable
+from kdlight.modules.part_checks import check_network, check_teacher
 from kdlight.modules.standalone import StandaloneModule, from_config
+from kdlight.modules.step_driver import STUDENT
 from kdlight.objectives import Objective
 from kdlight.reduce import Chunking
-from kdlight.sources import Logits, call_network
-from kdlight.teachers import Teacher, as_teacher
+from kdlight.sources import Logits
+from kdlight.teachers import Teacher, as_teacher, check_shared
 
 LIVE_ARGUMENTS = ["student", "teacher", "objective", "optimizer", "lr_scheduler"]
 """Arguments that are objects: they are saved as hyper-parameters only as the config of a run."""
@@ -54,11 +57,18 @@ class DistillationModule(StandaloneModule):
         chunked: whether logits are computed in chunks of tokens, so that they never exist all at
             once: ``"auto"`` decides by their size and logs its choice; False computes them at once,
             for debugging; a `kdlight.Chunking` sets the sizes, and compiles.
+        labels: where the labels of a batch stand: ``"causal"`` at their own tokens, to be shifted,
+            as causal language models take them; ``"aligned"`` at the logits that predict them;
+            ``"none"`` if the batch has no labels of these logits; ``"auto"`` for what the class of
+            the model tells, or else the batch, see `kdlight.data.batch_labels`.
+        ignore_index: labels of this value are ignored, as those of -100 are.
         temperature: of the divergences among the validation metrics; None for that of the
             objective if it has one, else 1.
 
     Raises:
-        ValueError: an unknown normalization or scheduler option; a recipe without a teacher.
+        TypeError: an argument of the wrong kind, such as a class instead of an object.
+        ValueError: an unknown normalization, rule of labels or scheduler option; a recipe without
+            a teacher.
 
     Example:
         >>> from kdlight import SingleInput
@@ -81,11 +91,20 @@ class DistillationModule(StandaloneModule):
         lr_scheduler_config: dict[str, Any] | None = None,
         normalization: Literal["global", "local"] = "global",
         chunked: bool | Literal["auto"] | Chunking = "auto",
+        labels: Literal["auto", "causal", "aligned", "none"] = "auto",
+        ignore_index: int = IGNORE_INDEX,
         temperature: float | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(student, StudentRecipe):
+            check_network("student", student)
+            check_shared(student, teacher)
+        check_teacher(teacher)
         self.save_hyperparameters(ignore=[] if from_config() else LIVE_ARGUMENTS)
-        self.setup_distillation(objective, as_teacher(teacher), normalization, chunked)
+        label_format = LabelFormat(labels, ignore_index)
+        self.setup_distillation(
+            objective, as_teacher(teacher), normalization, chunked, label_format
+        )
         self.setup_optimizers(optimizer, lr_scheduler, lr_scheduler_config)  # type: ignore[arg-type]
         networks = [] if self.teacher is None else self.teacher.networks()
         network = networks[0] if networks else None
@@ -116,9 +135,13 @@ class DistillationModule(StandaloneModule):
         teacher = networks[0] if len(networks) == 1 else self.teacher
         return {"student": self.student, "teacher": teacher, "objective": self.objective}
 
-    def setup(self, stage: str) -> None:
-        """Check that the parts fit before any work is done, and prepare the teacher."""
-        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        check_fit(self.objective, self.student, self.teacher, datamodule)
+    def student_network(self) -> nn.Module:
+        """Return ``student``."""
+        return self.student
+
+    def prepare_run(self) -> None:
+        """Check that the parts fit, and prepare the teacher."""
+        check_shared(self.student, self.teacher)
+        check_fit(self.objective, self.student, self.teacher, self.trainer.datamodule)
         check_strategy(self.trainer.strategy, self.teacher, self.normalization)
-        super().setup(stage)
+        super().prepare_run()

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import (
 from torch import nn
 from torch.optim import Optimizer
 
+from kdlight.models.context import context_length
 from kdlight.modules.tokenizer_checks import check_tokenizers
 from kdlight.objectives import Objective, TokenObjective, check_vocabularies
 from kdlight.teachers import Teacher
@@ -100,7 +101,7 @@ def check_context(datamodule: Any, networks: Iterable[tuple[str, nn.Module]]) ->
     """Raise a ValueError where the blocks of the data are longer than the context of a network."""
     block = getattr(datamodule, "block_size", None)
     for name, network in networks:
-        context = getattr(network, "context_length", None)
+        context = context_length(network)
         if block is not None and context is not None and block > context:
             raise ValueError(
                 f"block_size is {block}, but the context of the {name} is {context} tokens; set"
@@ -114,6 +115,7 @@ def compares_vocabularies(objective: nn.Module) -> bool:
 
 
 def _check_vocabulary_sizes(student: Any, teacher: Any) -> None:
-    sizes = [getattr(part, "vocab_size", None) for part in (student, teacher)]
-    if None not in sizes:
-        check_vocabularies(*sizes)  # type: ignore[arg-type]
+    own, other = (getattr(part, "vocab_size", None) for part in (student, teacher))
+    if own is not None and other is not None:
+        own = teacher.student_size(own) if isinstance(teacher, Teacher) else own
+        check_vocabularies(own, other)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from math import frexp, prod
+from math import frexp, inf, isfinite, prod
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from kdlight.objectives import LossInputs
 from kdlight.reduce import Loss
@@ -24,6 +25,8 @@ class StepResult:
         parts: the mean of each named part.
         ignored: share of the positions that are invalid (padding, prompts, the last position of a
             sequence, which has no next token).
+        is_finite: whether all gradients are finite numbers.
+        skipped: whether the optimizer leaves out the step, as in float16 with an overflow.
 
     Example:
         >>> StepResult(loss=0.5, count=127.0, ignored=0.01).loss
@@ -34,6 +37,8 @@ class StepResult:
     count: float
     parts: dict[str, float] = field(default_factory=dict)
     ignored: float = 0.0
+    is_finite: bool = True
+    skipped: bool = False
 
 
 class GradientNormalizer:
@@ -72,6 +77,15 @@ class GradientNormalizer:
         self._sums: dict[str, Tensor] = {}
         self._scale: float | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no loss was added since the last step."""
+        return not self._sums
+
+    def clear(self) -> None:
+        """Forget the losses of an unfinished step."""
+        self._sums = {}
+
     def add(self, loss: Loss, inputs: LossInputs | None = None) -> None:
         """Add the loss of one micro-batch.
 
@@ -105,31 +119,46 @@ class GradientNormalizer:
             self._scale = 2.0 ** (1 - frexp(units)[1])
         return self._scale
 
-    def normalize(self, parameters: Iterable[Tensor] = (), *, averaged_over: int = 1) -> StepResult:
+    def normalize(
+        self,
+        parameters: Iterable[Tensor] = (),
+        *,
+        averaged_over: int = 1,
+        divide: bool = True,
+        may_skip: bool = False,
+    ) -> StepResult:
         """Divide the gradients of ``parameters`` by the number of units, and start a new step.
 
         Args:
             parameters: parameters whose gradients are divided in place.
             averaged_over: what the gradients were divided by already, such as the number of ranks
                 under DDP, times the number of micro-batches where a trainer divides by it.
+            divide: False leaves the gradients as they are, and only checks that they are finite.
+            may_skip: whether the optimizer leaves out a step with gradients that are not finite;
+                such a step adds nothing to ``seen``.
         """
-        keys = sorted(self._sums)
-        sums = torch.stack([self._sums[key].to(self._sums["/loss"].device) for key in keys])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        entries = {**self._sums, "/largest": _largest(gradients, like=self._sums["/loss"])}
+        keys = sorted(entries)
+        sums = torch.stack([entries[key].to(entries["/loss"].device) for key in keys])
         values = dict(zip(keys, self.sum_over_ranks(sums).tolist(), strict=True))
         self._sums = {}
         total, count = values.pop("/loss"), values.pop("/count")
         positions, valid = values.pop("/positions", 0.0), values.pop("/valid", 0.0)
-        self.seen += round(count)
+        is_finite = isfinite(values.pop("/largest"))
+        skipped = may_skip and not is_finite
+        self.seen += 0 if skipped else round(count)
         denominator = max(count, 1.0)
         factor = averaged_over / (self._scale or 1.0) / denominator
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.mul_(factor)
+        for gradient in gradients if divide else ():
+            gradient.mul_(factor)
         return StepResult(
             loss=total / denominator,
             count=count,
             parts={key: part / denominator for key, part in values.items()},
             ignored=(positions - valid) / max(positions, 1.0),
+            is_finite=is_finite,
+            skipped=skipped,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -139,6 +168,17 @@ class GradientNormalizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state``."""
         self.seen, self._scale = state["seen"], state["scale"]
+
+
+def _largest(gradients: list[Tensor], *, like: Tensor) -> Tensor:
+    """Return the largest magnitude among gradients; NaN if there is one."""
+    local = [each.to_local() if isinstance(each, DTensor) else each for each in gradients]
+    dense = [each.coalesce().values() if each.is_sparse else each for each in local]
+    norms = [torch.linalg.vector_norm(each, inf) for each in dense if each.numel()]
+    if not norms:
+        return torch.zeros_like(like)
+    largest = torch.stack([norm.to(like) for norm in norms])
+    return torch.linalg.vector_norm(largest, inf).to(like)
 
 
 def _widen(value: Tensor) -> Tensor:

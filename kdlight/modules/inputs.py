@@ -7,42 +7,55 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
+from kdlight.data.label_positions import check_labels, check_padding, padding_mask, place_labels
 from kdlight.data.targets import batch_labels
-from kdlight.losses.labels import IGNORE_INDEX
+from kdlight.models import ModelKind, model_kind
+from kdlight.models.audio_frames import frame_mask
+from kdlight.models.call_network import to_logits
+from kdlight.models.router_loss import warn_about_router_loss
+from kdlight.modules.label_format import LabelFormat
 from kdlight.objectives import LossInputs, Objective
 from kdlight.objectives.inputs import OPTIONAL_FIELDS
 from kdlight.reduce import Chunked, describe_plan
-from kdlight.sources import Logits
+from kdlight.sources import Logits, LogitsSource
 from kdlight.teachers import Teacher
 
 
 class LossInputsModule(LightningModule):
     """A module that computes `kdlight.LossInputs` from a batch, by a student and a teacher.
 
-    Override one of `student_logits`, `teacher_logits`, `labels` for other batches or networks.
+    Override one of `student_logits`, `teacher_logits`, `aligned_labels` for other batches or
+    networks.
 
     Attributes:
         objective: the objective of the student.
         teacher: held outside of the module tree, as it is no `torch.nn.Module`.
         chunked: whether logits are computed in chunks.
-        prefix: prefix of the names that are logged in training.
-        log_plan: log once how logits are evaluated.
+        label_format: where the labels of a batch stand, and which value is ignored.
+        log_prefix: prefix of the names that are logged in training.
+        is_first_batch: at the next batch, check the values of labels, and log how logits are
+            evaluated.
     """
 
     objective: Objective
     teacher: Any  # without a value, which would hide a network of this name
     chunked: Chunked = "auto"
-    prefix: str = "train"
-    log_plan: bool = True
+    label_format: LabelFormat = LabelFormat()
+    log_prefix: str = "train"
+    is_first_batch: bool = True
+    _kind: ModelKind | None = None
 
     @property
     def frozen_teacher(self) -> Teacher | None:
         """The teacher, unless it is a network that is trained, too."""
         teacher = getattr(self, "teacher", None)
         return teacher if isinstance(teacher, Teacher) else None
+
+    def student_network(self) -> nn.Module:
+        """Return the network that is trained, which callbacks evaluate and export."""
+        raise NotImplementedError(f"{type(self).__name__} does not define student_network()")
 
     def student_logits(self, batch: Any) -> Logits:
         """Return the student's logits for ``batch``, ``(..., V)``."""
@@ -55,30 +68,53 @@ class LossInputsModule(LightningModule):
         """Return the teacher's logits on the same positions, or None without a teacher."""
         return None if self.teacher is None else self.teacher(batch)
 
-    def labels(self, batch: Any) -> Tensor | None:
+    def aligned_labels(self, batch: Any) -> Tensor | None:
         """Return aligned labels ``(...)``, -100 at invalid positions; None if there are none.
 
-        The labels in a batch of a causal language model stand at their own tokens. They are shifted
-        here, once, so that each stands at the position that predicts it.
+        Labels of a causal language model stand at their own tokens in a batch. They are shifted
+        here, once, so that each stands at the position that predicts it. Other labels stand at the
+        logits already. Which of the two it is, is told by the argument ``labels`` of the module,
+        by the class of the model, or by the batch itself, in this order.
+
+        Raises:
+            ValueError: none of them tells.
         """
-        return batch_labels(batch)
+        kind = self.student_kind()
+        rule = self.label_format.rule_of(batch, kind, check=self.is_first_batch)
+        if self.is_first_batch and self.frozen_teacher is not None:
+            self.frozen_teacher.check_labels(rule, self.label_format.ignore_index)
+        return batch_labels(batch, rule, ignore_index=self.label_format.ignore_index)
+
+    def student_kind(self) -> ModelKind:
+        """Return the kind of the student's network, as far as it tells."""
+        if self._kind is None:
+            self._kind = model_kind(self.known_student())
+        return self._kind
+
+    def known_student(self) -> nn.Module | None:
+        """Return the student's network, or None where the module does not tell which it is."""
+        try:
+            return self.student_network()
+        except (NotImplementedError, ValueError):
+            return None
 
     def loss_inputs(self, batch: Any) -> LossInputs:
         """Compute the inputs of the objective, and of the metrics in evaluation."""
         return self.make_loss_inputs(batch, *self._logits(batch))
 
-    def _logits(self, batch: Any) -> tuple[Logits, Logits | None]:
+    def _logits(self, batch: Any, student: Logits | None = None) -> tuple[Logits, Logits | None]:
+        """Return the logits of both; those of the student may be known already."""
         if self.training and "teacher" not in self.objective.needs:
-            return self._masked(self.student_logits(batch)), None
+            return self._masked(self.student_logits(batch) if student is None else student), None
         frozen = self.frozen_teacher if self.training else None
         if frozen is not None and frozen.needs_student:
-            student = self.student_logits(batch)
-            teacher = frozen.answer(batch, student, self.labels(batch))
+            student = self.student_logits(batch) if student is None else student
+            teacher = frozen.answer(batch, student, self.aligned_labels(batch))
         else:
             teacher = self.teacher_logits(batch)
-            student = self.student_logits(batch)
+            student = self.student_logits(batch) if student is None else student
         for name, value in frozen.metrics().items() if frozen is not None else ():
-            self.log(f"{self.prefix}/{name}", value)
+            self.log(f"{self.log_prefix}/{name}", value)
         return self._masked(student), teacher
 
     def _masked(self, student: Logits) -> Logits:
@@ -89,32 +125,65 @@ class LossInputsModule(LightningModule):
         """Combine logits with the labels of ``batch`` and the mask of valid positions.
 
         Further fields of `LossInputs` (``rejected``, ...) are taken from a batch that is a mapping.
+
+        Raises:
+            ValueError: labels do not stand at the positions of the logits, or are no classes of
+                them; logits of more than three axes, of which none is known to hold the classes.
         """
-        labels = self.labels(batch)
-        mask = None if labels is None else labels != IGNORE_INDEX
+        source = to_logits(student, name="student_logits")
+        labels, mask = self._place_labels(batch, source)
         fields = [name for name in OPTIONAL_FIELDS if isinstance(batch, Mapping) and name in batch]
         # tensor-parallel ranks have the same data, which is gathered once
         mesh = self.device_mesh
         inputs = LossInputs(
-            student,
-            teacher,
+            source,
+            None if teacher is None else to_logits(teacher, name="teacher_logits"),
             labels,
             mask,
             chunked=self.chunked,
             group=None if mesh is None else mesh["data_parallel"].get_group(),
             **{name: batch[name] for name in fields},
         )
-        if self.log_plan:
-            self.log_plan = False
+        if self.is_first_batch:
+            self.is_first_batch = False
             plan = describe_plan(inputs.student, inputs.teacher, mask, self.chunked)
             rank_zero_info(f"kdlight: {plan}")
         return inputs
 
+    def _place_labels(
+        self, batch: Any, student: LogitsSource
+    ) -> tuple[Tensor | None, Tensor | None]:
+        labels = self.aligned_labels(batch)
+        positions, kind = student.shape[:-1], self.student_kind()
+        is_mapping = isinstance(batch, Mapping)
+        if is_mapping and batch.get("labels") is None and labels is not None:
+            # made of the tokens, which are no labels of a classifier of sequences
+            labels = labels if labels.shape == positions else None
+        labels, mask = place_labels(labels, student.shape)
+        if labels is None or mask is None:
+            decoder = kind.is_encoder_decoder
+            padding = padding_mask(batch, positions, is_encoder_decoder=decoder)
+            if padding is None and not decoder:
+                padding = frame_mask(self.known_student(), batch, positions)
+            return None, padding
+        if self.is_first_batch:  # which waits for the device
+            compares = self.objective.uses_probabilities
+            check_labels(labels, mask, student.shape[-1], are_probabilities=compares)
+            if not kind.is_encoder_decoder:
+                check_padding(labels, mask, batch)
+        return labels, mask
+
     # ---- lifecycle of the teacher
 
-    def setup(self, stage: str) -> None:
-        """Move the teacher to the device of the run."""
-        super().setup(stage)
+    def prepare_run(self) -> None:
+        """Check that the parts fit, and move the teacher to the device of the run.
+
+        `setup` calls this. Where a subclass overrides `setup` without ``super()``, it is called
+        before the first batch.
+        """
+        self._kind, self.is_first_batch = None, True
+        if self.trainer.state.fn == "fit":
+            warn_about_router_loss(self)
         if self.frozen_teacher is not None:
             self.frozen_teacher.prepare(self.trainer.strategy.root_device)
 
@@ -123,15 +192,3 @@ class LossInputsModule(LightningModule):
         super().configure_model()
         if self.device_mesh is not None and self.frozen_teacher is not None:
             self.frozen_teacher.distribute(self.device_mesh)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Offload the teacher if configured."""
-        super().on_before_optimizer_step(optimizer)
-        if self.frozen_teacher is not None:
-            self.frozen_teacher.offload()
-
-    def teardown(self, stage: str) -> None:
-        """Free the memory of the teacher."""
-        super().teardown(stage)
-        if self.frozen_teacher is not None:
-            self.frozen_teacher.release()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import signature
+from inspect import Parameter, signature
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from kdlight.modules.base import STUDENT, TASK, DistillationBase
+from kdlight.losses.labels import IGNORE_INDEX
+from kdlight.modules.base import DistillationBase
+from kdlight.modules.checkpoint_metadata import checkpoint_metadata, describe_run
 from kdlight.modules.fit_checks import check_fit, check_optimized, check_strategy
+from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.mixin_checks import check_attributes, check_bases
-from kdlight.objectives import Objective
+from kdlight.modules.part_checks import check_teacher
+from kdlight.modules.running_statistics import kept_running_statistics
+from kdlight.modules.step_driver import STUDENT, TASK
+from kdlight.objectives import Loss, LossInputs, Objective
 from kdlight.reduce import Chunking
-from kdlight.teachers import Teacher, as_teacher
+from kdlight.teachers import Teacher, as_teacher, check_shared
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,11 +36,15 @@ class DistillationMixin(DistillationBase):
     .. math:: L = w_{task} \cdot training\_step(batch) + objective(student, teacher, labels)
 
     The gradient of an optimizer step is that of one big batch, as with
-    `kdlight.DistillationModule`, which has the same methods `student_logits`, `teacher_logits` and
-    `labels` to override. The mean of ``training_step`` is weighted by the number of units, such as
-    samples or tokens, that the objective counts in the micro-batch. The result of a step is logged
-    as ``distillation/...``. There are two forward passes of the student. To save one, set
-    ``task_weight=0`` and use a `kdlight.Weighted` objective that contains a
+    `kdlight.DistillationModule`. The mean of ``training_step`` is weighted by the number of units,
+    such as samples or tokens, that the objective counts in the micro-batch. The result of a step is
+    logged as ``distillation/...``. Override `student_logits`, `teacher_logits`, `aligned_labels` or
+    `extra_loss` for other batches, networks or terms.
+
+    There are two forward passes of the student, in ``training_step`` and in `student_logits`; batch
+    normalization counts the batch once. There is one if ``training_step`` returns a dict with
+    ``loss`` and ``logits``: then these are the student's logits. There is also one with
+    ``task_weight=0`` and a `kdlight.Weighted` objective that contains a
     `kdlight.objectives.CrossEntropy`.
 
     Checkpoints contain no teacher. The module without the mixin can load them, with
@@ -62,7 +73,7 @@ class DistillationMixin(DistillationBase):
         ['net.weight', 'net.bias']
     """
 
-    prefix = "distillation"
+    log_prefix = "distillation"
     task_weight: float
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -77,6 +88,8 @@ class DistillationMixin(DistillationBase):
         task_weight: float = 1.0,
         normalization: Literal["global", "local"] = "global",
         chunked: bool | Literal["auto"] | Chunking = "auto",
+        labels: Literal["auto", "causal", "aligned", "none"] = "auto",
+        ignore_index: int = IGNORE_INDEX,
     ) -> Self:
         """Set the objective and the teacher of the fits that follow, and return the module.
 
@@ -88,39 +101,86 @@ class DistillationMixin(DistillationBase):
                 called if it is 0.
             normalization: see `kdlight.DistillationModule`.
             chunked: see `kdlight.DistillationModule`.
+            labels: see `kdlight.DistillationModule`.
+            ignore_index: see `kdlight.DistillationModule`.
 
         Raises:
+            TypeError: an argument of the wrong kind.
             ValueError: the module has an attribute of a name that the mixin uses; ``task_weight``
                 is negative.
         """
-        if not task_weight >= 0:
-            raise ValueError(f"task_weight must be 0 or above, got {task_weight}")
+        if not 0 <= task_weight < inf:
+            raise ValueError(f"task_weight must be 0 or above and finite, got {task_weight}")
         if not self.is_set_up:
             check_attributes(self, DistillationMixin)
+        check_teacher(teacher)
+        self._check_shared(teacher)
+        wrapped = as_teacher(teacher)
+        label_format = LabelFormat(labels, ignore_index)
+        self.setup_distillation(objective, wrapped, normalization, chunked, label_format)
         self.task_weight = float(task_weight)
-        self.setup_distillation(objective, as_teacher(teacher), normalization, chunked)
-        networks = [] if self.teacher is None else self.teacher.networks()
+        networks = [] if wrapped is None else wrapped.networks()
         objective.bind(self, networks[0] if networks else None)
         return self
 
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        """Compute the scaled loss of one micro-batch: the objective's plus the module's own."""
-        own_step = super().training_step
-        arguments = (batch, batch_idx)[: len(signature(own_step).parameters)]
-        if not self.trainer.training:  # a validation step may call the training step
-            return own_step(*arguments)
-        losses = self.losses(batch)
-        if not self.task_weight:
-            return self.scaled_loss(losses)
-        output = own_step(*arguments)
-        loss, inputs = losses[STUDENT]
-        task = _loss_of(output) * loss.count
-        losses[STUDENT] = loss._replace(parts={**loss.parts, TASK: task.detach()}), inputs
-        total = self.scaled_loss(losses, task=self.task_weight * task)
-        return {**output, "loss": total} if isinstance(output, Mapping) else total
+    def student_network(self) -> nn.Module:
+        """Return the network of the module: its only child with parameters.
 
-    def setup(self, stage: str) -> None:
+        Raises:
+            ValueError: there are several, or none; then define this method.
+        """
+        children = {
+            name: child
+            for name, child in self.named_children()
+            if child is not getattr(self, "objective", None)
+            and any(True for _ in child.parameters())
+        }
+        if len(children) != 1:
+            raise ValueError(
+                f"{type(self).__name__} has {sorted(children) or 'no modules'} with parameters, and"
+                " one of them is needed as the student's network; define"
+                " student_network(self), which returns it"
+            )
+        return next(iter(children.values()))
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the scaled loss of one micro-batch: the objective's plus the module's own."""
+        if not self.trainer.training:  # a validation step may call the training step
+            return super().training_step(*args, **kwargs)
+        batch = args[0] if args else next(iter(kwargs.values()))
+        if not self.task_weight:
+            return self.scaled_loss(self.learner_losses(batch), batch=batch)
+        output = self._own_step(*args, **kwargs)
+        if output is None:  # which skips the batch
+            return None
+        loss, logits = _loss_and_logits(output)
+        if logits is None:
+            with kept_running_statistics(self):
+                losses = self.learner_losses(batch)
+        else:
+            losses = self._losses_of(batch, logits)
+        task = {TASK: (self.task_weight, loss)}
+        total = self.scaled_loss(losses, batch=batch, task=task)
+        if not isinstance(output, Mapping):
+            return total
+        return {**{k: v for k, v in output.items() if k != "logits"}, "loss": total}
+
+    def _own_step(self, *args: Any, **kwargs: Any) -> Any:
+        step = super().training_step
+        parameters = signature(step).parameters.values()
+        if any(each.kind is Parameter.VAR_POSITIONAL for each in parameters):
+            return step(*args, **kwargs)
+        return step(*args[: len(parameters)], **kwargs)  # `training_step(self, batch)`
+
+    def _losses_of(self, batch: Any, logits: Any) -> dict[str, tuple[Loss, LossInputs]]:
+        """Compute the losses with the student's logits, which are known."""
+        student, teacher = self._logits(batch, logits)
+        inputs = self.make_loss_inputs(batch, student, teacher)
+        return {STUDENT: (self.objective(inputs), inputs)}
+
+    def prepare_run(self) -> None:
         """Check that distillation is set up, and that the parts fit."""
+        stage = self.trainer.state.fn
         if stage == "fit" and not self.is_set_up:
             raise ValueError(
                 f"{type(self).__name__} has no objective and no teacher: distillation is not set"
@@ -133,22 +193,34 @@ class DistillationMixin(DistillationBase):
                 " your training_step instead of using the mixin"
             )
         if self.is_set_up:
-            datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+            self._check_shared(self.teacher)
+            datamodule = self.trainer.datamodule
             check_fit(self.objective, self, self.teacher, datamodule)
             check_strategy(self.trainer.strategy, self.teacher, self.normalization)
-        super().setup(stage)
+        super().prepare_run()
 
-    def on_train_start(self) -> None:
+    def describe_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add a description of the run."""
+        parts = {"student": self.known_student(), "objective": self.objective}
+        run = describe_run({**parts, "teacher": self.teacher}, {}, self._trainer)
+        checkpoint["kdlight"] = checkpoint_metadata(run)
+
+    def _check_shared(self, teacher: Any) -> None:
+        network = self.known_student()  # the module itself may hold the teacher, too
+        if network is not None:
+            check_shared(network, teacher)
+
+    def check_optimizers(self) -> None:
         """Check that an optimizer has the parameters of the objective."""
-        super().on_train_start()
         check_optimized(self.objective, self.trainer.optimizers, self.trainer.strategy)
 
 
-def _loss_of(output: Any) -> Tensor:
-    loss = output.get("loss") if isinstance(output, Mapping) else output
+def _loss_and_logits(output: Any) -> tuple[Tensor, Any]:
+    is_mapping = isinstance(output, Mapping)
+    loss = output.get("loss") if is_mapping else output
     if not isinstance(loss, Tensor):
         raise TypeError(
             f"the training_step of the module returned {output!r}, and the objective is added to"
             " its loss: return a tensor, or a dict with 'loss', or call distill(..., task_weight=0)"
         )
-    return loss
+    return loss, output.get("logits") if is_mapping else None

@@ -11,16 +11,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kdlight.distributed.sharding import clip_norm
+from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.metrics import DistillationMetrics
-from kdlight.modules.base import STUDENT
+from kdlight.models import call_network
 from kdlight.modules.fit_checks import check_peers, check_strategy
-from kdlight.modules.gradient_normalizer import GradientNormalizer
+from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.learner import Learner, build_networks
 from kdlight.modules.optimizers import Groups, default_optimizer, trainable
 from kdlight.modules.standalone import StandaloneModule, from_config
+from kdlight.modules.step_driver import STUDENT
 from kdlight.objectives import Loss, LossInputs, Objective
 from kdlight.reduce import Chunking
-from kdlight.sources import Logits, LogitsSource, as_source, call_network, detached
+from kdlight.sources import Logits, LogitsSource, as_source, detached
 
 LIVE_ARGUMENTS = ["learners", "optimizer", "lr_scheduler"]
 
@@ -66,6 +68,8 @@ class OnlineDistillationModule(StandaloneModule):
             with n networks each is updated in every n-th step.
         normalization: see `kdlight.DistillationModule`.
         chunked: see `kdlight.DistillationModule`.
+        labels: see `kdlight.DistillationModule`.
+        ignore_index: see `kdlight.DistillationModule`.
         temperature: temperature of the divergences among the validation metrics; None for that of
             the student's objective if it has one, else 1.
 
@@ -99,6 +103,8 @@ class OnlineDistillationModule(StandaloneModule):
         updates: Literal["simultaneous", "alternating"] = "simultaneous",
         normalization: Literal["global", "local"] = "global",
         chunked: bool | Literal["auto"] | Chunking = "auto",
+        labels: Literal["auto", "causal", "aligned", "none"] = "auto",
+        ignore_index: int = IGNORE_INDEX,
         temperature: float | None = None,
     ) -> None:
         if STUDENT not in learners:
@@ -108,7 +114,9 @@ class OnlineDistillationModule(StandaloneModule):
         networks = build_networks(learners)
         super().__init__()
         self.save_hyperparameters(ignore=[] if from_config() else LIVE_ARGUMENTS)
-        self.setup_distillation(learners[STUDENT].objective, None, normalization, chunked)
+        label_format = LabelFormat(labels, ignore_index)
+        objective = learners[STUDENT].objective
+        self.setup_distillation(objective, None, normalization, chunked, label_format)
         self.setup_optimizers(optimizer, lr_scheduler, lr_scheduler_config)
         self.updates = updates
         self.peers = [name for name in networks if name != STUDENT]
@@ -121,7 +129,7 @@ class OnlineDistillationModule(StandaloneModule):
             self._set_network(name, networks[name])
         self.peer_objectives = nn.ModuleDict({n: learners[n].objective for n in self.peers})
         self.peer_metrics = nn.ModuleDict({n: DistillationMetrics(temperature) for n in self.peers})
-        self._normalizers = {n: GradientNormalizer(self._sum_over_ranks) for n in self.learners()}
+        self._set_normalizers(*self.learners())
         for name, (network, objective) in self.learners().items():
             others = [other for peer, (other, _) in self.learners().items() if peer != name]
             objective.bind(network, others[0])
@@ -151,7 +159,7 @@ class OnlineDistillationModule(StandaloneModule):
         others = {name: (getattr(self, name), self.peer_objectives[name]) for name in self.peers}
         return {STUDENT: (self.student, self.objective), **others}  # type: ignore[dict-item]
 
-    def losses(self, batch: Any) -> dict[str, tuple[Loss, LossInputs]]:
+    def learner_losses(self, batch: Any) -> dict[str, tuple[Loss, LossInputs]]:
         """Compute the loss of each network, with its inputs beside the first other network."""
         logits = {name: as_source(self.network_logits(name, batch)) for name in self.learners()}
         return {name: self._loss(name, batch, logits) for name in logits}
@@ -168,9 +176,8 @@ class OnlineDistillationModule(StandaloneModule):
 
     # ---- the optimizer step
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Normalize the gradients; with alternating updates, drop those of all networks but one."""
-        super().on_before_optimizer_step(optimizer)
+    def after_normalization(self) -> None:
+        """With alternating updates, drop the gradients of all networks but one."""
         if self.updates == "alternating":
             names = list(self.learners())
             turn = names[self.trainer.global_step % len(names)]
@@ -219,17 +226,15 @@ class OnlineDistillationModule(StandaloneModule):
         """Return the metrics of each network by the prefix of their names."""
         return {"": self.metrics, **{f"{n}/": m for n, m in self.peer_metrics.items()}}  # type: ignore[dict-item]
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Update the metrics of all networks."""
-        metrics = dict(zip(self.learners(), self.network_metrics().values(), strict=True))
-        for name, (loss, inputs) in self.losses(batch).items():
-            metrics[name].update(inputs, loss)
+    def student_network(self) -> nn.Module:
+        """Return ``student``."""
+        return self.student
 
-    def setup(self, stage: str) -> None:
+    def prepare_run(self) -> None:
         """Check that the parts fit before any work is done."""
-        check_peers(self.learners(), self.trainer.datamodule)  # type: ignore[attr-defined]
+        check_peers(self.learners(), self.trainer.datamodule)
         check_strategy(self.trainer.strategy, None, self.normalization)
-        super().setup(stage)
+        super().prepare_run()
 
 
 def _mean_loss(losses: list[Loss]) -> Loss:

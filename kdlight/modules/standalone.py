@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
@@ -42,6 +43,9 @@ class StandaloneModule(DistillationBase):
         optimizer: one factory of an optimizer, or one for each part by name.
         lr_scheduler: from the optimizer to a schedule, or None.
         lr_scheduler_config: options of Lightning's scheduler dict.
+        learning_rate: of all parameter groups, instead of that of the optimizer; None for that of
+            the optimizer. Lightning's ``Tuner.lr_find`` sets it.
+        loader_metrics: the metrics of each loader that is evaluated, by its number.
 
     Example:
         >>> import torch
@@ -54,6 +58,8 @@ class StandaloneModule(DistillationBase):
 
     student: nn.Module
     metrics: DistillationMetrics
+    learning_rate: float | None = None
+    loader_metrics: Mapping[int, Mapping[str, DistillationMetrics]] = {}
 
     def setup_optimizers(
         self,
@@ -87,9 +93,20 @@ class StandaloneModule(DistillationBase):
         """Return the student's logits for ``batch`` as a tensor, ``(..., V)``."""
         return as_source(self.student_logits(batch)).logits()
 
+    def labels(self, batch: Any) -> Tensor | None:
+        """Return aligned labels ``(...)``, -100 at invalid positions; None if there are none.
+
+        Override it for batches whose labels are made or named in another way.
+        """
+        return super().aligned_labels(batch)
+
+    def aligned_labels(self, batch: Any) -> Tensor | None:
+        """Return `labels`."""
+        return self.labels(batch)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Compute the scaled loss of one micro-batch."""
-        return self.scaled_loss(self.losses(batch))
+        return self.scaled_loss(self.learner_losses(batch), batch=batch)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the student's logits for ``batch``, ``(..., V)``."""
@@ -98,6 +115,8 @@ class StandaloneModule(DistillationBase):
     def configure_optimizers(self) -> Any:
         """Create the optimizer, with parameter groups for the networks and the objectives."""
         optimizer = make_optimizer(self.optimizer, self.parameter_groups())
+        for group in optimizer.param_groups if self.learning_rate is not None else ():
+            group["lr"] = self.learning_rate
         return make_optimizer_config(optimizer, self.lr_scheduler, self.lr_scheduler_config)
 
     def configure_model(self) -> None:
@@ -107,16 +126,8 @@ class StandaloneModule(DistillationBase):
             for network, _ in self.learners().values():
                 shard(network, self.device_mesh)
 
-    def on_fit_start(self) -> None:
-        """Set train mode: Hugging Face models are created in eval mode, without dropout."""
-        super().on_fit_start()
-        for network, _ in self.learners().values():
-            if not network.training:
-                network.train()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def describe_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add a description of the run."""
-        super().on_save_checkpoint(checkpoint)
         checkpoint["kdlight"] = checkpoint_metadata(self.describe_run())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -131,41 +142,47 @@ class StandaloneModule(DistillationBase):
         """Return the metrics of each network by the prefix of their names."""
         return {"": self.metrics}
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Update the metrics."""
-        inputs = self.loss_inputs(batch)
-        self.metrics.update(inputs, self.objective(inputs))
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Update the metrics."""
-        self.validation_step(batch, batch_idx)
-
-    def on_validation_start(self) -> None:
-        """Check that ranks which gather weights together have equally many batches."""
-        super().on_validation_start()
+    def start_evaluation(self) -> None:
+        """Check that ranks have equally many batches; make metrics for each further loader."""
+        super().start_evaluation()
         check_evaluation_batches(self.trainer)
+        first = self.network_metrics()
+        self.loader_metrics = {0: first}
+        for number in range(1, len(_loader_sizes(self.trainer))):
+            self.loader_metrics[number] = {k: deepcopy(each) for k, each in first.items()}
+        for by_prefix in self.loader_metrics.values():
+            for metrics in by_prefix.values():
+                metrics.reset()
 
-    def on_test_start(self) -> None:
-        """Check that ranks which gather weights together have equally many batches."""
-        super().on_test_start()
-        check_evaluation_batches(self.trainer)
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Update the metrics of the loader."""
+        metrics = self.loader_metrics.get(dataloader_idx, self.network_metrics())
+        losses = self.learner_losses(batch)
+        for (loss, inputs), each in zip(losses.values(), metrics.values(), strict=True):
+            each.update(inputs, loss)
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics as ``val/...``."""
-        super().on_validation_epoch_end()
-        self._log_metrics("val")
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Update the metrics of the loader."""
+        self.validation_step(batch, batch_idx, dataloader_idx)
 
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics as ``test/...``."""
-        super().on_test_epoch_end()
-        self._log_metrics("test")
+    def log_evaluation(self, stage: str) -> None:
+        """Log the metrics as ``val/...``; of several loaders, each with its number at the end."""
+        several = len(self.loader_metrics) > 1
+        for number, by_prefix in self.loader_metrics.items():
+            suffix = f"/dataloader_idx_{number}" if several else ""
+            for prefix, metrics in by_prefix.items():
+                values = metrics.compute()
+                if prefix:  # of other networks, the teacher is one that has metrics itself
+                    values = {k: v for k, v in values.items() if not k.startswith("teacher_")}
+                self.log_dict(
+                    {f"{stage}/{prefix}{name}{suffix}": value for name, value in values.items()},
+                    sync_dist=True,
+                    add_dataloader_idx=False,
+                )
 
-    def _log_metrics(self, stage: str) -> None:
-        for prefix, metrics in self.network_metrics().items():
-            values = metrics.compute()
-            metrics.reset()
-            if prefix:  # of other networks, the teacher is one that has metrics itself
-                values = {k: v for k, v in values.items() if not k.startswith("teacher_")}
-            self.log_dict(
-                {f"{stage}/{prefix}{name}": value for name, value in values.items()}, sync_dist=True
-            )
+
+def _loader_sizes(trainer: Any) -> list[Any]:
+    """Return the numbers of batches of the loaders that are evaluated."""
+    if trainer.state.fn == "test":
+        return trainer.num_test_batches
+    return trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches

@@ -143,7 +143,7 @@ def test_the_checkpoint_holds_state_and_hyper_parameters(
     fit(tmp_path, save=True)
     saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=False)["callbacks"]["AdaptiveTAID"]
     assert set(saved["state"]) == {"t", "momentum", "previous_loss"}
-    assert saved["law"] == {"t_end": 1.0, "adaptive": True, **FAST}
+    assert saved["law"] == {"t_end": 1.0, "adaptive": True, "largest_rise": 10.0, **FAST}
     assert saved["signal"] == "kl"
     watch, _ = fit(tmp_path, hyper_parameters=FAST | {"alpha": 0.1}, resume=True)
     assert watch.used[0] == saved["state"]["t"]
@@ -210,3 +210,48 @@ def test_several_taids_are_refused(tmp_path: Path) -> None:
 def test_wrong_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AdaptiveTAID(**options)
+
+
+def test_a_step_that_mixed_precision_skips_moves_nothing(tmp_path: Path) -> None:
+    watch, schedule = runs.Watch(current), AdaptiveTAID(**FAST)
+    runs.trainer(
+        tmp_path, watch, schedule, runs.Overflow(0, 3, 4), plugins=[runs.mixed_precision()]
+    ).fit(runs.module(TAID()), runs.loader())
+    skipped = [step.skipped for step in watch.steps]
+    assert [place for place, each in enumerate(skipped) if each] == [0, 3, 4]
+    assert watch.used[0] == watch.used[1] == watch.used[2]  # the second step is the first
+    assert watch.used[3] == watch.used[4] == watch.used[5] > watch.used[2]
+    state, ts, done = TAIDState(t=0.2), [], 0
+    for step in watch.steps:
+        ts.append(state.t)
+        if not step.skipped:
+            state, done = taid_step(state, step.loss, done / 16, **FAST), done + 1
+    assert watch.used == ts
+    assert schedule.state_dict()["skipped"] == 3
+
+
+def test_a_rise_beyond_the_limit_is_logged(tmp_path: Path) -> None:
+    rises: list[float] = []
+
+    class Recording(runs.Watch):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            super().on_train_batch_end(trainer, *args)
+            rises.append(trainer.callback_metrics["train/t_rise_limited"].item())
+
+    watch, schedule = Recording(current), AdaptiveTAID(**FAST, largest_rise=0.05)
+    runs.trainer(tmp_path, schedule, watch).fit(runs.module(TAID()), runs.loader())
+    losses = [step.loss for step in watch.steps]
+    expected = [0.0] + [
+        float(after > 1.05 * before) for before, after in zip(losses, losses[1:], strict=False)
+    ]
+    assert rises == expected
+    assert 0 < sum(rises) < len(rises)
+    assert watch.used == expected_values(losses)
+
+
+def expected_values(losses: list[float]) -> list[float]:
+    state, ts = TAIDState(t=0.2), []
+    for step, loss in enumerate(losses):
+        ts.append(state.t)
+        state = taid_step(state, loss, step / len(losses), **FAST, largest_rise=0.05)
+    return ts

@@ -7,13 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, seed_everything
+from torch.utils.data import DataLoader, IterableDataset
 
 from kdlight.callbacks import ExactResume
+from kdlight.data.loaders import ResumableLoader
 from tests.support import resume_fit, toy
 
 ROOT = Path(__file__).parents[2]
@@ -138,3 +142,85 @@ def test_a_checkpoint_made_without_exact_resume_is_warned_of(tmp_path: Path) -> 
     run.save_checkpoint(tmp_path / "plain.ckpt")
     with pytest.warns(UserWarning, match="made without ExactResume.*other random numbers"):
         resume_fit.fit(tmp_path, [], resume=str(tmp_path / "plain.ckpt"))
+
+
+class Stream(IterableDataset):
+    """Samples in one order."""
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        data = toy.Ragged(8)
+        yield from (data[index] for index in range(len(data)))
+
+
+class SizedStream(Stream):
+    def __len__(self) -> int:
+        return 8
+
+
+class StreamData(resume_fit.NoisyData):
+    def train_dataloader(self) -> DataLoader:
+        return self.loader(self.stream(), batch_size=2, collate_fn=toy.pad)
+
+    loader: Any = ResumableLoader
+    stream: Any = SizedStream
+
+
+class SaveSteps(Callback):
+    """Saves after every micro-batch, whether or not a step was completed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.saved: list[Path] = []
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        self.saved.append(self.folder / f"{len(self.saved)}.ckpt")
+        trainer.save_checkpoint(self.saved[-1])
+
+
+STREAMS = {
+    "epochs": {"max_epochs": 2, "limit_val_batches": 0},
+    "steps, validated within": SCHEDULES["steps, validated within"],
+}
+
+
+LENGTH = "ignore:Your `IterableDataset` has `__len__` defined:UserWarning"
+
+
+@pytest.mark.filterwarnings(LENGTH)
+@pytest.mark.parametrize("schedule", STREAMS.values(), ids=STREAMS)
+def test_a_stream_with_a_length_is_resumed_exactly(
+    schedule: dict[str, Any], tmp_path: Path
+) -> None:
+    def fit(resume: str | None, seed: int, *callbacks: Any) -> list[torch.Tensor]:
+        seed_everything(seed)
+        run = toy.trainer(
+            tmp_path, **schedule, accumulate_grad_batches=2, callbacks=[ExactResume(), *callbacks]
+        )
+        run.fit(module := resume_fit.module(), StreamData(8), ckpt_path=resume)
+        return [each.detach().clone() for each in module.parameters()]
+
+    saving = SaveSteps(tmp_path / "saved")
+    uninterrupted = fit(None, 0, saving)
+    assert len(saving.saved) >= 3
+    for path in saving.saved:
+        resumed = fit(str(path), 1)
+        assert all(map(torch.equal, resumed, uninterrupted)), path.name
+
+
+@pytest.mark.filterwarnings(LENGTH)
+@pytest.mark.parametrize(
+    ("loader", "stream", "message"),
+    [
+        (ResumableLoader, Stream, "data with a length, but Stream has none: .*define __len__"),
+        (DataLoader, SizedStream, "DataLoader has no state_dict; use kdlight.data.loaders"),
+    ],
+    ids=["without a length", "without a position"],
+)
+def test_a_stream_that_cannot_be_resumed_is_refused(
+    loader: Any, stream: Any, message: str, tmp_path: Path
+) -> None:
+    data = StreamData(8)
+    data.loader, data.stream = loader, stream
+    run = toy.trainer(tmp_path, callbacks=[ExactResume()], max_epochs=1, max_steps=4)
+    with pytest.raises(ValueError, match=message):
+        run.fit(toy.module(), data)

@@ -195,7 +195,8 @@ def test_each_scheduler_has_a_state_of_its_own(tmp_path: Path) -> None:
     )
     saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=False)["callbacks"]
     state = saved["HyperparameterScheduler{'target': 'temperature'}"]
-    assert state == {"done": 8, "schedule": "Linear(start=4.0, end=1.0, steps=None)"}
+    schedule = "Linear(start=4.0, end=1.0, steps=None)"
+    assert state == {"done": 8, "schedule": schedule, "skipped": 0}
 
 
 def test_an_unknown_target_lists_the_known_ones(tmp_path: Path) -> None:
@@ -272,7 +273,9 @@ def test_a_law_with_steps_of_its_own_runs_without_end_in_sight(tmp_path: Path) -
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="interval must be 'step' or 'epoch', got 'batch'"):
         HyperparameterScheduler("temperature", Constant(1.0), interval="batch")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"schedule must be one of kdlight.schedules, got float"):
+    with pytest.raises(
+        TypeError, match=r"schedule must be an instance of Schedule, got a value of type float"
+    ):
         HyperparameterScheduler("temperature", 1.0)  # type: ignore[arg-type]
 
 
@@ -309,3 +312,19 @@ def test_the_learned_temperature_is_in_the_checkpoint(tmp_path: Path) -> None:
     assert [step.parts for step in resumed.steps] == [
         step.parts for step in uninterrupted.steps[8:]
     ]
+
+
+def test_a_step_that_mixed_precision_skips_is_not_counted(tmp_path: Path) -> None:
+    scheduler = HyperparameterScheduler("temperature", Linear(4.0, 1.0))
+    watch = fit(
+        tmp_path,
+        [scheduler],
+        ForwardKL(),
+        others=[runs.Overflow(0, 3)],
+        plugins=[runs.mixed_precision()],
+        max_epochs=1,
+    )
+    assert [step.skipped for step in watch.steps] == [n in (0, 3) for n in range(8)]
+    done = [0, 0, 1, 2, 2, 3, 4, 5]
+    assert [value for (value,) in watch.used] == [Linear(4.0, 1.0)(n, 8) for n in done]
+    assert scheduler.state_dict()["skipped"] == 2

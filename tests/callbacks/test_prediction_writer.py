@@ -17,8 +17,9 @@ from kdlight.callbacks import PredictionWriter
 from kdlight.cli import main
 from kdlight.data import DigitsDataModule
 from kdlight.models import Sampling
-from kdlight.objectives import ForwardKL
+from kdlight.objectives import CrossEntropy, ForwardKL
 from tests.support import tiny_lm, toy
+from tests.support.saying import saying
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PROMPT = 3
@@ -218,3 +219,15 @@ class TestErrors:
         module = NoLogits(toy.llama(), ForwardKL(), toy.llama())
         with pytest.raises(TypeError, match="mappings with 'input_ids', got list"):
             predict(tmp_path, module, Pairs(), content="text")
+
+
+def test_special_tokens_other_than_ends_are_written(tmp_path: Path) -> None:
+    marks = ("[THINK]", "[/THINK]", "<turn>")
+    model, tokenizer = saying("[THINK]a[/THINK]b<turn>c", special=marks, ends=("<turn>",))
+    data = Data()
+    data.tokenizer = tokenizer
+    module = DistillationModule(CausalLM.wrap(tiny_lm.model()), CrossEntropy(), None)
+    module.student.model = model
+    options: dict[str, Any] = {"sampling": Sampling(temperature=0.0, max_new_tokens=9)}
+    predict(tmp_path, module, data, content="text", **options)
+    assert read_lines(tmp_path)[0]["continuation"] == "[THINK]a[/THINK]b"

@@ -112,7 +112,9 @@ def test_what_fills_up_is_a_sample_without_labels() -> None:
     assert data[0]["labels"].ne(-100).all()
 
 
-@pytest.mark.parametrize("sample", [{"x": torch.ones(2)}, torch.ones(2), (torch.ones(2),)], ids=range(3))
+@pytest.mark.parametrize(
+    "sample", [{"x": torch.ones(2)}, torch.ones(2), (torch.ones(2),)], ids=range(3)
+)
 def test_samples_without_labels_must_divide_evenly(sample: Any) -> None:
     even = PaddedToWorldSize([sample] * 4, ranks=2)
     assert [even[index] is sample for index in range(len(even))] == [True] * 4

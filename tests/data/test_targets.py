@@ -15,6 +15,7 @@ from kdlight.data import (
     batch_labels,
     next_token_labels,
 )
+from kdlight.data.targets import are_shifted, find_label_rule
 
 # untyped: its signatures are narrower than what it takes
 transformers: Any = import_module("transformers")
@@ -43,6 +44,7 @@ def test_labels_are_those_of_hugging_face(padding_side):
     batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     output = model(**batch)
     aligned = batch_labels(batch)
+    assert aligned is not None
     # Hugging Face counts the first token after left padding, which is predicted from padding alone
     expected = nn.functional.cross_entropy(
         output.logits[:, :-1].flatten(0, 1),
@@ -55,18 +57,116 @@ def test_labels_are_those_of_hugging_face(padding_side):
     )
 
 
-def test_labels_of_other_batches():
-    x, y = torch.zeros(2, 3), torch.tensor([1, 0])
-    assert batch_labels((x, y)) is y
-    assert batch_labels([x, y]) is y
-    assert batch_labels({"pixel_values": x, "labels": y}) is y
-    assert batch_labels({"input_ids": x.long(), "labels": y}) is y  # a classifier of sequences
-    ids = torch.tensor([[3, 4, 5]])
-    assert batch_labels({"input_ids": ids}).tolist() == [[4, 5, -100]]
-    assert ids.tolist() == [[3, 4, 5]]
+IDS, X, Y = torch.tensor([[3, 4, 5]]), torch.zeros(2, 3), torch.tensor([1, 0])
+OTHER = torch.tensor([[9, 9, 9]])
 
 
-@pytest.mark.parametrize("batch", [torch.zeros(2), (torch.zeros(2),), {"x": torch.zeros(2)}, None])
-def test_a_batch_without_labels_says_what_to_override(batch):
-    with pytest.raises(TypeError, match=r"override `labels\(batch\)`"):
+@pytest.mark.parametrize(
+    ("batch", "rule"),
+    [
+        ((X, Y), "aligned"),
+        ([X, Y], "aligned"),
+        ((IDS, OTHER), "aligned"),
+        ({"pixel_values": X, "labels": Y}, "aligned"),
+        ({"pixel_values": IDS, "labels": IDS}, "aligned"),
+        ({"input_ids": X.long(), "labels": Y}, "aligned"),  # a classifier of sequences
+        ({"input_ids": IDS, "labels": IDS.float()}, "aligned"),
+        ({"input_ids": IDS, "labels": IDS}, "causal"),
+        ({"input_ids": IDS, "labels": torch.tensor([[-100, 4, 5]])}, "causal"),
+        ({"input_ids": IDS}, "causal"),
+        ({"input_ids": IDS, "labels": torch.full_like(IDS, -100)}, None),
+        ({"pixel_values": X}, "none"),
+        ((X,), "none"),
+        (X, "none"),
+        (None, "none"),
+        ((X, None), "none"),
+    ],
+    ids=[
+        "pair",
+        "list",
+        "pair of tokens",
+        "image",
+        "image of integers",
+        "sequences",
+        "floats",
+        "causal",
+        "causal with a prompt",
+        "tokens",
+        "nothing counts",
+        "unlabelled image",
+        "one",
+        "tensor",
+        "None",
+        "pair without labels",
+    ],
+)
+def test_the_batch_tells_where_labels_stand(batch: Any, rule: str | None) -> None:
+    assert find_label_rule(batch) == rule
+
+
+@pytest.mark.parametrize(
+    ("batch", "what"),
+    [
+        ({"input_ids": IDS, "labels": OTHER}, "other tokens than 'input_ids'"),
+        ({"input_ids": IDS, "labels": torch.tensor([[4, 5, -100]])}, "shifted already"),
+        ({"input_ids": IDS, "labels": torch.tensor([[4, 5, 6]])}, "shifted already"),
+        ((IDS, IDS), r"equal to the inputs x of a pair \(x, y\)"),
+    ],
+    ids=["other", "shifted", "shifted, with an end", "pair"],
+)
+def test_a_batch_that_does_not_tell_is_refused(batch: Any, what: str) -> None:
+    with pytest.raises(ValueError, match=rf"{what}.*labels='causal'.*labels='aligned'"):
         batch_labels(batch)
+    labels = batch["labels"] if isinstance(batch, dict) else batch[1]
+    assert batch_labels(batch, "aligned") is labels
+    expected = next_token_labels(labels)
+    shifted = batch_labels(batch, "causal")
+    assert shifted is not None
+    assert torch.equal(shifted, expected)
+    assert batch_labels(batch, "none") is None
+
+
+def test_labels_of_other_batches() -> None:
+    assert batch_labels((X, Y)) is Y
+    assert batch_labels({"pixel_values": X, "labels": Y}) is Y
+    ids = IDS.clone()
+    shifted = batch_labels({"input_ids": ids})
+    assert shifted is not None
+    assert shifted.tolist() == [[4, 5, -100]]
+    assert ids.tolist() == [[3, 4, 5]]
+    assert batch_labels({"input_ids": X.long(), "labels": Y}, "causal") is Y  # of sequences
+    mask = torch.ones(1, 1, 3, 3)
+    packed = batch_labels({"input_ids": IDS, "attention_mask": mask}, "causal")
+    assert packed is not None
+    assert packed.tolist() == [[4, 5, -100]]
+
+
+@pytest.mark.parametrize("batch", [X, (X,), {"x": X}, None], ids=["tensor", "pair", "dict", "none"])
+def test_a_batch_may_have_no_labels(batch: Any) -> None:
+    assert batch_labels(batch) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.long])
+def test_a_value_of_one_s_own_marks_ignored_labels(dtype: torch.dtype) -> None:
+    maps = torch.tensor([[0, 255], [4, 1]], dtype=dtype)
+    labels = batch_labels((torch.zeros(2, 3, 2), maps), "aligned", ignore_index=255)
+    assert labels is not None
+    assert labels.tolist() == [[0, -100], [4, 1]]
+    assert maps.max() == 255
+    text = {"input_ids": IDS, "labels": torch.tensor([[0, 4, 5]])}
+    assert find_label_rule(text, ignore_index=0) == "causal"
+    shifted = batch_labels(text, ignore_index=0)
+    assert shifted is not None
+    assert shifted.tolist() == [[4, 5, -100]]
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(ValueError, match="rule must be one of 'causal', 'aligned', 'none'"):
+        batch_labels((X, Y), "shifted")  # type: ignore[arg-type]
+
+
+def test_shifted_labels_are_recognized() -> None:
+    counts = torch.ones_like(IDS, dtype=torch.bool)
+    assert are_shifted(torch.tensor([[4, 5, 0]]), IDS, counts)
+    assert not are_shifted(IDS, IDS, counts)
+    assert not are_shifted(torch.tensor([[4, 5, 0]]), IDS, ~counts)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 # What needs more than a few lines, and the test that does it.
 SHOWN_ELSEWHERE = {
     # a language model generates
-    "kdlight.data.traces.generate.answer": "tests/data/traces/test_generate.py",
+    "kdlight.data.traces.responses.answer": "tests/data/traces/test_responses.py",
     "kdlight.data.traces.generate.generate_traces": "tests/data/traces/test_generate.py",
     # several ranks
     "kdlight.distributed.sharding.shard": "tests/distributed/test_strategies.py",

@@ -128,7 +128,7 @@ def test_sections_list_every_page_in_the_order_of_a_reader(site: Path) -> None:
 
 def test_every_page_is_a_file_of_the_folder() -> None:
     stems = {path.stem for path in (ROOT / PAGES).glob("*.md")}
-    assert stems == {*HOW_TO, "comparison"}
+    assert stems == {*HOW_TO, "what_works", "comparison"}
 
 
 def test_a_notebook_has_its_outputs() -> None:

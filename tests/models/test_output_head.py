@@ -66,3 +66,15 @@ def test_a_model_without_a_head_gives_no_logits_by_it() -> None:
     model = tiny("llama")
     model.get_output_embeddings = lambda: None
     assert probe_output_head(model) == OutputHead(gives_logits=False)
+
+
+def test_a_model_that_does_not_run_on_tokens_alone_gives_no_logits_by_its_head() -> None:
+    model = tiny("llama")
+
+    def needs_a_picture(*args: Any, **kwargs: Any) -> Any:
+        raise TypeError("missing 1 required positional argument: 'pixel_values'")
+
+    model.forward = needs_a_picture
+    assert probe_output_head(model) == OutputHead(gives_logits=False)
+    assert not any(module._forward_hooks for module in model.modules())
+    assert not model.training

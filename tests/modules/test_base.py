@@ -49,7 +49,9 @@ def test_a_batch_without_valid_positions_changes_no_weight_and_no_schedule(
 
 
 def test_an_unknown_normalization_raises() -> None:
-    with pytest.raises(ValueError, match="normalization must be 'global' or 'local', got 'mean'"):
+    with pytest.raises(
+        ValueError, match="normalization must be one of 'global', 'local', got 'mean'"
+    ):
         toy.module(normalization="mean")
 
 

@@ -170,9 +170,9 @@ class Manual(Classifier):
         self.automatic_optimization = False
 
 
-class ReturnsNone(Classifier):
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        return None
+class ReturnsText(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> str:
+        return "loss"
 
 
 def mixed(base: type[Classifier]) -> Any:
@@ -195,9 +195,9 @@ def mixed(base: type[Classifier]) -> Any:
             "automatic_optimization is False",
         ),
         (
-            lambda: mixed(ReturnsNone).distill(ForwardKL(), net(3, seed=0)),
+            lambda: mixed(ReturnsText).distill(ForwardKL(), net(3, seed=0)),
             TypeError,
-            r"returned None.*task_weight=0",
+            r"returned 'loss'.*task_weight=0",
         ),
         (
             lambda: type("Bare", (DistillationMixin, Classifier), {})().distill(
@@ -216,5 +216,5 @@ def test_a_fit_that_cannot_work_raises_with_the_reason(
 
 
 def test_a_negative_task_weight_raises() -> None:
-    with pytest.raises(ValueError, match="task_weight must be 0 or above, got -1"):
+    with pytest.raises(ValueError, match="task_weight must be 0 or above and finite, got -1"):
         distilled(task_weight=-1.0)

@@ -103,7 +103,7 @@ def test_chunks_change_nothing() -> None:
 def test_a_loss_has_gradients_in_its_own_network_only() -> None:
     online = module()
     batch = toy.pad([toy.Ragged()[i] for i in range(3)])
-    for name, (loss, _) in online.losses(batch).items():
+    for name, (loss, _) in online.learner_losses(batch).items():
         own = {id(p) for p in online.trainable_parameters(name)}
         online.zero_grad()
         loss.total.backward()
@@ -173,7 +173,7 @@ def test_an_objective_without_a_teacher_is_evaluated_once() -> None:
     online = module()
     online.peer_objectives["teacher"] = CrossEntropy()
     batch = toy.pad([toy.Ragged()[i] for i in range(3)])
-    assert set(online.losses(batch)["teacher"][0].parts) == set()
+    assert set(online.learner_losses(batch)["teacher"][0].parts) == set()
 
 
 def test_metrics_use_the_temperature_of_bdkd() -> None:

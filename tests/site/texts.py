@@ -23,6 +23,7 @@ NOTEBOOKS = {
 }
 HOW_TO = (
     "command_line",
+    "batches",
     "own_module",
     "strategies",
     "large_vocabularies",
@@ -42,7 +43,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Start": ("index",),
     "Tutorial": tuple(NOTEBOOKS),
     "How-to": HOW_TO,
-    "Reference": ("configs",),
+    "Reference": ("what_works", "configs"),
     "Explanation": EXPLANATION,
 }
 

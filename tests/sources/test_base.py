@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from kdlight.sources import Dense, LogitsSource, TopK, as_source, call_network
+from kdlight.sources import Dense, LogitsSource, TopK, as_source
 from kdlight.sources.base import select_rows
 
 POSITIONS = torch.arange(12.0).view(2, 3, 2)
@@ -48,18 +47,3 @@ def test_tensors_are_wrapped_and_sources_are_not() -> None:
 def test_a_source_must_define_all_of_the_contract() -> None:
     with pytest.raises(TypeError, match="abstract"):
         type("Partial", (LogitsSource,), {"shape": (2, 3)})()
-
-
-def test_a_failure_on_a_whole_batch_names_the_wrapper() -> None:
-    linear = nn.Linear(3, 5)
-    for batch, key in (({"x": torch.zeros(2, 3)}, "'x'"), ([torch.zeros(2, 3)], "0"), ({}, "0")):
-        with pytest.raises(TypeError, match=rf"Linear was called with the.*key={key}\)"):
-            call_network(linear, batch)
-
-
-def test_a_failure_on_a_tensor_is_not_hidden() -> None:
-    def broken(batch: Tensor) -> Tensor:
-        raise AttributeError("of the network itself")
-
-    with pytest.raises(AttributeError, match="of the network itself"):
-        call_network(broken, torch.zeros(2, 3))

@@ -32,7 +32,7 @@ OBJECTIVE_FACTORIES: dict[str, Callable[[], Objective]] = {
     **{name: lambda name=name: build_objective(name) for name in TOKEN_OBJECTIVES},
     "mixture": lambda: Weighted(
         {"kd": ReverseKL(temperature=2.0), "ce": CrossEntropy(), "ctkd": LearnableTemperature()},
-        weights={"ce": 0.3, "ctkd": -0.5},
+        weights={"ce": 0.3, "ctkd": 0.5},
     ),
 }
 

@@ -264,6 +264,11 @@ def uld(student: Tensor, teacher: Tensor) -> Tensor:
     return total([(a - b).abs() for a, b in zip(*filled, strict=True)])
 
 
+def mean_squared_error(student: Tensor, teacher: Tensor) -> Tensor:
+    gaps = [a - b for a, b in zip(student.double(), teacher.double(), strict=True)]
+    return total([gap * gap for gap in gaps]) / len(gaps)
+
+
 REFERENCE: dict[str, Callable[..., Tensor]] = {
     function.__name__: function
     for function in (
@@ -282,6 +287,7 @@ REFERENCE: dict[str, Callable[..., Tensor]] = {
         taid,
         topk_forward_kl,
         cross_entropy,
+        mean_squared_error,
     )
 } | {"bdkd": balanced_kl}
 

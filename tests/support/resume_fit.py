@@ -118,6 +118,7 @@ def module(*, own_optimizers: bool = False) -> DistillationModule:
         teacher=FrozenTeacher(toy.ToyLM(dim=9, seed=2)),
         objective=Weighted(terms, weights={"ce": 0.3}),
         optimizer=optimizer,
+        labels="causal",  # the first inputs of a sequence are drawn anew, its labels are not
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5),
     )
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import nn
+from lightning.pytorch.plugins import MixedPrecision
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from kdlight import DistillationModule, SingleInput
@@ -94,6 +95,25 @@ def trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
         callbacks=list(callbacks),
         **{**defaults, **options},
     )
+
+
+class Overflow(Callback):
+    """Makes a gradient infinite in the backward passes of some steps, counted from 0."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps, self.passes = steps, 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        next(pl_module.parameters()).register_hook(self._replace)
+
+    def _replace(self, grad: Tensor) -> Tensor:
+        self.passes += 1
+        return grad * torch.inf if self.passes - 1 in self.steps else grad
+
+
+def mixed_precision() -> MixedPrecision:
+    """Return float16 on the CPU, with a scaler that leaves out a step whose gradients overflow."""
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
 
 
 def saving(folder: Path) -> ModelCheckpoint:

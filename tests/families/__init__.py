@@ -1,0 +1,1 @@
+"""Families of models, and laws that hold for each of them."""

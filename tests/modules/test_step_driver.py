@@ -1,0 +1,96 @@
+"""Steps that an optimizer leaves out, loaders that are evaluated, and steps without a loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.plugins import MixedPrecision
+
+from kdlight import DistillationModule
+from kdlight.callbacks import HyperparameterScheduler
+from kdlight.objectives import ForwardKL
+from kdlight.schedules import Linear
+from tests.support import online_fit, runs, toy
+
+
+class Overflow(Callback):
+    """Makes a gradient infinite in the first steps, before it is unscaled."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.results: list[Any] = []
+
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+        if len(self.results) < self.steps:
+            next(pl_module.student.parameters()).grad.fill_(float("inf"))
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        self.results.append(pl_module.last_step)
+
+
+def scaled(folder: Path, *callbacks: Callback, **options: Any) -> Any:
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)  # type: ignore[attr-defined]
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    return runs.trainer(folder, *callbacks, plugins=[plugin], max_epochs=1, **options)
+
+
+def test_a_step_that_the_scaler_leaves_out_moves_nothing(tmp_path: Path) -> None:
+    overflow = Overflow(steps=3)
+    module = runs.module(ForwardKL())
+    before = [p.detach().clone() for p in module.parameters()]
+    trainer = scaled(tmp_path, overflow, limit_train_batches=3)
+    trainer.fit(module, runs.loader())
+    assert [step.skipped for step in overflow.results] == [True] * 3
+    assert module.step_driver is not None
+    assert module.step_driver.normalizers["student"].seen == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def test_steps_after_one_that_was_left_out_are_counted(tmp_path: Path) -> None:
+    overflow = Overflow(steps=2)
+    trainer = scaled(tmp_path, overflow)
+    trainer.fit(runs.module(ForwardKL()), runs.loader())
+    assert [step.skipped for step in overflow.results] == [True] * 2 + [False] * 6
+    seen = float(trainer.callback_metrics["train/samples_seen"])
+    assert seen == 6 * runs.BATCH
+
+
+@pytest.mark.parametrize("kind", ["distillation", "online"])
+def test_each_of_several_loaders_has_metrics_of_its_own(kind: str, tmp_path: Path) -> None:
+    make = {"distillation": lambda: toy.module(ForwardKL()), "online": online_fit.module}[kind]
+    module, loaders = make(), [toy.loader(8), toy.loader(3, seed=7)]
+    both = toy.trainer(tmp_path).validate(module, loaders, verbose=False)
+    apart = [toy.trainer(tmp_path).validate(module, each, verbose=False)[0] for each in loaders]
+    together = {name: value for metrics in both for name, value in metrics.items()}
+    for number, metrics in enumerate(apart):
+        for name, value in metrics.items():
+            key = f"{name}/dataloader_idx_{number}"
+            assert together[key] == pytest.approx(value, rel=1e-6), key
+    assert apart[0]["val/forward_kl"] != pytest.approx(apart[1]["val/forward_kl"], rel=1e-3)
+
+
+def test_a_fit_evaluates_several_loaders_too(tmp_path: Path) -> None:
+    trainer = toy.trainer(tmp_path, max_epochs=2)
+    trainer.fit(toy.module(ForwardKL()), toy.loader(8), [toy.loader(8), toy.loader(3)])
+    assert "val/nll/dataloader_idx_1" in trainer.callback_metrics
+
+
+class Skips(DistillationModule):
+    """Leaves out every other batch, as Lightning allows."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return None if batch_idx % 2 else super().training_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore:.*training_step.*returned.*None")
+def test_batches_that_the_training_step_leaves_out_are_not_counted(tmp_path: Path) -> None:
+    module = runs.module(ForwardKL())
+    module.__class__ = Skips
+    schedule = HyperparameterScheduler("temperature", Linear(1.0, 2.0))
+    trainer = runs.trainer(tmp_path, schedule, max_epochs=1)
+    trainer.fit(module, runs.loader())
+    assert float(trainer.callback_metrics["train/samples_seen"]) == runs.BATCHES * runs.BATCH / 2
