@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained({name!r})
 tokenizer = AutoTokenizer.from_pretrained({name!r})
+```"""
+_OTHER_MODEL = """\
+```python
+from transformers import {architecture}
+
+model = {architecture}.from_pretrained({name!r})
 ```"""
 _ADAPTER = """\
 These are adapters only. Load them on the base model of the student:
@@ -44,17 +51,30 @@ def write_model_card(directory: str | Path, run: Mapping[str, Any]) -> None:
 
     source = HUB_ID.search(run.get("teacher") or "")
     adapter = (Path(directory) / "adapter_config.json").exists()
+    architecture = _other_architecture(Path(directory))
     data = ModelCardData(
         library_name="peft" if adapter else "transformers",
-        pipeline_tag="text-generation",
+        pipeline_tag="text-generation" if architecture is None else None,
         tags=["knowledge-distillation", "kdlight"],
         base_model=source.group(1) if source else None,
     )
-    text = f"---\n{data.to_yaml()}\n---\n\n{_body(Path(directory).name, run, adapter=adapter)}"
+    usage = _MODEL if architecture is None else _OTHER_MODEL
+    name = Path(directory).name
+    usage = (_ADAPTER if adapter else usage).format(name=name, architecture=architecture)
+    text = f"---\n{data.to_yaml()}\n---\n\n{_body(name, run, usage)}"
     ModelCard(text).save(Path(directory) / "README.md")
 
 
-def _body(name: str, run: Mapping[str, Any], *, adapter: bool) -> str:
+def _other_architecture(directory: Path) -> str | None:
+    """Return the class of a model that generates no text; None for a language model."""
+    config = directory / "config.json"
+    if not config.exists():
+        return None
+    (name, *_) = json.loads(config.read_text()).get("architectures") or ["ForCausalLM"]
+    return None if name.endswith(("ForCausalLM", "LMHeadModel")) else name
+
+
+def _body(name: str, run: Mapping[str, Any], usage: str) -> str:
     lines = [f"# {name}", "", "A student trained by knowledge distillation with kdlight.", ""]
     lines += ["| | |", "| --- | --- |"]
     for entry in ("student", "teacher", "objective", "data", "steps", "version"):
@@ -70,7 +90,7 @@ def _body(name: str, run: Mapping[str, Any], *, adapter: bool) -> str:
             "| --- | --- |",
         ]
         lines += [f"| {name} | {value:.6g} |" for name, value in metrics.items()]
-    lines += ["", *(_ADAPTER if adapter else _MODEL).format(name=name).splitlines(), ""]
+    lines += ["", *usage.splitlines(), ""]
     return "\n".join(lines)
 
 

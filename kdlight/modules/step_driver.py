@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlight.distributed.batches import check_training_batches
 from kdlight.distributed.ranks import (
@@ -15,6 +15,9 @@ from kdlight.distributed.ranks import (
     copy_from_first_rank,
     data_parallel_size,
 )
+from kdlight.models import CausalLM, TransformersModel
+from kdlight.models.left_padding import warn_about_left_padding
+from kdlight.models.model_kind import is_transformers_model, outermost_models
 from kdlight.modules.gradient_normalizer import GradientNormalizer, StepResult
 from kdlight.modules.guards import check_finite, check_gradients, check_sharded
 from kdlight.modules.returned_loss import ReturnedLoss
@@ -50,6 +53,7 @@ class StepDriver:
         self.unit = "sample"
         self._other_steps: dict[str, StepResult] = {}
         self._clock = 0.0
+        self._is_first_batch = False
         self._is_prepared = False
 
     # ---- the run
@@ -69,8 +73,12 @@ class StepDriver:
         self.clear(module)
         self._compare_wrappers(module)
         for network, _ in module.learners().values():
-            if network is not module and not network.training:
-                network.train()  # models of transformers are created in evaluation mode
+            if network is module:
+                continue
+            # models of transformers are created in evaluation mode, also within a wrapper
+            for part in (network, *outermost_models(network)):
+                if not part.training:
+                    part.train()
 
     def start_training(self, module: Any) -> None:
         """Start with the same objectives on all ranks, which DDP ensures but FSDP2 does not."""
@@ -86,21 +94,22 @@ class StepDriver:
         """Check that all ranks have equally many batches, before one waits for another."""
         check_training_batches(module.trainer)
 
-    def start_batch(self, module: Any) -> None:
-        """Forget the last step."""
+    def start_batch(self, module: Any, batch: Any) -> None:
+        """Forget the last step; at the first batch, look for models that read left padding."""
         self.last_step = None
+        if self._is_first_batch:
+            self._is_first_batch = False
+            with module.trainer.precision_plugin.forward_context():
+                for network in _whole_networks(module):
+                    if is_transformers_model(network) or isinstance(network, TransformersModel):
+                        warn_about_left_padding(network, batch)
 
     def _compare_wrappers(self, module: Any) -> None:
         """Let wrappers compare themselves, at the first batch, with the models that they wrap."""
-        strategy = module.trainer.strategy
-        is_whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
-        if not is_whole or isinstance(strategy, DeepSpeedStrategy):
-            return  # a part of a sharded network does not run by itself
-        teacher = module.frozen_teacher
-        networks = [network for network, _ in module.learners().values()]
-        for network in [*networks, *([] if teacher is None else teacher.networks())]:
+        self._is_first_batch = True
+        for network in _whole_networks(module):
             for part in network.modules():
-                if hasattr(part, "compare_next"):
+                if isinstance(part, CausalLM):
                     part.compare_next = True
 
     def finish_run(self, module: Any) -> None:
@@ -204,3 +213,14 @@ class StepDriver:
 
     def _key(self, module: Any, name: str, value: str) -> str:
         return "/".join((module.log_prefix, *([] if name == STUDENT else [name]), value))
+
+
+def _whole_networks(module: Any) -> list[nn.Module]:
+    """Return the networks that run by themselves, which a part of a sharded one does not."""
+    strategy = module.trainer.strategy
+    is_whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
+    if not is_whole or isinstance(strategy, DeepSpeedStrategy):
+        return []
+    teacher = module.frozen_teacher
+    networks = [network for network, _ in module.learners().values()]
+    return networks + ([] if teacher is None else teacher.networks())

@@ -44,8 +44,8 @@ class StepHooks(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Forget the result of the last step."""
-        _call(pl_module, "start_batch")
+        """Forget the result of the last step, and look at the first batch."""
+        _call(pl_module, "start_batch", batch)
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.families.families import CASES, FAMILIES
-from tests.support.what_works import LAWS, PAGE, cases, families, page
+from tests.lightning_features.features import FEATURES
+from tests.lightning_features.test_features import (
+    test_a_feature_trains_as_plain_pytorch_does as feature_test,
+)
+from tests.support.what_works import LAWS, PAGE, cases, families, features, page
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -23,6 +27,12 @@ def test_every_family_has_a_row_and_the_five_laws() -> None:
         assert cells[0] == family.title
         assert cells[3:8] == ["✓"] * 5
         assert cells[8] == ", ".join(family.padding)
+
+
+def test_every_feature_is_tested_for_both_kinds_of_module() -> None:
+    marks = [mark.args for mark in feature_test.pytestmark if mark.name == "parametrize"]
+    assert ("kind", ["module", "mixin"]) in marks
+    assert [row.split("|")[1].strip() for row in features().splitlines()[2:]] == list(FEATURES)
 
 
 def test_a_test_that_is_not_about_families_has_no_column() -> None:

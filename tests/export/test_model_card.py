@@ -45,3 +45,14 @@ def test_its_metadata_are_those_of_the_hub(tmp_path: Path) -> None:
 def test_nothing_is_needed(tmp_path: Path) -> None:
     write_model_card(tmp_path, {})
     assert "logged values" not in (tmp_path / "README.md").read_text()
+
+
+def test_a_model_that_generates_no_text_is_loaded_by_its_class(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}')
+    write_model_card(tmp_path, RUN)
+    text = (tmp_path / "README.md").read_text()
+    assert "from transformers import ViTForImageClassification" in text
+    assert "text-generation" not in text
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    write_model_card(tmp_path, RUN)
+    assert "pipeline_tag: text-generation" in (tmp_path / "README.md").read_text()

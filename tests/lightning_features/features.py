@@ -233,7 +233,8 @@ def _(kind: str, folder: Path) -> None:
 def _(kind: str, folder: Path) -> None:
     module = make(kind)
     module.batch_size = 2
-    module.train_dataloader = lambda: DataLoader(samples() * 9, batch_size=module.batch_size)
+    data: Any = samples() * 9
+    module.train_dataloader = lambda: DataLoader(data, batch_size=module.batch_size)
     module.val_dataloader = module.train_dataloader
     run = trainer(folder, enable_checkpointing=True, max_epochs=9)
     Tuner(run).scale_batch_size(module, max_trials=2, steps_per_trial=2)

@@ -196,6 +196,7 @@ def test_tokens_seen_survive_a_resume(tmp_path: Path) -> None:
     for run in (whole, resumed):
         assert run.callback_metrics["train/tokens_seen"] == 3 * tokens(range(32))
     saved = torch.load(tmp_path / "half.ckpt", weights_only=True)["gradient_normalizers"]["student"]
+    assert half.step_driver is not None
     assert saved == half.step_driver.normalizers["student"].state_dict()
     assert saved["seen"] == tokens(range(32))
 

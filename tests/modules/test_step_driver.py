@@ -10,10 +10,11 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins import MixedPrecision
 
-from kdlight import DistillationModule
+from kdlight import DistillationModule, TransformersModel
 from kdlight.callbacks import HyperparameterScheduler
-from kdlight.objectives import ForwardKL
+from kdlight.objectives import CrossEntropy, ForwardKL
 from kdlight.schedules import Linear
+from tests.models.tiny_models import tiny, transformers
 from tests.support import online_fit, runs, toy
 
 
@@ -94,3 +95,59 @@ def test_batches_that_the_training_step_leaves_out_are_not_counted(tmp_path: Pat
     trainer = runs.trainer(tmp_path, schedule, max_epochs=1)
     trainer.fit(module, runs.loader())
     assert float(trainer.callback_metrics["train/samples_seen"]) == runs.BATCHES * runs.BATCH / 2
+
+
+def rwkv() -> Any:
+    config = transformers.AutoConfig.for_model(
+        "rwkv",
+        vocab_size=31,
+        hidden_size=16,
+        attention_hidden_size=16,
+        num_hidden_layers=2,
+        context_length=32,
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(5)
+    return model
+
+
+def left_padded() -> Any:
+    ids = torch.randint(3, 31, (2, 8), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    return torch.utils.data.DataLoader(
+        [{"input_ids": ids, "attention_mask": mask}],  # type: ignore[arg-type]
+        batch_size=None,
+    )
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda model: model, TransformersModel.wrap], ids=["raw", "wrapped"]
+)
+def test_a_raw_model_that_reads_left_padding_is_told_of(wrap: Any, tmp_path: Path) -> None:
+    module = DistillationModule(wrap(rwkv()), ForwardKL(), teacher=wrap(tiny("llama")))
+    with pytest.warns(UserWarning, match="Rwkv.*|TransformersModel.* depend on the padding"):
+        toy.trainer(tmp_path, max_steps=1).fit(module, left_padded())
+
+
+def test_a_wrapped_model_is_set_to_train_mode(tmp_path: Path) -> None:
+    class Wrapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = tiny("gpt2").eval()
+
+        def forward(self, batch: Any) -> Any:
+            return self.model(**batch).logits
+
+    modes = []
+
+    class Record(Callback):
+        def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+            modes.append({part.training for part in pl_module.student.modules()})
+
+    module = DistillationModule(Wrapped(), CrossEntropy())
+    toy.trainer(tmp_path, max_steps=1, callbacks=[Record()]).fit(module, left_padded())
+    assert modes == [{True}]

@@ -64,7 +64,7 @@ def standalone(overridden: tuple[str, ...] = ()) -> DistillationModule:
 def run(module: LightningModule, folder: Path, **options: Any) -> dict[str, float]:
     trainer = runs.trainer(folder, max_epochs=2, accumulate_grad_batches=3, **options)
     trainer.fit(module, runs.loader(), runs.loader())
-    metrics = dict(trainer.callback_metrics)
+    metrics: dict[str, Any] = dict(trainer.callback_metrics)
     metrics.update(trainer.test(module, runs.loader(), verbose=False)[0])
     timeless = {k: float(v) for k, v in metrics.items() if "per_second" not in k}
     weights = torch.cat([p.detach().flatten() for p in module.parameters()])
@@ -185,7 +185,7 @@ def test_a_fit_after_an_interrupted_accumulation_starts_afresh(kind: str, tmp_pa
 
 
 def test_a_trainer_has_the_hooks_once_and_runs_other_modules(tmp_path: Path) -> None:
-    trainer = runs.trainer(tmp_path, max_epochs=1)
+    trainer: Any = runs.trainer(tmp_path, max_epochs=1)
     for _ in range(2):
         trainer.fit(standalone(), runs.loader())
     assert sum(isinstance(each, StepHooks) for each in trainer.callbacks) == 1
@@ -227,7 +227,7 @@ def test_the_learning_rate_finder_works(tmp_path: Path) -> None:
 @FINDER
 def test_the_mixin_is_found_by_the_finder_too(tmp_path: Path) -> None:
     assert issubclass(Distilled, DistillationMixin)
-    module = Distilled().distill(ForwardKL(), net(9, seed=2))
+    module: Any = Distilled().distill(ForwardKL(), net(9, seed=2))
     module.lr = 0.1
     trainer = toy.trainer(tmp_path, enable_checkpointing=True, max_epochs=9)
     Tuner(trainer).lr_find(module, own_loader(), num_training=30)

@@ -250,6 +250,7 @@ class OwnModule(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         labels = batch_labels(batch)
+        assert labels is not None
         logits = self.student(batch).logits().flatten(0, -2)
         total = nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum")
         return total / (labels != -100).sum().clamp(min=1)

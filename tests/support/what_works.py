@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.families import test_families as laws
 from tests.families.families import FAMILIES
+from tests.lightning_features.features import FEATURES
 
 PAGE = Path(__file__).parents[1] / "site" / "pages" / "what_works.md"
 LABELS = {
@@ -57,6 +58,15 @@ checkpoint. Labels stand at their own tokens, and are shifted, or at the logits 
 
 """
 
+LIGHTNING = """
+## Features of Lightning
+
+A fit of a small classifier with batches of different sizes, by a `DistillationModule` and by a
+module with the mixin, with the feature of the Trainer. Where a feature trains, the weights after it
+are those of a loop in plain torch, which computes one mean over all samples of an optimizer step:
+
+"""
+
 
 def cases(test: Any) -> list[dict[str, Any]]:
     """Return the arguments of each case of a parametrized test that is about a family."""
@@ -83,7 +93,13 @@ def families() -> str:
 
 def page() -> str:
     """Return the page."""
-    return INTRODUCTION + families()
+    return INTRODUCTION + families() + LIGHTNING + features()
+
+
+def features() -> str:
+    """Return the table of features of Lightning."""
+    lines = ["| feature | `DistillationModule` | `DistillationMixin` |", "| --- | :-: | :-: |"]
+    return "\n".join([*lines, *(f"| {name} | ✓ | ✓ |" for name in FEATURES)]) + "\n"
 
 
 def _way(way: str) -> str:
