@@ -60,7 +60,7 @@ class LinearHeadChunks:
 
     def set_grad(self, part: slice, grad: Tensor) -> None:
         """Overwrite the logits of a part with their gradient."""
-        if self.weight.dtype == torch.float16:
+        if self.weight.dtype == torch.float16 and grad.numel():
             grad = grad * self._scaled_for(part, grad)
         self.logits[part].copy_(grad)
 

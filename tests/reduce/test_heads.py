@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdlight import Chunking, Projected
+from kdlight import Chunking, LossInputs, Projected
 from kdlight.objectives import ForwardKL, ReverseKL
 from kdlight.reduce.heads import LinearHeadChunks, is_plain_linear
 from tests.support.chunked_data import SIZES, D, N, ProjectedData, V, assert_all_close
@@ -130,3 +130,18 @@ def test_sums_that_overflow_float16_are_added_up_in_float32():
     _, grad = provider.gradients()
     assert grad is not None
     assert grad.tolist() == [[8 * 4096.0]] * 2
+
+
+def test_a_float16_head_gets_no_gradient_from_no_position():
+    head = nn.Linear(3, 5).half()
+    source = Projected(torch.ones(2, 3, dtype=torch.float16, requires_grad=True), head)
+    inputs = LossInputs(
+        source,
+        torch.zeros(2, 5),
+        mask=torch.zeros(2, dtype=torch.bool),
+        chunked=Chunking(2, 1),
+    )
+    loss = ForwardKL()(inputs)
+    loss.total.backward()
+    assert loss.total == 0
+    assert all(p.grad is None or not p.grad.any() for p in head.parameters())
