@@ -75,6 +75,26 @@ def padding_mask(batch: Any, positions: torch.Size, *, is_encoder_decoder: bool)
     return mask.bool() if isinstance(mask, Tensor) and mask.shape == positions else None
 
 
+def check_answers(labels: Tensor | None, shape: torch.Size) -> None:
+    """Raise a ValueError for answers to yes-or-no questions that are neither.
+
+    Example:
+        >>> check_answers(torch.tensor([[0.9, 0.1]]), torch.Size([1, 2, 2]))
+        Traceback (most recent call last):
+        ValueError: labels of yes-or-no questions, and of two classes, must be 0 or 1, ...
+    """
+    is_answers = labels is not None and labels.is_floating_point() and labels.shape != shape
+    if labels is None or not is_answers or shape[-1] != 2:
+        return
+    known = labels[~labels.isnan() & (labels != IGNORE_INDEX)]
+    if not bool(((known == 0) | (known == 1)).all()):
+        raise ValueError(
+            "labels of yes-or-no questions, and of two classes, must be 0 or 1, or -100 or NaN, but"
+            " a batch has other numbers; to train on soft targets let a teacher return them as"
+            " logits, such as torch.logit(labels)"
+        )
+
+
 def check_labels(
     labels: Tensor, mask: Tensor, classes: int, *, are_probabilities: bool = True
 ) -> None:
@@ -119,6 +139,12 @@ def _check_no_answers(labels: Tensor) -> None:
             "labels are 0 and 1 in the shape of the logits, whose softmax over the last axis is one"
             " distribution; wrap the networks in kdlight.MultiLabel if each logit is a yes or no of"
             " its own, or give the numbers of the classes, labels.argmax(-1)"
+        )
+    if bool((labels >= 0).all()) and bool(((labels.sum(-1) - 1).abs() < 1e-3).all()):
+        raise ValueError(
+            "labels are probabilities of classes, but floats in the shape of the logits are targets"
+            " of a regression; give the numbers of the classes, and let a teacher return"
+            " probabilities as logits, log(labels)"
         )
 
 

@@ -30,7 +30,7 @@ def next_token_labels(labels: Tensor) -> Tensor:
         >>> next_token_labels(torch.tensor([[5, 6, -100, 8]]))
         tensor([[   6, -100,    8, -100]])
     """
-    aligned = labels.roll(-1, dims=-1)
+    aligned = labels.long().roll(-1, dims=-1)  # bytes have no -100
     aligned[..., -1] = IGNORE_INDEX
     return aligned
 
@@ -79,13 +79,15 @@ def batch_labels(
     if ignore_index != IGNORE_INDEX and not labels.is_floating_point():
         # wider first: maps of bytes have no -100
         labels = labels.long().masked_fill(labels == ignore_index, IGNORE_INDEX)
+    if ignore_index != IGNORE_INDEX and labels.is_floating_point():
+        labels = labels.masked_fill(labels == ignore_index, float("nan"))
     if rule == "aligned" or (isinstance(inputs, Tensor) and labels.dim() < inputs.dim()):
         return labels
     mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
     if mask is None or mask.shape != labels.shape:  # a mask (B, 1, T, T) does not mark padding
         return next_token_labels(labels)
     padding = mask == 0
-    aligned = next_token_labels(labels.masked_fill(padding, IGNORE_INDEX))
+    aligned = next_token_labels(labels.long().masked_fill(padding, IGNORE_INDEX))
     return aligned.masked_fill(padding, IGNORE_INDEX)
 
 

@@ -62,6 +62,9 @@ def probe_output_head(model: Any) -> OutputHead:
     that does not run on tokens alone computes its logits itself.
     """
     head = model.get_output_embeddings()
+    adapter = getattr(model, "active_peft_config", None)
+    if getattr(adapter, "is_prompt_learning", False):  # which adds tokens before the body
+        return OutputHead(gives_logits=False)
     if head is None or model_kind(model).labels in ("aligned", "none"):  # no decoder
         return OutputHead(gives_logits=False)
     recorded: dict[str, Any] = {}

@@ -141,8 +141,12 @@ class DistillationBase(LossInputsModule):
         # Lightning's finders replace all callbacks for a while, and look for theirs at the start
         attach_step_hooks(self._trainer, first=False)
         terms = {**_named(self.extra_loss(batch)), **(task or {})}
+        if self._trainer is not None and not self._trainer.training:
+            # a validation step that calls the training step: nothing is trained
+            means = [self._mean(name, loss, terms) for name, (loss, _) in losses.items()]
+            return sum(means[1:], means[0])
         self.extra_parts = tuple(terms)
-        scaled = []
+        scaled, pending = [], []
         for name, (loss, inputs) in losses.items():
             if name == STUDENT:
                 unit = self.objective.unit
@@ -151,12 +155,17 @@ class DistillationBase(LossInputsModule):
             else:
                 total = loss.total
             normalizer = self.step_driver.normalizers[name]
-            normalizer.add(loss, inputs)
+            pending.append((normalizer, loss, inputs))
             if self.normalization == "local":
                 scaled.append(loss._replace(total=total).mean())
             else:
                 scaled.append(total * normalizer.scale(loss.count))
+        self.step_driver.pending = pending
         return self.step_driver.loss.remember(sum(scaled[1:], scaled[0]))
+
+    def _mean(self, name: str, loss: Loss, terms: Mapping[str, tuple[float, Tensor]]) -> Tensor:
+        total = _with_terms(loss, terms)[1] if name == STUDENT else loss.total
+        return loss._replace(total=total).mean()
 
     def after_normalization(self) -> None:
         """Change the normalized gradients of a step; called before they are clipped."""
@@ -222,8 +231,13 @@ def _named(terms: Tensor | Mapping[str, Any] | None) -> dict[str, tuple[float, T
     if terms is None:
         return {}
     named = terms if isinstance(terms, Mapping) else {EXTRA: terms}
-    for name in named:
+    for name, term in named.items():
         check_term_name(name)
+        if term.dim() > 0:
+            raise ValueError(
+                f"the term {name!r} of extra_loss must be one number, the mean over the batch, got"
+                f" a tensor {tuple(term.shape)}"
+            )
     return {name: (1.0, term) for name, term in named.items()}
 
 

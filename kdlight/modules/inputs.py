@@ -9,11 +9,17 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from kdlight.data.label_positions import check_labels, check_padding, padding_mask, place_labels
+from kdlight.data.label_positions import (
+    check_answers,
+    check_labels,
+    check_padding,
+    padding_mask,
+    place_labels,
+)
 from kdlight.data.targets import batch_labels
 from kdlight.models import ModelKind, model_kind
 from kdlight.models.audio_frames import frame_mask
-from kdlight.models.call_network import to_logits
+from kdlight.models.call_network import binary_logits, to_logits
 from kdlight.models.router_loss import warn_about_router_loss
 from kdlight.modules.label_format import LabelFormat
 from kdlight.objectives import LossInputs, Objective
@@ -46,6 +52,7 @@ class LossInputsModule(LightningModule):
     log_prefix: str = "train"
     is_first_batch: bool = True
     _kind: ModelKind | None = None
+    _has_logged_plan: bool = False
 
     @property
     def frozen_teacher(self) -> Teacher | None:
@@ -89,6 +96,9 @@ class LossInputsModule(LightningModule):
         """Return the kind of the student's network, as far as it tells."""
         if self._kind is None:
             self._kind = model_kind(self.known_student())
+            teacher = [] if self.frozen_teacher is None else self.frozen_teacher.networks()
+            if self._kind.labels is None and teacher:  # the labels are the same for both
+                self._kind = self._kind._replace(labels=model_kind(teacher[0]).labels)
         return self._kind
 
     def known_student(self) -> nn.Module | None:
@@ -130,14 +140,14 @@ class LossInputsModule(LightningModule):
             ValueError: labels do not stand at the positions of the logits, or are no classes of
                 them; logits of more than three axes, of which none is known to hold the classes.
         """
-        source = to_logits(student, name="student_logits")
+        source = self._to_logits(student, "student_logits")
         labels, mask = self._place_labels(batch, source)
         fields = [name for name in OPTIONAL_FIELDS if isinstance(batch, Mapping) and name in batch]
         # tensor-parallel ranks have the same data, which is gathered once
         mesh = self.device_mesh
         inputs = LossInputs(
             source,
-            None if teacher is None else to_logits(teacher, name="teacher_logits"),
+            None if teacher is None else self._to_logits(teacher, "teacher_logits"),
             labels,
             mask,
             chunked=self.chunked,
@@ -146,9 +156,16 @@ class LossInputsModule(LightningModule):
         )
         if self.is_first_batch:
             self.is_first_batch = False
-            plan = describe_plan(inputs.student, inputs.teacher, mask, self.chunked)
-            rank_zero_info(f"kdlight: {plan}")
+            if not self._has_logged_plan:
+                self._has_logged_plan = True
+                plan = describe_plan(inputs.student, inputs.teacher, mask, self.chunked)
+                rank_zero_info(f"kdlight: {plan}")
         return inputs
+
+    def _to_logits(self, logits: Logits, name: str) -> LogitsSource:
+        source = to_logits(logits, name=name)
+        is_raw = isinstance(logits, Tensor) and logits.dim() == 2
+        return binary_logits(source) if is_raw and self.student_kind().is_multi_label else source
 
     def _place_labels(
         self, batch: Any, student: LogitsSource
@@ -159,6 +176,8 @@ class LossInputsModule(LightningModule):
         if is_mapping and batch.get("labels") is None and labels is not None:
             # made of the tokens, which are no labels of a classifier of sequences
             labels = labels if labels.shape == positions else None
+        if self.is_first_batch:
+            check_answers(labels, student.shape)
         labels, mask = place_labels(labels, student.shape)
         if labels is None or mask is None:
             decoder = kind.is_encoder_decoder
@@ -166,6 +185,11 @@ class LossInputsModule(LightningModule):
             if padding is None and not decoder:
                 padding = frame_mask(self.known_student(), batch, positions)
             return None, padding
+        if labels.is_floating_point() and "labels" in self.objective.needs:
+            raise ValueError(
+                f"{type(self.objective).__name__} needs the numbers of classes as labels, but those"
+                " of a batch are floats in the shape of the logits"
+            )
         if self.is_first_batch:  # which waits for the device
             compares = self.objective.uses_probabilities
             check_labels(labels, mask, student.shape[-1], are_probabilities=compares)
@@ -181,7 +205,8 @@ class LossInputsModule(LightningModule):
         `setup` calls this. Where a subclass overrides `setup` without ``super()``, it is called
         before the first batch.
         """
-        self._kind, self.is_first_batch = None, True
+        self._kind, self.is_first_batch, self._has_logged_plan = None, True, False
+        self.label_format.reset()
         if self.trainer.state.fn == "fit":
             warn_about_router_loss(self)
         if self.frozen_teacher is not None:

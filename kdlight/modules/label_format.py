@@ -67,9 +67,19 @@ class LabelFormat:
         labels = batch.get("labels") if isinstance(batch, Mapping) else None
         if labels is None:  # found without reading values
             return find_label_rule(batch, ignore_index=self.ignore_index) or "aligned"
-        if self._found is None:
-            self._found = find_label_rule(batch, ignore_index=self.ignore_index)
+        if check or self._found is None:
+            found = find_label_rule(batch, ignore_index=self.ignore_index)
+            if None not in (found, self._found) and found != self._found:
+                raise ValueError(
+                    f"the labels of a batch are {found!r}, but those of an earlier one are"
+                    f" {self._found!r}; give one of them as labels= to the module"
+                )
+            self._found = found or self._found
         return self._found or "causal"  # the rule does not matter where no label counts
+
+    def reset(self) -> None:
+        """Forget the rule that a batch told."""
+        self._found = None
 
     def _check_not_shifted(self, batch: Any) -> None:
         labels = batch.get("labels") if isinstance(batch, Mapping) else None

@@ -158,6 +158,12 @@ class DistillationMixin(DistillationBase):
             with kept_running_statistics(self):
                 losses = self.learner_losses(batch)
         else:
+            if loss.requires_grad and isinstance(logits, Tensor) and not logits.requires_grad:
+                raise ValueError(
+                    "the training_step returned 'logits' without a graph, from which the objective"
+                    " has no gradient; return logits that are not detached, or leave them out and"
+                    " define student_logits"
+                )
             losses = self._losses_of(batch, logits)
         task = {TASK: (self.task_weight, loss)}
         total = self.scaled_loss(losses, batch=batch, task=task)

@@ -6,6 +6,24 @@ from typing import Any
 
 from torch import Tensor
 
+LINEAR = (
+    "Alias",
+    "Clone",
+    "Div",
+    "Expand",
+    "Mean",
+    "Mul",
+    "Neg",
+    "Reshape",
+    "ReshapeAlias",
+    "Squeeze",
+    "Sum",
+    "ToCopy",
+    "Unsqueeze",
+    "View",
+)
+"""Operations of PyTorch that only multiply one number by a constant."""
+
 
 class ReturnedLoss:
     """Remembers the scaled loss of a micro-batch and recognizes it before the backward pass.
@@ -43,7 +61,7 @@ class ReturnedLoss:
         node: Any = loss.grad_fn
         while node is not None and node is not self._node:
             inputs = [each for each, _ in node.next_functions if each is not None]
-            node = inputs[0] if len(inputs) == 1 else None
+            node = inputs[0] if len(inputs) == 1 and _is_linear(node) else None
         if node is None:
             raise ValueError(
                 f"the training_step of {owner} returned another loss than that of its objective, of"
@@ -51,3 +69,9 @@ class ReturnedLoss:
                 " units of the optimizer step. Return it from extra_loss(batch) instead, where it"
                 " has the weight that you give it"
             )
+
+
+def _is_linear(node: Any) -> bool:
+    """Return whether a node of the graph multiplies by a constant; nodes of strategies do."""
+    name = node.name()
+    return not name[-1:].isdigit() or name.removesuffix("Backward0") in LINEAR

@@ -41,6 +41,7 @@ class StepDriver:
         last_step: result of the optimizer step, from the step until the next batch or the end of
             the fit; None while gradients are accumulated.
         loss: the loss that the training step of the module is to return.
+        pending: normalizer, loss and inputs of each network, until the backward pass.
 
     Args:
         normalizers: one for each network that the module trains.
@@ -50,6 +51,7 @@ class StepDriver:
         self.normalizers = normalizers
         self.last_step: StepResult | None = None
         self.loss = ReturnedLoss()
+        self.pending: list[Any] = []
         self.unit = "sample"
         self._other_steps: dict[str, StepResult] = {}
         self._clock = 0.0
@@ -75,14 +77,20 @@ class StepDriver:
         for network, _ in module.learners().values():
             if network is module:
                 continue
-            # models of transformers are created in evaluation mode, also within a wrapper
-            for part in (network, *outermost_models(network)):
-                if not part.training:
+            # models of transformers are created in evaluation mode, also within a wrapper; those
+            # that are not trained stay in it
+            models = list(outermost_models(network))
+            frozen = [each for each in models if not each.training and not _is_trained(each)]
+            for part in (network, *models):
+                if not part.training and part not in frozen:
                     part.train()
+            for part in frozen:
+                part.eval()
 
     def start_training(self, module: Any) -> None:
         """Start with the same objectives on all ranks, which DDP ensures but FSDP2 does not."""
         self.restart_clock(module)
+        module.is_first_batch = True  # of the training data
         module.check_optimizers()
         if module.device_mesh is not None:
             networks, objectives = zip(*module.learners().values(), strict=True)
@@ -97,6 +105,7 @@ class StepDriver:
     def start_batch(self, module: Any, batch: Any) -> None:
         """Forget the last step; at the first batch, look for models that read left padding."""
         self.last_step = None
+        self.pending = []
         if self._is_first_batch:
             self._is_first_batch = False
             with module.trainer.precision_plugin.forward_context():
@@ -123,6 +132,9 @@ class StepDriver:
     def check_loss(self, module: Any, loss: Tensor) -> None:
         """Raise an error if ``loss`` is something else than the loss of the training step."""
         self.loss.check(loss, type(module).__name__)
+        for normalizer, each, inputs in self.pending:  # a loss without a backward pass counts not
+            normalizer.add(each, inputs)
+        self.pending = []
 
     def finish_step(self, module: Any) -> None:
         """Normalize the gradients of the step, once, and offload the teacher if configured."""
@@ -179,6 +191,7 @@ class StepDriver:
     def clear(self, module: Any) -> None:
         """Forget the losses of an unfinished step."""
         self.last_step = None
+        self.pending = []
         self.loss.clear()
         for normalizer in self.normalizers.values():
             normalizer.clear()
@@ -192,6 +205,9 @@ class StepDriver:
     def start_evaluation(self, module: Any) -> None:
         """Prepare the run and the metrics."""
         self.prepare(module)
+        module.is_first_batch = True
+        if module.trainer.state.fn != "fit":
+            self._compare_wrappers(module)
         module.start_evaluation()
 
     def log_metrics(self, module: Any, stage: str) -> None:
@@ -224,3 +240,7 @@ def _whole_networks(module: Any) -> list[nn.Module]:
     teacher = module.frozen_teacher
     networks = [network for network, _ in module.learners().values()]
     return networks + ([] if teacher is None else teacher.networks())
+
+
+def _is_trained(network: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in network.parameters())

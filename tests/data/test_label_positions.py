@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdlight.data.label_positions import check_labels, check_padding, padding_mask, place_labels
+from kdlight.data.label_positions import (
+    check_answers,
+    check_labels,
+    check_padding,
+    padding_mask,
+    place_labels,
+)
 
 
 def size(*shape: int) -> torch.Size:
@@ -133,3 +139,17 @@ def test_labels_of_padding_are_refused() -> None:
         check_padding(torch.tensor([[3, 4]]), counts, batch)
     check_padding(torch.tensor([[3, -100]]), torch.tensor([[True, False]]), batch)
     check_padding(torch.tensor([3]), torch.tensor([True]), batch)  # of sequences
+
+
+def test_answers_that_are_neither_yes_nor_no_are_refused() -> None:
+    pairs = torch.Size([2, 3, 2])
+    check_answers(torch.tensor([[0.0, 1.0, float("nan")], [1.0, -100.0, 0.0]]), pairs)
+    with pytest.raises(ValueError, match="must be 0 or 1, or -100 or NaN"):
+        check_answers(torch.full((2, 3), 0.7), pairs)
+    check_answers(torch.full((2, 2), 0.7), torch.Size([2, 2]))  # targets of a regression
+
+
+def test_probabilities_of_classes_are_no_targets_of_a_regression() -> None:
+    mixed = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.1, 0.9]])
+    with pytest.raises(ValueError, match="labels are probabilities of classes"):
+        check_labels(mixed, torch.ones(2, dtype=torch.bool), 3)

@@ -170,3 +170,10 @@ def test_shifted_labels_are_recognized() -> None:
     assert are_shifted(torch.tensor([[4, 5, 0]]), IDS, counts)
     assert not are_shifted(IDS, IDS, counts)
     assert not are_shifted(torch.tensor([[4, 5, 0]]), IDS, ~counts)
+
+
+def test_labels_of_bytes_are_ignored_like_others() -> None:
+    ids = torch.tensor([[4, 5, 6, 0]], dtype=torch.uint8)
+    batch = {"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 1, 0]])}
+    assert next_token_labels(ids).tolist() == [[5, 6, 0, -100]]
+    assert batch_labels(batch, "causal").tolist() == [[5, 6, -100, -100]]  # type: ignore[union-attr]

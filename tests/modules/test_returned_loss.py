@@ -145,6 +145,29 @@ def test_a_constant_factor_or_a_loss_of_ones_own_weighs_what_it_says(
     torch.testing.assert_close(updates.gradients[0], network.weight.grad, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [Tensor.square, Tensor.log, lambda loss: loss.clamp(max=0.5)],
+    ids=["square", "log", "clamp"],
+)
+def test_a_function_of_the_loss_that_is_not_linear_is_refused(change: Any, tmp_path: Path) -> None:
+    class Changed(DistillationModule):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return change(super().training_step(batch, batch_idx))
+
+    with pytest.raises(ValueError, match="returned another loss"):
+        toy.trainer(tmp_path).fit(make(Changed), loader())
+
+
+def test_a_term_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    class Vector(DistillationModule):
+        def extra_loss(self, batch: Any) -> Any:
+            return {"l1": next(self.student.parameters()).abs().sum(1)}
+
+    with pytest.raises(ValueError, match=r"the term 'l1' of extra_loss must be one number"):
+        toy.trainer(tmp_path).fit(make(Vector), loader())
+
+
 def test_a_term_named_like_a_part_of_the_objective_is_refused(tmp_path: Path) -> None:
     class Same(DistillationModule):
         def learner_losses(self, batch: Any) -> Any:

@@ -96,3 +96,15 @@ def test_a_gradient_through_both_passes_is_the_sum_of_theirs() -> None:
     (y.square().sum() + y.sin().sum()).backward()
     for gradient, parameter in zip(got, other.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad)
+
+
+def test_logits_without_a_graph_are_refused(tmp_path: Path) -> None:
+    class GivesDetached(Gives):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            output = super().training_step(batch, batch_idx)
+            return {**output, "logits": output["logits"].detach()}
+
+    module = type("Mixed", (DistillationMixin, GivesDetached), {})()
+    module.distill(ForwardKL(), net(9, seed=2))
+    with pytest.raises(ValueError, match="return logits that are not detached"):
+        toy.trainer(tmp_path).fit(module, runs.loader())

@@ -151,3 +151,94 @@ def test_a_wrapped_model_is_set_to_train_mode(tmp_path: Path) -> None:
     module = DistillationModule(Wrapped(), CrossEntropy())
     toy.trainer(tmp_path, max_steps=1, callbacks=[Record()]).fit(module, left_padded())
     assert modes == [{True}]
+
+
+# ---- what is counted is what is propagated
+
+
+class ForgetsOne(DistillationModule):
+    """Computes a loss twice and returns it once, and not at all for every other batch."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        super().training_step(batch, batch_idx)
+        loss = super().training_step(batch, batch_idx)
+        return None if batch_idx % 2 else loss
+
+
+@pytest.mark.filterwarnings("ignore:.*training_step.*returned.*None")
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_loss_that_is_not_propagated_counts_not(accumulate: int, tmp_path: Path) -> None:
+    class EveryOther(DistillationModule):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return None if batch_idx % 2 else super().training_step(batch, batch_idx)
+
+    weights = []
+    for kind in (ForgetsOne, EveryOther):
+        module = runs.module(ForwardKL())
+        module.__class__ = kind
+        trainer = runs.trainer(tmp_path, max_epochs=1, accumulate_grad_batches=accumulate)
+        trainer.fit(module, runs.loader())
+        weights.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+        seen = float(trainer.callback_metrics["train/samples_seen"])
+        assert seen == runs.BATCHES * runs.BATCH / 2
+    assert torch.equal(*weights)
+
+
+class ValidatesByTraining(DistillationModule):
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.log("own", self.training_step(batch, batch_idx), batch_size=len(batch[0]))
+
+
+def test_a_validation_step_that_calls_the_training_step_trains_nothing(tmp_path: Path) -> None:
+    modules = [runs.module(ForwardKL()), runs.module(ForwardKL())]
+    modules[0].__class__ = ValidatesByTraining
+    options = {"max_epochs": 1, "num_sanity_val_steps": 2, "accumulate_grad_batches": 4}
+    for module in modules:
+        trainer = runs.trainer(tmp_path, val_check_interval=2, **options)
+        trainer.fit(module, runs.loader(), runs.loader())
+        if module is modules[0]:
+            own = float(trainer.callback_metrics["own"])
+        else:
+            assert own == pytest.approx(float(trainer.callback_metrics["val/loss"]), rel=1e-5)
+    for one, other in zip(*(module.parameters() for module in modules), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_training_data_are_checked_after_a_right_sanity_check(tmp_path: Path) -> None:
+    wrong = runs.loader()
+    wrong.dataset.tensors[1][:] = 99  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 3\).*has 99"):
+        runs.trainer(tmp_path, num_sanity_val_steps=1).fit(
+            runs.module(CrossEntropy()), wrong, runs.loader()
+        )
+
+
+def test_labels_that_change_their_place_are_refused(tmp_path: Path) -> None:
+    ids = torch.randint(3, 11, (2, 8), generator=torch.Generator().manual_seed(0))
+    shifted = torch.cat([ids[:, 1:], torch.full((2, 1), -100)], 1)
+    module = toy.module(ForwardKL())
+    module.loss_inputs({"input_ids": ids, "labels": ids})
+    loader = torch.utils.data.DataLoader(
+        [{"input_ids": ids, "labels": shifted}],  # type: ignore[arg-type]
+        batch_size=None,
+    )
+    with pytest.raises(ValueError, match="shifted already"):
+        toy.trainer(tmp_path).fit(module, loader)
+
+
+@pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
+def test_a_frozen_backbone_stays_in_evaluation_mode(tmp_path: Path) -> None:
+    class OnBackbone(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = tiny("gpt2").eval().requires_grad_(False)
+            self.head = torch.nn.Linear(31, 31)
+
+        def forward(self, batch: Any) -> Any:
+            return self.head(self.body(batch["input_ids"]).logits)
+
+    module = DistillationModule(OnBackbone().eval(), CrossEntropy())
+    toy.trainer(tmp_path, max_steps=1).fit(module, left_padded())
+    student: Any = module.student
+    assert student.training
+    assert not any(part.training for part in student.body.modules())
