@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jsonargparse import ActionConfigFile, set_parsing_settings  # pyright: ignore[reportPrivateImportUsage]
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -118,8 +119,15 @@ class DistillationCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except SETUP_ERRORS as error:
             options = self._get(self.config_init, "trainer", default={})
-            given = ", ".join(f"trainer.{name}={options.get(name)!r}" for name in DEVICE_OPTIONS)
-            raise ValueError(f"{describe(error)} ({given})") from error
+            values = {name: options.get(name) for name in DEVICE_OPTIONS}
+            given = ", ".join(
+                f"trainer.{name}={value!r}"
+                for name, value in values.items()
+                if isinstance(value, (str, int, list))
+            )
+            # Lightning's own words are enough without the name of their class
+            is_plain = isinstance(error, MisconfigurationException)
+            raise ValueError(f"{error if is_plain else describe(error)} ({given})") from error
         check_at_least("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1)
         return trainer
 

@@ -155,7 +155,8 @@ def test_a_strategy_for_gpus_fails_in_one_line(
     with pytest.raises(SystemExit) as fit:
         main(overlay)
     assert fit.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "error: No supported gpu backend found!"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: No supported gpu backend found! (trainer.accelerator='gpu'")
     with pytest.raises(SystemExit) as doctor:
         main(["doctor", *overlay[1:]])
     assert doctor.value.code == 1

@@ -79,7 +79,7 @@ def arguments(config: Path, tiny: dict[str, str]) -> list[str]:
         small |= {
             "--model.init_args.teacher.init_args.source": tiny["source"],
             "--data.init_args.files": tiny["text"],
-            "--data.init_args.block_size": "32",
+            "--data.init_args.block_size": "40",
             "--trainer.max_steps": "2",
             "--trainer.val_check_interval": "1",
         }
