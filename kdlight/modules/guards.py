@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 
@@ -73,12 +74,16 @@ def check_sharded(networks: Iterable[nn.Module], objectives: Iterable[nn.Module]
         networks: the networks that are trained.
         objectives: their objectives, whose gradients are averaged.
     """
-    averaged = {id(p) for objective in objectives for p in objective.parameters()}
+    equal = {id(p) for objective in objectives for p in objective.parameters()}
+    networks = list(networks)
+    # parameters that are gathered, such as after a validation, are plain tensors for a while
+    parts = (part for network in networks for part in network.modules())
+    equal |= {id(p) for part in parts if isinstance(part, FSDPModule) for p in part.parameters()}
     whole = [
         name
         for network in networks
         for name, p in network.named_parameters()
-        if p.requires_grad and id(p) not in averaged and not isinstance(p, DTensor)
+        if p.requires_grad and id(p) not in equal and not isinstance(p, DTensor)
     ]
     if whole:
         names = ", ".join(whole[:3]) + (", ..." if len(whole) > 3 else "")

@@ -119,7 +119,8 @@ def test_a_network_that_fsdp2_does_not_shard_is_refused(tmp_path: Path) -> None:
         toy.trainer(tmp_path, **options).fit(module, loader)
     options["strategy"] = FSDP2Strategy()
     module = Sharded().distill(ForwardKL(), net(9, seed=2))
-    toy.trainer(tmp_path, **options).fit(module, loader)
+    # after the sanity check, weights are gathered
+    toy.trainer(tmp_path, **options, num_sanity_val_steps=1).fit(module, loader, loader)
 
 
 def test_parameters_of_an_objective_need_not_be_sharded() -> None:
