@@ -187,6 +187,6 @@ def test_the_main_example_works(
 ) -> None:
     code, printed = quickstart(capsys, tiny)
     assert code == 0, printed
-    assert "batch 4 x 32 positions" in printed
+    assert "batch 4 x 40 positions" in printed
     assert "warning" not in printed
     assert list(tmp_path.iterdir()) == []

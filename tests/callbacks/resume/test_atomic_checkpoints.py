@@ -91,7 +91,7 @@ def test_a_checkpoint_is_replaced_by_a_whole_one_or_not_at_all(tmp_path: Path) -
         tmp_path, limit_train_batches=1, plugins=[FullDisk()], callbacks=[ExactResume()]
     )
     data = resume_fit.NoisyData(4)
-    run.fit(toy.module(ForwardKL()), data)
+    run.fit(toy.module(ForwardKL(), labels="causal"), data)
     path = tmp_path / "last.ckpt"
     run.save_checkpoint(path)
     before = path.read_bytes()
