@@ -12,9 +12,9 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from kdlight.callbacks.generation.checks import check_generates, check_tokenizer, datamodule_of
 from kdlight.callbacks.generation.continuation import continue_text
-from kdlight.callbacks.inference.context import eval_mode
 from kdlight.checks import check_integer, check_type
 from kdlight.models.end_tokens import end_tokens
+from kdlight.models.evaluating import evaluating
 from kdlight.modules.base import DistillationBase
 from kdlight.teachers import Teacher
 
@@ -76,7 +76,7 @@ class GenerationSamples(Callback):
     def _continue(self, trainer: Trainer, module: LightningModule, model: Any) -> list[str]:
         tokenizer = datamodule_of(trainer).tokenizer
         texts = []
-        with torch.no_grad(), eval_mode(model):
+        with torch.no_grad(), evaluating(model):
             for prompt in self.prompts:
                 ids = tokenizer(prompt, return_tensors="pt").input_ids[0]
                 (out,) = continue_text(

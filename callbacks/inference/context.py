@@ -10,6 +10,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
+from kdlight.models.evaluating import evaluating
+
 
 @contextmanager
 def inference_context(trainer: Trainer, module: nn.Module) -> Iterator[None]:
@@ -18,26 +20,5 @@ def inference_context(trainer: Trainer, module: nn.Module) -> Iterator[None]:
     The states of the random generators are restored, too.
     """
     precision = trainer.precision_plugin.forward_context()
-    with isolate_rng(), torch.no_grad(), eval_mode(module), precision:
+    with isolate_rng(), torch.no_grad(), evaluating(module), precision:
         yield
-
-
-@contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Set eval mode, and restore the mode of every submodule after.
-
-    Example:
-        >>> network = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
-        >>> with eval_mode(network):
-        ...     network.training
-        False
-        >>> [part.training for part in network.modules()]
-        [True, True, False]
-    """
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from kdlight.cache.records import Record
+from kdlight.data.written_files import write_files
 
 PATTERN = "shard-*.safetensors"
 UNFINISHED = "*.unfinished"
@@ -53,27 +53,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: If the disk is full, or the file cannot be written for another reason.
     """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        write_files({path: content})
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
+        reason = getattr(error.__cause__, "strerror", None)
         raise OSError(
             error.errno,
-            f"cannot write {len(content)} bytes ({error.strerror}); what was written before is"
-            " kept: make room, then run the same command again, which continues",
+            f"cannot write {len(content)} bytes ({reason}); what was written before is kept: make"
+            " room, then run the same command again, which continues",
             str(path),
         ) from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # so that the new name survives a power failure
-    finally:
-        os.close(folder)
 
 
 def checksum(content: bytes) -> str:

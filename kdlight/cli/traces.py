@@ -117,6 +117,8 @@ def find_device(name: str | None) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.ones(1, device=name).item()
+    # what torch raises for a name that it does not know, a backend that it was built without, and
+    # a device that holds no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(

@@ -42,6 +42,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         for unfinished, place in renamed.items():
             with _named_errors(place):
                 unfinished.replace(place)
+                _sync_folder(place.parent)
     finally:
         for unfinished in renamed:
             with suppress(OSError):
@@ -63,6 +64,17 @@ def append_bytes(path: Path, content: bytes) -> None:
     """
     with _named_errors(path), path.open("ab") as file:
         write_out(file, content)
+
+
+def _sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on disk, so that they survive a power failure."""
+    if os.name == "nt":  # where folders cannot be opened
+        return
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 @contextmanager

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
-
 from kdlight.doctor.fake_step import live_networks
 from kdlight.doctor.module_parts import student_part
+from kdlight.doctor.step_check import MAX_REAL_STEP, multiplications
 from kdlight.models import CausalLM
 from kdlight.modules.base import DistillationBase
-
-MAX_MULTIPLICATIONS = 1e12
-"""Multiplications of two forward passes that take a few seconds on a CPU."""
 
 
 def fast_paths(module: DistillationBase, batch: Any) -> Iterator[tuple[str, str]]:
@@ -28,10 +23,7 @@ def fast_paths(module: DistillationBase, batch: Any) -> Iterator[tuple[str, str]
     for name, network in networks:
         if not isinstance(network, CausalLM):
             continue
-        sizes = [1]
-        apply_to_collection(batch, Tensor, lambda tensor, s=sizes: s.append(tensor.numel()))
-        parameters = sum(p.numel() for p in network.parameters())
-        if 2 * max(sizes) * parameters > MAX_MULTIPLICATIONS:
+        if 2 * multiplications([network], batch) > MAX_REAL_STEP:  # each way once
             yield f"{name}'s logits", "compared with the whole model at the first batch of a fit"
             continue
         was_fast = network.is_fast

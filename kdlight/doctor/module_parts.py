@@ -20,10 +20,8 @@ def student_part(module: DistillationBase) -> nn.Module:
         >>> student_part(module) is module.student
         True
     """
-    try:
-        return module.student_network()
-    except (ValueError, NotImplementedError):
-        return module
+    network = module.known_student()
+    return module if network is None else network
 
 
 def teacher_part(module: DistillationBase) -> Any:

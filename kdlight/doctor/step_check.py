@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlight.doctor.fake_step import FakeStep, fake_step, live_networks, real_step
 from kdlight.doctor.findings import Finding, error, reason, warning
@@ -29,7 +30,8 @@ def check_step(
     except (ValueError, TypeError, KeyError) as failure:
         return _step_fails(failure)
     except Exception as failure:  # user code may raise anything
-        if _multiplications(module, batch) > MAX_REAL_STEP:
+        networks = [student_part(module), *live_networks(module.teacher)]
+        if multiplications(networks, batch) > MAX_REAL_STEP:
             return warning(f"a training step could not be checked: {reason(failure)}")
         try:
             real_step(module, batch, environment)
@@ -42,9 +44,14 @@ def _step_fails(failure: Exception) -> Finding:
     return error(f"a training step fails with {type(failure).__name__}: {reason(failure)}")
 
 
-def _multiplications(module: DistillationBase, batch: Any) -> int:
-    """Estimate the multiplications of the forward passes of all networks."""
-    networks = [student_part(module), *live_networks(module.teacher)]
+def multiplications(networks: Iterable[nn.Module], batch: Any) -> int:
+    """Estimate the multiplications of the forward passes of networks.
+
+    Example:
+        >>> import torch
+        >>> multiplications([nn.Linear(4, 3, bias=False)], torch.zeros(2, 4))
+        96
+    """
     sizes: list[int] = [1]
     apply_to_collection(batch, Tensor, lambda tensor: sizes.append(tensor.numel()))
     return max(sizes) * sum(p.numel() for network in networks for p in network.parameters())

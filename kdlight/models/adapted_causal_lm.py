@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdlight.models.causal_lm import CausalLM, remove_prefix
+from kdlight.models.causal_lm import CausalLM
+from kdlight.models.saving import remove_prefix
 
 
 class AdaptedCausalLM(CausalLM):

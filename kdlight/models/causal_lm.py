@@ -12,22 +12,18 @@ from torch import Tensor, nn
 from kdlight.models.call_network import call_network
 from kdlight.models.context import context_length
 from kdlight.models.evaluating import evaluating
-from kdlight.models.fast_path import fast_path_difference
+from kdlight.models.fast_path import fast_path_difference, tolerance
 from kdlight.models.left_padding import warn_about_left_padding
 from kdlight.models.model_inputs import input_names, model_inputs
 from kdlight.models.model_kind import base_model
 from kdlight.models.output_head import OutputHead, probe_output_head
-from kdlight.models.pretrained import load_model, quiet_progress
-from kdlight.models.training_weights import run_on_tokens
+from kdlight.models.pretrained import load_model
+from kdlight.models.saving import save_model
+from kdlight.models.training_weights import keep_training_weights
 from kdlight.sources import LogitsSource, Projected
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
-"""Difference of logits from the model's own, relative to their size, by the dtype of the model."""
-
-HALF_TOLERANCE = 5e-2
 
 
 class CausalLM(nn.Module):
@@ -95,10 +91,7 @@ class CausalLM(nn.Module):
         return wrapped
 
     def _adopt(self, model: Any) -> None:
-        if getattr(model.config, "rescale_every", 0):
-            # RWKV divides weights in evaluation, and checkpoints of that time would hold them
-            run_on_tokens(model.train(), 2)
-            model.config.rescale_every = 0
+        keep_training_weights(model)
         self.model = model
         self.compare_next = False
         self._output_head = probe_output_head(model)
@@ -161,10 +154,7 @@ class CausalLM(nn.Module):
         if not self._output_head.gives_logits:
             return 0.0
         difference = fast_path_difference(self.model, self.forward, batch)
-        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
-        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            dtype = None
-        if not difference <= TOLERANCE.get(dtype, HALF_TOLERANCE):  # type: ignore[arg-type]
+        if not difference <= tolerance(self.model):
             self._output_head = OutputHead(gives_logits=False)
             # Lightning takes seconds to import
             from lightning.pytorch.utilities import rank_zero_warn
@@ -221,23 +211,4 @@ class CausalLM(nn.Module):
             state_dict: weights to save instead of this module's own, under the same names, such as
                 the gathered weights of a sharded module.
         """
-        weights = None
-        if state_dict is not None:
-            weights = remove_prefix(state_dict)
-            first: dict[int, str] = {}  # tied weights are saved once
-            for name, parameter in self.model.named_parameters(remove_duplicate=False):
-                weights[name] = weights[first.setdefault(id(parameter), name)]
-        with quiet_progress():
-            self.model.save_pretrained(folder, state_dict=weights)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
-
-
-def remove_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict of a `CausalLM` with the names that its Hugging Face model uses.
-
-    Example:
-        >>> list(remove_prefix({"model.lm_head.weight": torch.zeros(2, 2)}))
-        ['lm_head.weight']
-    """
-    return {name.removeprefix("model."): value for name, value in state_dict.items()}
+        save_model(self.model, folder, tokenizer=tokenizer, state_dict=state_dict)

@@ -15,6 +15,11 @@ from kdlight.sources import LogitsSource
 POSITIONS = 16
 """Positions of a row that are compared, which bounds the memory of their logits."""
 
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
+"""Differences that rounding explains, relative to the size of logits, by the dtype of a model."""
+
+HALF_TOLERANCE = 5e-2
+
 
 @torch.no_grad()
 def fast_path_difference(
@@ -64,6 +69,14 @@ def fast_path_difference(
     return (
         ((got - expected)[valid].abs().max() / size.clamp(min=1e-6)).item() if valid.any() else 0.0
     )
+
+
+def tolerance(model: nn.Module) -> float:
+    """Return the largest difference of a model's logits that rounding explains."""
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        return HALF_TOLERANCE
+    dtypes = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    return TOLERANCE.get(dtypes[0], HALF_TOLERANCE) if dtypes else HALF_TOLERANCE
 
 
 def _first_row(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,17 @@ def training_weights(model: Any) -> Iterator[None]:
             part.training = training
 
 
+def keep_training_weights(model: Any) -> None:
+    """Let RWKV leave its weights alone in evaluation, or checkpoints of that time would hold them.
+
+    The division by powers of two, which keeps float16 from overflowing, is turned off in the
+    model's config. Other models are not changed.
+    """
+    if getattr(model.config, "rescale_every", 0):
+        run_on_tokens(model.train(), 2)  # which turns back what an evaluation divided
+        model.config.rescale_every = 0
+
+
 @torch.no_grad()
 def run_on_tokens(model: Any, count: int) -> Tensor:
     """Return the logits of the first ``count`` tokens of the vocabulary, without random effects.

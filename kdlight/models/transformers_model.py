@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from kdlight.models.call_network import binary_logits, to_logits
 from kdlight.models.model_inputs import model_inputs
 from kdlight.models.model_kind import model_kind
-from kdlight.models.pretrained import load_model, quiet_progress
+from kdlight.models.pretrained import load_model
+from kdlight.models.saving import save_model
 from kdlight.sources import LogitsSource
 
 
@@ -92,19 +93,17 @@ class TransformersModel(nn.Module):
         return binary_logits(source) if kind.is_multi_label else source
 
     def save_pretrained(
-        self, folder: str | Path, *, state_dict: Mapping[str, Tensor] | None = None, **kwargs: Any
+        self,
+        folder: str | Path,
+        *,
+        tokenizer: Any = None,
+        state_dict: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Write a folder that ``from_pretrained`` of the model's class reads without kdlight.
 
         Args:
             folder: the folder; it is created.
+            tokenizer: a tokenizer to save in the same folder.
             state_dict: weights to save instead of this module's own, under the same names.
-            **kwargs: a ``tokenizer``, to save in the same folder.
         """
-        weights = None
-        if state_dict is not None:
-            weights = {name.removeprefix("model."): value for name, value in state_dict.items()}
-        with quiet_progress():
-            self.model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]
-        if kwargs.get("tokenizer") is not None:
-            kwargs["tokenizer"].save_pretrained(folder)
+        save_model(self.model, folder, tokenizer=tokenizer, state_dict=state_dict)

@@ -13,6 +13,7 @@ from kdlight.checkpoints import check_before_loading
 from kdlight.checks import check_choice
 from kdlight.distributed.ranks import data_parallel_sum, reduce_over_data_parallel_ranks
 from kdlight.distributed.sharding import clip_norm
+from kdlight.modules.extra_terms import Terms, named_terms, with_terms
 from kdlight.modules.gradient_normalizer import GradientNormalizer, StepResult
 from kdlight.modules.inputs import LossInputsModule
 from kdlight.modules.label_format import LabelFormat
@@ -20,12 +21,8 @@ from kdlight.modules.part_checks import check_parts
 from kdlight.modules.step_driver import STUDENT, StepDriver
 from kdlight.modules.step_hooks import attach_step_hooks
 from kdlight.objectives import Loss, LossInputs, Objective
-from kdlight.objectives.weighted import check_term_name
 from kdlight.reduce import Chunked
 from kdlight.teachers import Teacher
-
-EXTRA = "extra"
-"""The name of the part of a loss that `DistillationBase.extra_loss` returns as a tensor."""
 
 
 class DistillationBase(LossInputsModule):
@@ -126,7 +123,7 @@ class DistillationBase(LossInputsModule):
         losses: Mapping[str, tuple[Loss, LossInputs]],
         *,
         batch: Any,
-        task: Mapping[str, tuple[float, Tensor]] | None = None,
+        task: Terms | None = None,
     ) -> Tensor:
         """Add up the losses of one micro-batch, each scaled for the backward pass.
 
@@ -140,7 +137,7 @@ class DistillationBase(LossInputsModule):
         assert self.step_driver is not None
         # Lightning's finders replace all callbacks for a while, and look for theirs at the start
         attach_step_hooks(self._trainer, first=False)
-        terms = {**_named(self.extra_loss(batch)), **(task or {})}
+        terms = {**named_terms(self.extra_loss(batch)), **(task or {})}
         if self._trainer is not None and not self._trainer.training:
             # a validation step that calls the training step: nothing is trained
             means = [self._mean(name, loss, terms) for name, (loss, _) in losses.items()]
@@ -151,7 +148,7 @@ class DistillationBase(LossInputsModule):
             if name == STUDENT:
                 unit = self.objective.unit
                 self.step_driver.unit = inputs.position_name if unit == "token" else unit
-                loss, total = _with_terms(loss, terms)
+                loss, total = with_terms(loss, terms)
             else:
                 total = loss.total
             normalizer = self.step_driver.normalizers[name]
@@ -163,8 +160,8 @@ class DistillationBase(LossInputsModule):
         self.step_driver.pending = pending
         return self.step_driver.loss.remember(sum(scaled[1:], scaled[0]))
 
-    def _mean(self, name: str, loss: Loss, terms: Mapping[str, tuple[float, Tensor]]) -> Tensor:
-        total = _with_terms(loss, terms)[1] if name == STUDENT else loss.total
+    def _mean(self, name: str, loss: Loss, terms: Terms) -> Tensor:
+        total = with_terms(loss, terms)[1] if name == STUDENT else loss.total
         return loss._replace(total=total).mean()
 
     def after_normalization(self) -> None:
@@ -225,30 +222,3 @@ class DistillationBase(LossInputsModule):
 
     def _sum_over_ranks(self, values: Tensor) -> Tensor:
         return data_parallel_sum(self.trainer, values)
-
-
-def _named(terms: Tensor | Mapping[str, Any] | None) -> dict[str, tuple[float, Tensor]]:
-    if terms is None:
-        return {}
-    named = terms if isinstance(terms, Mapping) else {EXTRA: terms}
-    for name, term in named.items():
-        check_term_name(name)
-        if term.dim() > 0:
-            raise ValueError(
-                f"the term {name!r} of extra_loss must be one number, the mean over the batch, got"
-                f" a tensor {tuple(term.shape)}"
-            )
-    return {name: (1.0, term) for name, term in named.items()}
-
-
-def _with_terms(loss: Loss, terms: Mapping[str, tuple[float, Tensor]]) -> tuple[Loss, Tensor]:
-    """Return the loss with the terms among its parts, and its total with the terms added."""
-    total = loss.total
-    parts = dict(loss.parts)
-    for name, (weight, term) in terms.items():
-        if name in parts:
-            raise ValueError(f"a term of extra_loss is called {name!r}, as a part of the objective")
-        units = term * loss.count
-        parts[name] = units.detach()
-        total = total + weight * units
-    return loss._replace(parts=parts), total

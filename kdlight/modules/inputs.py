@@ -9,19 +9,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from kdlight.data.label_positions import (
-    check_answers,
-    check_labels,
-    check_padding,
-    padding_mask,
-    place_labels,
-)
 from kdlight.data.targets import batch_labels
 from kdlight.models import ModelKind, model_kind
-from kdlight.models.audio_frames import frame_mask
 from kdlight.models.call_network import binary_logits, to_logits
 from kdlight.models.router_loss import warn_about_router_loss
 from kdlight.modules.label_format import LabelFormat
+from kdlight.modules.placed_labels import placed_labels
 from kdlight.objectives import LossInputs, Objective
 from kdlight.objectives.inputs import OPTIONAL_FIELDS
 from kdlight.reduce import Chunked, describe_plan
@@ -141,7 +134,15 @@ class LossInputsModule(LightningModule):
                 them; logits of more than three axes, of which none is known to hold the classes.
         """
         source = self._to_logits(student, "student_logits")
-        labels, mask = self._place_labels(batch, source)
+        labels, mask = placed_labels(
+            self.aligned_labels(batch),
+            batch,
+            source,
+            kind=self.student_kind(),
+            network=self.known_student(),
+            objective=self.objective,
+            check=self.is_first_batch,
+        )
         fields = [name for name in OPTIONAL_FIELDS if isinstance(batch, Mapping) and name in batch]
         # tensor-parallel ranks have the same data, which is gathered once
         mesh = self.device_mesh
@@ -166,36 +167,6 @@ class LossInputsModule(LightningModule):
         source = to_logits(logits, name=name)
         is_raw = isinstance(logits, Tensor) and logits.dim() == 2
         return binary_logits(source) if is_raw and self.student_kind().is_multi_label else source
-
-    def _place_labels(
-        self, batch: Any, student: LogitsSource
-    ) -> tuple[Tensor | None, Tensor | None]:
-        labels = self.aligned_labels(batch)
-        positions, kind = student.shape[:-1], self.student_kind()
-        is_mapping = isinstance(batch, Mapping)
-        if is_mapping and batch.get("labels") is None and labels is not None:
-            # made of the tokens, which are no labels of a classifier of sequences
-            labels = labels if labels.shape == positions else None
-        if self.is_first_batch:
-            check_answers(labels, student.shape)
-        labels, mask = place_labels(labels, student.shape)
-        if labels is None or mask is None:
-            decoder = kind.is_encoder_decoder
-            padding = padding_mask(batch, positions, is_encoder_decoder=decoder)
-            if padding is None and not decoder:
-                padding = frame_mask(self.known_student(), batch, positions)
-            return None, padding
-        if labels.is_floating_point() and "labels" in self.objective.needs:
-            raise ValueError(
-                f"{type(self.objective).__name__} needs the numbers of classes as labels, but those"
-                " of a batch are floats in the shape of the logits"
-            )
-        if self.is_first_batch:  # which waits for the device
-            compares = self.objective.uses_probabilities
-            check_labels(labels, mask, student.shape[-1], are_probabilities=compares)
-            if not kind.is_encoder_decoder:
-                check_padding(labels, mask, batch)
-        return labels, mask
 
     # ---- lifecycle of the teacher
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import Parameter, signature
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.modules.base import DistillationBase
@@ -15,6 +14,7 @@ from kdlight.modules.checkpoint_metadata import checkpoint_metadata, describe_ru
 from kdlight.modules.fit_checks import check_fit, check_optimized, check_strategy
 from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.mixin_checks import check_attributes, check_bases
+from kdlight.modules.own_step import call_own_step, loss_and_logits
 from kdlight.modules.part_checks import check_teacher
 from kdlight.modules.running_statistics import kept_running_statistics
 from kdlight.modules.step_driver import STUDENT, TASK
@@ -150,33 +150,20 @@ class DistillationMixin(DistillationBase):
         batch = args[0] if args else next(iter(kwargs.values()))
         if not self.task_weight:
             return self.scaled_loss(self.learner_losses(batch), batch=batch)
-        output = self._own_step(*args, **kwargs)
+        output = call_own_step(super().training_step, *args, **kwargs)
         if output is None:  # which skips the batch
             return None
-        loss, logits = _loss_and_logits(output)
+        loss, logits = loss_and_logits(output)
         if logits is None:
             with kept_running_statistics(self):
                 losses = self.learner_losses(batch)
         else:
-            if loss.requires_grad and isinstance(logits, Tensor) and not logits.requires_grad:
-                raise ValueError(
-                    "the training_step returned 'logits' without a graph, from which the objective"
-                    " has no gradient; return logits that are not detached, or leave them out and"
-                    " define student_logits"
-                )
             losses = self._losses_of(batch, logits)
         task = {TASK: (self.task_weight, loss)}
         total = self.scaled_loss(losses, batch=batch, task=task)
         if not isinstance(output, Mapping):
             return total
         return {**{k: v for k, v in output.items() if k != "logits"}, "loss": total}
-
-    def _own_step(self, *args: Any, **kwargs: Any) -> Any:
-        step = super().training_step
-        parameters = signature(step).parameters.values()
-        if any(each.kind is Parameter.VAR_POSITIONAL for each in parameters):
-            return step(*args, **kwargs)
-        return step(*args[: len(parameters)], **kwargs)  # `training_step(self, batch)`
 
     def _losses_of(self, batch: Any, logits: Any) -> dict[str, tuple[Loss, LossInputs]]:
         """Compute the losses with the student's logits, which are known."""
@@ -219,14 +206,3 @@ class DistillationMixin(DistillationBase):
     def check_optimizers(self) -> None:
         """Check that an optimizer has the parameters of the objective."""
         check_optimized(self.objective, self.trainer.optimizers, self.trainer.strategy)
-
-
-def _loss_and_logits(output: Any) -> tuple[Tensor, Any]:
-    is_mapping = isinstance(output, Mapping)
-    loss = output.get("loss") if is_mapping else output
-    if not isinstance(loss, Tensor):
-        raise TypeError(
-            f"the training_step of the module returned {output!r}, and the objective is added to"
-            " its loss: return a tensor, or a dict with 'loss', or call distill(..., task_weight=0)"
-        )
-    return loss, output.get("logits") if is_mapping else None

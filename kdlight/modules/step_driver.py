@@ -6,8 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdlight.distributed.batches import check_training_batches
 from kdlight.distributed.ranks import (
@@ -15,12 +14,15 @@ from kdlight.distributed.ranks import (
     copy_from_first_rank,
     data_parallel_size,
 )
-from kdlight.models import CausalLM, TransformersModel
-from kdlight.models.left_padding import warn_about_left_padding
-from kdlight.models.model_kind import is_transformers_model, outermost_models
 from kdlight.modules.gradient_normalizer import GradientNormalizer, StepResult
 from kdlight.modules.guards import check_finite, check_gradients, check_sharded
 from kdlight.modules.returned_loss import ReturnedLoss
+from kdlight.modules.run_networks import (
+    compare_at_next_batch,
+    set_train_mode,
+    warn_about_padding,
+    whole_networks,
+)
 from kdlight.objectives.hyperparameters import logged_hyperparameters
 
 STUDENT = "student"
@@ -55,7 +57,7 @@ class StepDriver:
         self.unit = "sample"
         self._other_steps: dict[str, StepResult] = {}
         self._clock = 0.0
-        self._is_first_batch = False
+        self._looks_at_batch = False
         self._is_prepared = False
 
     # ---- the run
@@ -73,19 +75,11 @@ class StepDriver:
         if count < 1:  # which Lightning accepts, and then never takes a step
             raise ValueError(f"accumulate_grad_batches must be at least 1, got {count}")
         self.clear(module)
-        self._compare_wrappers(module)
+        self._looks_at_batch = True
+        compare_at_next_batch(whole_networks(module))
         for network, _ in module.learners().values():
-            if network is module:
-                continue
-            # models of transformers are created in evaluation mode, also within a wrapper; those
-            # that are not trained stay in it
-            models = list(outermost_models(network))
-            frozen = [each for each in models if not each.training and not _is_trained(each)]
-            for part in (network, *models):
-                if not part.training and part not in frozen:
-                    part.train()
-            for part in frozen:
-                part.eval()
+            if network is not module:  # Lightning sets the mode of the module of the user
+                set_train_mode(network)
 
     def start_training(self, module: Any) -> None:
         """Start with the same objectives on all ranks, which DDP ensures but FSDP2 does not."""
@@ -106,20 +100,10 @@ class StepDriver:
         """Forget the last step; at the first batch, look for models that read left padding."""
         self.last_step = None
         self.pending = []
-        if self._is_first_batch:
-            self._is_first_batch = False
+        if self._looks_at_batch:
+            self._looks_at_batch = False
             with module.trainer.precision_plugin.forward_context():
-                for network in _whole_networks(module):
-                    if is_transformers_model(network) or isinstance(network, TransformersModel):
-                        warn_about_left_padding(network, batch)
-
-    def _compare_wrappers(self, module: Any) -> None:
-        """Let wrappers compare themselves, at the first batch, with the models that they wrap."""
-        self._is_first_batch = True
-        for network in _whole_networks(module):
-            for part in network.modules():
-                if isinstance(part, CausalLM):
-                    part.compare_next = True
+                warn_about_padding(whole_networks(module), batch)
 
     def finish_run(self, module: Any) -> None:
         """Free the memory of the teacher."""
@@ -207,7 +191,7 @@ class StepDriver:
         self.prepare(module)
         module.is_first_batch = True
         if module.trainer.state.fn != "fit":
-            self._compare_wrappers(module)
+            compare_at_next_batch(whole_networks(module))
         module.start_evaluation()
 
     def log_metrics(self, module: Any, stage: str) -> None:
@@ -229,18 +213,3 @@ class StepDriver:
 
     def _key(self, module: Any, name: str, value: str) -> str:
         return "/".join((module.log_prefix, *([] if name == STUDENT else [name]), value))
-
-
-def _whole_networks(module: Any) -> list[nn.Module]:
-    """Return the networks that run by themselves, which a part of a sharded one does not."""
-    strategy = module.trainer.strategy
-    is_whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
-    if not is_whole or isinstance(strategy, DeepSpeedStrategy):
-        return []
-    teacher = module.frozen_teacher
-    networks = [network for network, _ in module.learners().values()]
-    return networks + ([] if teacher is None else teacher.networks())
-
-
-def _is_trained(network: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in network.parameters())

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from kdlight import DistillationMixin, DistillationModule, SingleInput
 from kdlight.objectives import CrossEntropy, ForwardKL, Weighted
+from tests.support import toy
 
 WIDTH, CLASSES, TEMPERATURE, RATE = 6, 4, 2.0, 0.1
 SIZES = (4, 4, 2, 5, 4, 3)
@@ -125,18 +126,8 @@ def train_loss(kind: str) -> str:
 
 
 def trainer(folder: Path, **options: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "max_epochs": 2,
-        "accelerator": "cpu",
-        "devices": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "default_root_dir": folder,
-    }
-    return Trainer(**{**defaults, **options})
+    defaults = {"max_epochs": 2, "devices": 1, "num_sanity_val_steps": 0}
+    return toy.trainer(folder, **{**defaults, **options})
 
 
 def by_hand(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdlight.callbacks.inference.context import eval_mode, inference_context
+from kdlight.callbacks.inference.context import inference_context
 from tests.support import toy
 
 
@@ -32,8 +32,8 @@ def test_the_precision_is_that_of_the_run(tmp_path: Path) -> None:
     assert module.student(batch).hidden.dtype == torch.float32
 
 
-def test_modes_are_restored_after_an_error() -> None:
-    network = toy.ToyLM()
-    with pytest.raises(RuntimeError, match="out of memory"), eval_mode(network):
+def test_modes_are_restored_after_an_error(tmp_path: Path) -> None:
+    module, trainer = toy.module(), toy.trainer(tmp_path)
+    with pytest.raises(RuntimeError, match="out of memory"), inference_context(trainer, module):
         raise RuntimeError("out of memory")
-    assert network.training
+    assert module.training

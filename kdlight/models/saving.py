@@ -1,0 +1,50 @@
+"""Write the model within a wrapper, so that transformers reads it without kdlight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from kdlight.models.pretrained import quiet_progress
+
+
+def save_model(
+    model: Any,
+    folder: str | Path,
+    *,
+    tokenizer: Any = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a folder that ``from_pretrained`` reads.
+
+    Args:
+        model: a model of transformers.
+        folder: the folder; it is created.
+        tokenizer: a tokenizer to save in the same folder.
+        state_dict: weights to save instead of the model's own, under the names that they have in
+            its wrapper, such as the gathered weights of a sharded one.
+    """
+    weights = None
+    if state_dict is not None:
+        weights = remove_prefix(state_dict)
+        first: dict[int, str] = {}  # tied weights are gathered once
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            weights[name] = weights[first.setdefault(id(parameter), name)]
+    with quiet_progress():
+        model.save_pretrained(folder, state_dict=weights)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def remove_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of a wrapper with the names that its model uses.
+
+    Example:
+        >>> import torch
+        >>> list(remove_prefix({"model.lm_head.weight": torch.zeros(2, 2)}))
+        ['lm_head.weight']
+    """
+    return {name.removeprefix("model."): value for name, value in state_dict.items()}
