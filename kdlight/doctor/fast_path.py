@@ -24,7 +24,7 @@ def fast_paths(module: DistillationBase, batch: Any) -> Iterator[tuple[str, str]
         if not isinstance(network, CausalLM):
             continue
         if 2 * multiplications([network], batch) > MAX_REAL_STEP:  # each way once
-            yield f"{name}'s logits", "compared with the whole model at the first batch of a fit"
+            yield "fast path", f"{name}: compared with the whole model at the first batch of a fit"
             continue
         was_fast = network.is_fast
         difference = network.compare_with_model(batch)
@@ -34,4 +34,4 @@ def fast_paths(module: DistillationBase, batch: Any) -> Iterator[tuple[str, str]
             how = f"by the whole model, as those of its head differ by {difference:.2g}"
         else:
             how = "by the whole model, as its head alone gives others"
-        yield f"{name}'s logits", how
+        yield "fast path", f"{name}: logits are computed {how}"

@@ -137,7 +137,7 @@ class LossInputsModule(LightningModule):
         labels, mask = placed_labels(
             self.aligned_labels(batch),
             batch,
-            source,
+            source.shape,
             kind=self.student_kind(),
             network=self.known_student(),
             objective=self.objective,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kdlight.data.label_positions import (
@@ -17,13 +18,12 @@ from kdlight.data.label_positions import (
 from kdlight.models import ModelKind
 from kdlight.models.audio_frames import frame_mask
 from kdlight.objectives import Objective
-from kdlight.sources import LogitsSource
 
 
 def placed_labels(
     labels: Tensor | None,
     batch: Any,
-    student: LogitsSource,
+    shape: torch.Size,
     *,
     kind: ModelKind,
     network: nn.Module | None,
@@ -35,7 +35,7 @@ def placed_labels(
     Args:
         labels: aligned labels of the batch, or None.
         batch: the batch, whose mask marks padding where there are no labels.
-        student: the student's logits.
+        shape: the shape of the student's logits, (..., classes).
         kind: the kind of the student.
         network: the student's network, if it is known.
         objective: what the labels are for.
@@ -44,13 +44,13 @@ def placed_labels(
     Raises:
         ValueError: labels that do not stand at the logits, or are not what the objective needs.
     """
-    positions = student.shape[:-1]
+    positions = shape[:-1]
     if isinstance(batch, Mapping) and batch.get("labels") is None and labels is not None:
         # made of the tokens, which are no labels of a classifier of sequences
         labels = labels if labels.shape == positions else None
     if check:
-        check_answers(labels, student.shape)
-    labels, mask = place_labels(labels, student.shape)
+        check_answers(labels, shape)
+    labels, mask = place_labels(labels, shape)
     if labels is None or mask is None:
         decoder = kind.is_encoder_decoder
         padding = padding_mask(batch, positions, is_encoder_decoder=decoder)
@@ -64,7 +64,7 @@ def placed_labels(
         )
     if check:
         compares = objective.uses_probabilities
-        check_labels(labels, mask, student.shape[-1], are_probabilities=compares)
+        check_labels(labels, mask, shape[-1], are_probabilities=compares)
         if not kind.is_encoder_decoder:
             check_padding(labels, mask, batch)
     return labels, mask

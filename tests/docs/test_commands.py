@@ -34,7 +34,9 @@ class Parsed(Exception):
 
 
 def completed(words: list[str]) -> list[str]:
-    """Add the required options to a command of kdlight."""
+    """Add the required options to a command of kdlight; a group of commands has its help."""
+    if words == ["traces"]:
+        return [*words, "--help"]
     name = " ".join(words[: 2 if words[0] == "traces" else 1])
     missing = [
         (option, value) for option, value in REQUIRED.get(name, {}).items() if option not in words

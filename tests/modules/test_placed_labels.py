@@ -10,7 +10,6 @@ import torch
 from kdlight.models import ModelKind
 from kdlight.modules.placed_labels import placed_labels
 from kdlight.objectives import CrossEntropy, ForwardKL
-from kdlight.sources import Dense
 
 TOKENS = {"input_ids": torch.ones(2, 3).long(), "attention_mask": torch.tensor([[1, 1, 0]] * 2)}
 
@@ -22,7 +21,7 @@ def place(labels: Any, batch: Any, *shape: int, **changes: Any) -> Any:
         "objective": ForwardKL(),
         "check": True,
     }
-    return placed_labels(labels, batch, Dense(torch.zeros(shape)), **{**options, **changes})
+    return placed_labels(labels, batch, torch.Size(shape), **{**options, **changes})
 
 
 def test_tokens_are_no_labels_of_a_classifier_of_sequences() -> None:
