@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WOR
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi compare notebooks site build clean
+.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths compare notebooks site build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ study-dackl: $(READY)  ## measure DAC-KL part by part; about 10 minutes; writes 
 study-redi: $(READY)  ## measure REDI and its baselines over alpha and learning rate; about 4 minutes; writes build/redi
 	$(PIP) --editable ".[gym]"
 	$(BIN)/python -m tests.studies.redi --output build/redi $(ARGS)
+
+study-lengths: $(READY)  ## measure chains of five lengths, curricula, markers and pairs; resumable; writes build/lengths
+	$(PIP) --editable ".[gym]"
+	$(BIN)/python -m tests.studies.lengths --output build/lengths $(ARGS)
 
 compare: $(READY)  ## compare all objectives on the same teacher, text and tokens; 86 minutes on 2 cores, resumable; writes build/compare
 	$(PIP) --editable ".[compare]"

@@ -13,6 +13,7 @@ from kdlight.callbacks.prediction_writer import PredictionWriter
 from kdlight.callbacks.preemption import Preemption
 from kdlight.callbacks.redi_guard import REDIGuard
 from kdlight.callbacks.sequence_correction import SequenceCorrection
+from kdlight.callbacks.solve_rate import SolveRate
 from kdlight.callbacks.temperature_scaling import TemperatureScaling
 from kdlight.callbacks.train_teacher_first import TrainTeacherFirst
 
@@ -28,6 +29,7 @@ __all__ = [
     "Preemption",
     "REDIGuard",
     "SequenceCorrection",
+    "SolveRate",
     "TemperatureScaling",
     "TrainTeacherFirst",
 ]

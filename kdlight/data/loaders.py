@@ -97,6 +97,7 @@ def train_loader(
     seed: int,
     num_workers: int = 0,
     collate_fn: Callable[[list[Any]], Any] | None = None,
+    sampler: Sampler[int] | None = None,
 ) -> ResumableLoader:
     """Return batches in a new order every epoch; the last batch may be smaller.
 
@@ -106,11 +107,12 @@ def train_loader(
         seed: seed of the order of the samples.
         num_workers: number of worker processes.
         collate_fn: from a list of samples to a batch; None for the default of PyTorch.
+        sampler: the order of the samples, if it is another one, with ``epoch`` and ``set_epoch``.
     """
     return ResumableLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), seed=seed),
+        sampler=EpochSampler(len(dataset), seed=seed) if sampler is None else sampler,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         collate_fn=collate_fn,

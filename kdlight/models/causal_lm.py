@@ -69,7 +69,8 @@ class CausalLM(nn.Module):
         gguf_file: str | None = None,
         dtype: str | None = None,
         attn_implementation: str | None = None,
-        model_kwargs: dict[str, Any] | None = None,
+        # values of dict[str, Any] would be read anew in a config, where "5" would become 5
+        model_kwargs: dict | None = None,
     ) -> None:
         super().__init__()
         self._adopt(

@@ -56,7 +56,8 @@ class TransformersModel(nn.Module):
         output: str = "logits",
         class_dim: int | None = None,
         dtype: str | None = None,
-        model_kwargs: dict[str, Any] | None = None,
+        # values of dict[str, Any] would be read anew in a config, where "5" would become 5
+        model_kwargs: dict | None = None,
     ) -> None:
         super().__init__()
         model = load_model(source, auto_class=auto_class, dtype=dtype, model_kwargs=model_kwargs)

@@ -26,6 +26,8 @@ REQUIRED = {
     "export": {"--ckpt_path": "FILE", "--output": "FOLDER"},
     "traces generate": {"--source": "TEACHER", "--prompts": "FILE", "--output": "FILE"},
     "traces verify": {"--files": "[FILE]", "--output": "FOLDER"},
+    "traces score": {"--files": "FILE", "--output": "FILE"},
+    "traces select": {"--files": "FILE", "--output": "FILE", "--select": "length_control"},
 }
 
 

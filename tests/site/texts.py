@@ -29,6 +29,7 @@ HOW_TO = (
     "large_vocabularies",
     "teachers",
     "traces",
+    "trace_recipes",
     "online",
 )
 EXPLANATION = (

@@ -31,8 +31,8 @@ from kdlight import CausalLM
 from kdlight.callbacks import REDIGuard
 from kdlight.data import TracesDataModule, read_traces
 from kdlight.data.traces import Sampling, generate_traces, verified_rejection, write_traces
-from kdlight.data.traces.verifiers import reasoning_gym
-from kdlight.data.traces.verify import verify_traces
+from kdlight.data.traces.verification.verifiers import reasoning_gym
+from kdlight.data.traces.verification.verify import verify_traces
 from kdlight.objectives import DPO, REDI, CrossEntropy, Objective, SimPO, Unlikelihood
 from tests.studies.redi_picture import draw
 from tests.studies.redi_task import LENGTH, TOKENIZER, Held, fit, measure, solve, sums

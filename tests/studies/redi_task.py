@@ -16,7 +16,7 @@ from kdlight.data import TracesDataModule
 from kdlight.data.traces import Sampling, Trace, answer
 from kdlight.data.traces.chat import tokenize
 from kdlight.data.traces.prompts import read_prompts
-from kdlight.data.traces.verifiers import reasoning_gym
+from kdlight.data.traces.verification.verifiers import reasoning_gym
 from kdlight.losses import sequence_log_probs
 from kdlight.objectives import Objective
 from tests.support import tiny_lm, toy
@@ -26,9 +26,10 @@ LENGTH = 24
 OPTIONS = {"min_terms": 3, "max_terms": 6, "max_digits": 1}
 
 
-def sums(size: int, seed: int) -> list[Trace]:
+def sums(size: int, seed: int, **options: int) -> list[Trace]:
     """Prompts such as ``3-4+9=``: the expression of the task, without the sentence around it."""
-    prompts = read_prompts("reasoning_gym:chain_sum", size=size, seed=seed, options=OPTIONS)
+    task = {**OPTIONS, **options}
+    prompts = read_prompts("reasoning_gym:chain_sum", size=size, seed=seed, options=task)
     short = {}
     for prompt in prompts:
         text = prompt.meta["metadata"]["expression"].replace(" ", "") + "="

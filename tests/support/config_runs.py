@@ -54,8 +54,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     rows = [f"document {i} says " + "so " * (20 + i) for i in range(40)]
     text.write_text("\n".join(json.dumps({"text": row}) for row in rows))
     traces = folder / "traces.jsonl"
-    pairs = [{"prompt": f"{i} + 1 =", "chosen": f"{i + 1}", "rejected": f"{i}"} for i in range(40)]
-    traces.write_text("\n".join(map(json.dumps, pairs)))
+    # a wrong response, and correct ones of three lengths, which operators and curricula choose from
+    answers = [
+        {"prompt": f"{i} + 1 =", "response": text, "score": score, "difficulty": i % 5 + 1}
+        for i in range(40)
+        for text, score in ((f"{i + 1}", 1), (f"{i}", 0), (f"so {i + 1}", 1), (f"hm, {i + 1}", 1))
+    ]
+    traces.write_text("\n".join(map(json.dumps, answers)))
     return {"source": str(folder), "text": str(text), "traces": str(traces)}
 
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kdlight.data.traces.trace import Message, Prompt, Trace
-from kdlight.data.traces.turn import place_response, render
+from kdlight.data.traces.messages import (
+    Prompt,
+    as_messages,
+    content_text,
+    other_fields,
+    written_fields,
+)
+from kdlight.data.traces.rendering import Tools, render
+from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.turn import Turn, place_response
 
 
 class Tokens(NamedTuple):
@@ -13,11 +22,6 @@ class Tokens(NamedTuple):
 
     prompt: list[int]
     completion: list[int]
-
-
-def as_messages(prompt: Prompt) -> list[Message]:
-    """Return a prompt as messages; a text becomes the message of a user."""
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
 
 
 def uses_chat(tokenizer: Any, chat: bool | None) -> bool:
@@ -32,26 +36,93 @@ def uses_chat(tokenizer: Any, chat: bool | None) -> bool:
     return has_template if chat is None else chat
 
 
-def prompt_text(prompt: Prompt, tokenizer: Any, *, chat: bool) -> str:
-    """Return the text that the model gets, up to the start of the response."""
+def begun_turn(prompt: Prompt) -> tuple[Prompt, str]:
+    """Return a prompt without a last message of the assistant, and the text of that message.
+
+    A response continues such a message, as it continues a prompt that is a text.
+
+    Raises:
+        ValueError: If the message is the only one, or has fields beside its text.
+
+    Example:
+        >>> question = {"role": "user", "content": "1 + 1 + 1 ="}
+        >>> begun_turn([question, {"role": "assistant", "content": "2 + 1"}])[1]
+        '2 + 1'
+    """
+    if isinstance(prompt, str) or prompt[-1]["role"] != "assistant":
+        return prompt, ""
+    *before, last = prompt
+    if not before:
+        raise ValueError("a prompt must have a message before that of the assistant")
+    fields = written_fields(other_fields(last))
+    if fields:
+        raise ValueError(
+            "a response continues the last message of the prompt, which is of the assistant; this"
+            f" needs a message of text only, but it has {', '.join(fields)}"
+        )
+    return before, content_text(last.get("content"))
+
+
+def prompt_text(prompt: Prompt, tokenizer: Any, *, chat: bool, tools: Tools = None) -> str:
+    """Return the text that the model gets, up to the start of the response.
+
+    Raises:
+        ValueError: If the chat template refuses the messages, or without one there are tools or
+            tool calls, which only a template can write.
+    """
+    prompt, begun = begun_turn(prompt)
+    if chat and begun:
+        # finished, as some templates write more before a turn than before its place
+        turn = place_response(as_messages(prompt), begun, tokenizer, finished=True, tools=tools)
+        return turn.prompt + turn.text.removesuffix(turn.end)
     if chat:
-        return render(as_messages(prompt), tokenizer, prompt=True)
+        return render(as_messages(prompt), tokenizer, prompt=True, tools=tools)
+    check_plain(prompt, tools)
     if isinstance(prompt, str):
         return prompt
-    return "\n".join(message["content"] for message in prompt)
+    return "\n".join(content_text(message.get("content")) for message in prompt) + begun
 
 
-def prompt_ids(prompt: Prompt, tokenizer: Any, *, chat: bool) -> list[int]:
+def check_plain(
+    prompt: Prompt, tools: Tools = None, response_fields: Mapping[str, Any] | None = None
+) -> None:
+    """Raise an error for what cannot be written without a chat template.
+
+    Raises:
+        ValueError: If there are tools, tool calls, or fields of the response.
+
+    Example:
+        >>> check_plain("1 + 1 =", response_fields={"reasoning_content": "one more"})
+        Traceback (most recent call last):
+        ValueError: only a chat template can write reasoning_content of the response; chat is False
+    """
+    found = ["tools"] if tools else []
+    if not isinstance(prompt, str) and any(message.get("tool_calls") for message in prompt):
+        found.append("tool_calls of a message")
+    found += [f"{name} of the response" for name in written_fields(response_fields or {})]
+    if found:
+        raise ValueError(f"only a chat template can write {found[0]}; chat is False")
+
+
+def prompt_ids(prompt: Prompt, tokenizer: Any, *, chat: bool, tools: Tools = None) -> list[int]:
     """Return the token ids of a prompt.
 
     A chat template contains its special tokens; otherwise the tokenizer adds them.
     """
-    text = prompt_text(prompt, tokenizer, chat=chat)
-    ids = tokenizer(text, add_special_tokens=not chat, verbose=False)["input_ids"]
+    text = prompt_text(prompt, tokenizer, chat=chat, tools=tools)
+    return text_ids(text, tokenizer) if chat else plain_ids(text, tokenizer)
+
+
+def plain_ids(text: str, tokenizer: Any) -> list[int]:
+    """Return the token ids of the start of a text, with what the tokenizer adds before it."""
+    ids = tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"]
     # some tokenizers add an end-of-text token, but the text does not end with the prompt
-    if not chat and ids and ids[-1] == tokenizer.eos_token_id:
-        ids = ids[:-1]
-    return ids
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def text_ids(text: str, tokenizer: Any) -> list[int]:
+    """Return the token ids of a text, without those that the tokenizer adds."""
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def tokenize(trace: Trace, tokenizer: Any, *, chat: bool) -> Tokens:
@@ -66,26 +137,50 @@ def tokenize(trace: Trace, tokenizer: Any, *, chat: bool) -> Tokens:
         ValueError: If the tokenizer has no token to end a response with, or its chat template does
             not append the response to the prompt.
     """
-    finished, end = trace.finished is not False, tokenizer.eos_token_id
+    finished = trace.finished is not False
+    fields, tools = trace.response_fields, trace.tools
     if chat:
-        messages = as_messages(trace.prompt)
-        turn = place_response(messages, trace.response, tokenizer, finished=finished)
-        prompt, ids = _ids(turn.prompt, tokenizer), _ids(turn.text, tokenizer)
+        before, begun = begun_turn(trace.prompt)
+        turn = place_response(
+            as_messages(before),
+            begun + trace.response,
+            tokenizer,
+            finished=finished,
+            fields=fields,
+            tools=tools,
+        )
+        if begun:
+            turn = _behind(prompt_text(trace.prompt, tokenizer, chat=True, tools=tools), turn)
+        prompt, ids = text_ids(turn.prompt, tokenizer), text_ids(turn.text, tokenizer)
         ended = turn.ended
     else:
-        prompt, ids = (
-            prompt_ids(trace.prompt, tokenizer, chat=False),
-            _ids(trace.response, tokenizer),
+        check_plain(trace.prompt, tools, fields)
+        prompt = prompt_ids(trace.prompt, tokenizer, chat=False)
+        ids, ended = text_ids(trace.response, tokenizer), False
+    return Tokens(prompt, with_end(ids, tokenizer) if finished and not ended else ids)
+
+
+def _behind(prompt: str, turn: Turn) -> Turn:
+    """Return a turn whose prompt has the begin of its text."""
+    text = turn.prompt + turn.text
+    if not text.startswith(prompt):
+        raise ValueError(
+            "the chat template changes a message of the assistant when a response continues it: it"
+            f" is {prompt[-80:]!r} alone, and {text[-80:]!r} with the response; use prompts that do"
+            " not end with a message of the assistant"
         )
-        ended = False
-    if finished and not ended and ids[-1:] != [end]:
-        if end is None:
-            raise ValueError(
-                "the tokenizer has no end-of-text token (eos_token) to end responses with"
-            )
-        ids = [*ids, end]
-    return Tokens(prompt, ids)
+    return Turn(prompt, text[len(prompt) :], turn.ended, turn.end)
 
 
-def _ids(text: str, tokenizer: Any) -> list[int]:
-    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+def with_end(ids: list[int], tokenizer: Any) -> list[int]:
+    """Return the ids of a response with the end-of-text token, unless they end with it.
+
+    Raises:
+        ValueError: If the tokenizer has no such token.
+    """
+    end = tokenizer.eos_token_id
+    if ids[-1:] == [end] and end is not None:
+        return ids
+    if end is None:
+        raise ValueError("the tokenizer has no end-of-text token (eos_token) to end responses with")
+    return [*ids, end]

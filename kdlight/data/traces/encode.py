@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
@@ -14,7 +14,10 @@ from kdlight.checks import check_integer
 from kdlight.data.traces.chat import tokenize
 from kdlight.data.traces.prompt_groups import is_correct
 from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.trajectory import TurnTokens, tokenize_turns
 
+LossOn: TypeAlias = Literal["response", "assistant"]
+LOSS_ON = ("response", "assistant")
 KEPT = "kept"
 """The outcome of a trace that is used whole."""
 
@@ -25,7 +28,8 @@ class Limits:
 
     A trace with a longer prompt or response is dropped. ``length`` limits the sum of both: a chosen
     response is cut at its end to fit; a rejected response that does not fit is dropped, since its
-    error may be in the part that would be cut.
+    error may be in the part that would be cut. With ``loss_on="assistant"`` the response is all
+    that follows the first prompt, results of tools included.
     """
 
     prompt: int | None = None
@@ -49,6 +53,7 @@ class EncodedTrace:
         completion: tokens of the response.
         rejected: whether the response is rejected.
         ended: whether the last token of the response is an end token.
+        turns: start and stop of each scored part of ``completion``; None for all of it.
     """
 
     prompt_id: str
@@ -56,6 +61,12 @@ class EncodedTrace:
     completion: list[int]
     rejected: bool
     ended: bool = True
+    turns: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def scored(self) -> tuple[tuple[int, int], ...]:
+        """Start and stop of each scored part of the completion."""
+        return ((0, len(self.completion)),) if self.turns is None else self.turns
 
 
 def encode(
@@ -65,6 +76,7 @@ def encode(
     threshold: float,
     chat: bool,
     limits: Limits,
+    loss_on: LossOn = "response",
 ) -> tuple[list[EncodedTrace], Counter[str]]:
     """Encode the traces that fit, in order, and count the outcomes.
 
@@ -74,21 +86,44 @@ def encode(
         threshold: the smallest score of a chosen trace; a trace without a score is chosen.
         chat: whether to apply the chat template of the tokenizer.
         limits: maximal lengths.
+        loss_on: ``"response"`` scores the response only, ``"assistant"`` also the turns of the
+            assistant in the prompt.
 
     Returns:
         The encoded traces, and the number of traces by outcome, such as ``"prompt too long"``.
+
+    Raises:
+        ValueError: If the chat template does not write a trace whole, with its prompt id.
     """
     kept, outcomes = [], Counter[str]()
     is_hidden = rank_zero_only.rank != 0  # pyright: ignore[reportFunctionMemberAccess]
     for trace in tqdm(traces, desc="encoding traces", delay=2, leave=False, disable=is_hidden):
-        prompt, completion = tokenize(trace, tokenizer, chat=chat)
+        prompt, completion, turns = _tokens(trace, tokenizer, loss_on, chat=chat)
         rejected = trace.score is not None and not is_correct(trace, threshold)
         outcome, completion = _fit(len(prompt), completion, limits, rejected=rejected)
         outcomes[outcome] += 1
         if completion:
             ended = trace.finished is not False and outcome == KEPT
-            kept.append(EncodedTrace(trace.prompt_id, prompt, completion, rejected, ended))
+            scored = None
+            if loss_on == "assistant":
+                scored = _cut(turns, len(completion))
+                completion = completion[: scored[-1][1]]  # nothing behind it is scored
+            kept.append(EncodedTrace(trace.prompt_id, prompt, completion, rejected, ended, scored))
     return kept, outcomes
+
+
+def _tokens(trace: Trace, tokenizer: Any, loss_on: LossOn, *, chat: bool) -> TurnTokens:
+    try:
+        if loss_on == "assistant":
+            return tokenize_turns(trace, tokenizer, chat=chat)
+        return TurnTokens(*tokenize(trace, tokenizer, chat=chat), [])
+    except ValueError as error:
+        raise ValueError(f"a trace of prompt {trace.prompt_id!r}: {error}") from error
+
+
+def _cut(turns: Sequence[tuple[int, int]], length: int) -> tuple[tuple[int, int], ...]:
+    """Return the turns within the first tokens of a completion."""
+    return tuple((start, min(stop, length)) for start, stop in turns if start < length)
 
 
 def _fit(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from kdlight.checks import check_type
-from kdlight.data.traces.trace import FIELDS, Message, Prompt, Trace
-from kdlight.data.traces.trace_checks import check_messages, check_number
+from kdlight.data.traces.conversations import split_conversation, tools_of
+from kdlight.data.traces.messages import Prompt, as_messages, content_text, other_fields
+from kdlight.data.traces.trace import FIELDS, Trace, hash_prompt
+from kdlight.data.traces.trace_checks import check_number
 
 Row = Mapping[str, Any]
 
@@ -26,13 +30,15 @@ def to_traces(row: Row) -> list[Trace]:
                                          of the assistant
     ===================================  ======================================================
 
-    A response is a text, or messages of which the last is the response. The prompt id is taken from
-    ``prompt_id``, ``uuid`` or ``id``.
+    A response is a text, or messages of which the last is the response. Messages keep their fields,
+    such as ``tool_calls``; those of the response are its ``response_fields``. The prompt id is
+    taken from ``prompt_id``, ``uuid`` or ``id``, and tools from ``tools``, a list or a text of
+    JSON. Other fields of a row of ``messages`` are kept in ``meta``.
 
     Raises:
         TypeError: If a field holds a value of another kind.
         ValueError: If the row has none of these fields, or no response; a message has no role or no
-            content; a score is not finite.
+            content, or what is no text, such as an image; a score is not finite.
 
     Example:
         >>> row = {"prompt": "2 + 2 =", "chosen": "4", "rejected": "5"}
@@ -53,6 +59,7 @@ def prompt_id(row: Row) -> str:
 
 
 def _kdlight(row: Row) -> Iterator[Trace]:
+    row = {**row, "tools": tools_of(row)}
     known = {name: value for name, value in row.items() if name in FIELDS and value is not None}
     check_type("meta", known.get("meta", {}), Mapping, "an object")
     meta = {name: value for name, value in row.items() if name not in FIELDS}
@@ -83,6 +90,7 @@ def _open_r1(row: Row) -> Iterator[Trace]:
             finished=complete[index],
             meta={"generation": index, "source": row.get("source")},
             prompt_id=prompt_id(row),
+            tools=tools_of(row),
         )
 
 
@@ -104,8 +112,18 @@ def _verdict(name: str, value: Any) -> bool:
 
 
 def _preference(row: Row) -> Iterator[Trace]:
-    for name, score in (("chosen", 1.0), ("rejected", 0.0)):
-        yield _trace(row, row[name], row.get("prompt"), score)
+    chosen, rejected = (
+        _trace(row, row[name], row.get("prompt"), score)
+        for name, score in (("chosen", 1.0), ("rejected", 0.0))
+    )
+    if chosen.prompt_id != rejected.prompt_id:  # turns of the assistant differ, the prompt does not
+        both = zip(as_messages(chosen.prompt), as_messages(rejected.prompt), strict=False)
+        shared = [one for one, _ in takewhile(lambda each: each[0] == each[1], both)]
+        if shared:
+            shared_id = hash_prompt(shared, chosen.tools)
+            chosen, rejected = (replace(t, prompt_id=shared_id) for t in (chosen, rejected))
+    yield chosen
+    yield rejected
 
 
 def _completion(row: Row) -> Iterator[Trace]:
@@ -116,28 +134,31 @@ def _completion(row: Row) -> Iterator[Trace]:
 
 
 def _messages(row: Row) -> Iterator[Trace]:
-    yield _trace(row, row["messages"], None, row.get("score"))
+    check_type("meta", row.get("meta") or {}, Mapping, "an object")
+    used = ("messages", "score", "answer", "tools", "meta", "prompt_id", "uuid", "id")
+    meta = {name: value for name, value in row.items() if name not in used and value is not None}
+    meta |= row.get("meta") or {}
+    yield _trace(row, row["messages"], None, row.get("score"), meta)
 
 
-def _trace(row: Row, response: Any, prompt: Prompt | None, score: float | None) -> Trace:
-    prompt, text = _split(response, prompt)
-    return Trace(prompt, text, score=score, answer=row.get("answer"), prompt_id=prompt_id(row))
-
-
-def _split(response: Any, prompt: Prompt | None) -> tuple[Prompt, str]:
-    """Return prompt and text of a response that may contain its prompt."""
-    if isinstance(response, str):
-        if prompt is None:
-            raise ValueError("a row has a response but no prompt; add a field `prompt`")
-        return prompt, response
-    check_messages("the response", response)
-    messages: list[Message] = [{"role": m["role"], "content": m["content"]} for m in response]
-    if messages[-1]["role"] != "assistant":
-        raise ValueError("a conversation does not end with a message of the assistant")
-    context = messages[:-1] or prompt
-    if not context:
-        raise ValueError("a row has a response but no prompt; add a field `prompt`")
-    return context, messages[-1]["content"]
+def _trace(
+    row: Row,
+    response: Any,
+    prompt: Prompt | None,
+    score: float | None,
+    meta: Mapping[str, Any] | None = None,
+) -> Trace:
+    prompt, last = split_conversation(response, prompt)
+    return Trace(
+        prompt,
+        content_text(last.get("content")),
+        score=score,
+        answer=row.get("answer"),
+        prompt_id=prompt_id(row),
+        meta=meta or {},
+        tools=tools_of(row),
+        response_fields=other_fields(last),
+    )
 
 
 FORMATS = (

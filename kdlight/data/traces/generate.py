@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from kdlight.checks import check_integer
 from kdlight.data.traces.chat import prompt_ids
 from kdlight.data.traces.journal import Journal
 from kdlight.data.traces.responses import answer, check_room
+from kdlight.data.traces.samples_per_prompt import samples_per_prompt
 from kdlight.data.traces.trace import Trace
 from kdlight.models.sampling import Sampling
 
@@ -28,7 +30,7 @@ def generate_traces(
     *,
     sampling: Sampling,
     chat: bool,
-    samples: int = 4,
+    samples: int | Mapping[str, int] | str | Path = 4,
     batch_size: int = 8,
     teacher: str | None = None,
 ) -> Path:
@@ -48,7 +50,8 @@ def generate_traces(
         sampling: how the model generates. The seed of a batch is derived from ``sampling.seed`` and
             the position of the batch. A response without an end token is unfinished.
         chat: whether to apply the chat template of the tokenizer to prompts.
-        samples: number of responses to each prompt.
+        samples: number of responses to each prompt; or numbers by prompt id, 0 for none, or the
+            path of a JSON file with them, see `kdlight.data.traces.allocate_budget`.
         batch_size: number of responses generated at once.
         teacher: name of the model, written to each trace.
 
@@ -58,10 +61,10 @@ def generate_traces(
     Raises:
         ValueError: If there are no prompts, or two with the same id; ``sampling`` has no
             ``max_new_tokens``, or more than the context of the model has room for; ``samples`` or
-            ``batch_size`` is below 1; ``output`` was started with other prompts or settings, or is
-            written by another process.
+            ``batch_size`` is below 1, or ``samples`` lacks a prompt or has an id that no prompt
+            has; ``output`` was started with other prompts or settings, or is written by another
+            process.
     """
-    check_integer("samples", samples, 1)
     check_integer("batch_size", batch_size, 1)
     if sampling.max_new_tokens is None:
         raise ValueError(
@@ -69,14 +72,16 @@ def generate_traces(
         )
     if not prompts:
         raise ValueError("prompts must hold at least one prompt, got none")
-    keys = [(prompt.prompt_id, number) for prompt in prompts for number in range(samples)]
-    if len(set(keys)) < len(keys):
+    ids = [prompt.prompt_id for prompt in prompts]
+    if len(set(ids)) < len(ids):
         raise ValueError("prompts must have different ids, `prompt_id`, but two are the same")
-    rows = [prompt_ids(prompt.prompt, tokenizer, chat=chat) for prompt in prompts]
-    check_room(model, prompts, rows, sampling.max_new_tokens)
+    numbers = samples_per_prompt(samples, ids)
+    asked = [prompt for prompt, number in zip(prompts, numbers, strict=True) if number]
+    rows = [prompt_ids(each.prompt, tokenizer, chat=chat, tools=each.tools) for each in asked]
+    check_room(model, asked, rows, sampling.max_new_tokens)
     digest = sha256("\n".join(prompt.to_json() for prompt in prompts).encode()).hexdigest()
     settings = {
-        "samples": samples,
+        "samples": samples if isinstance(samples, Integral) else _summary(numbers),
         **asdict(sampling),
         "chat": chat,
         "teacher": teacher,
@@ -84,14 +89,21 @@ def generate_traces(
     }
     tasks = [
         replace(prompt, teacher=teacher, meta={**prompt.meta, "generation": number})
-        for prompt in prompts
-        for number in range(samples)
+        for prompt, count in zip(prompts, numbers, strict=True)
+        for number in range(count)
     ]
+    keys = [(task.prompt_id, task.meta["generation"]) for task in tasks]
     with Journal.open(
         output, keys=keys, key_of=_key, batch_size=batch_size, settings=settings
     ) as journal:
         _generate(model, tokenizer, tasks, journal, batch_size, sampling, chat=chat)
     return journal.path
+
+
+def _summary(numbers: Sequence[int]) -> str:
+    """Return in a few words which numbers of responses the prompts get."""
+    digest = sha256(repr(numbers).encode()).hexdigest()[:16]
+    return f"{sum(numbers)} for {len(numbers)} prompts, {digest}"
 
 
 def _key(row: Mapping[str, Any]) -> Hashable:

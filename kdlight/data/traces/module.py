@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
 
 from kdlight.checks import check_choice, check_integer, check_range, check_type
 from kdlight.data.context_check import check_contexts
 from kdlight.data.files import file_names
+from kdlight.data.loaders import train_loader
 from kdlight.data.split_module import SplitDataModule
 from kdlight.data.splits import sample_prompts
 from kdlight.data.traces.chat import uses_chat
-from kdlight.data.traces.encode import Limits, encode
+from kdlight.data.traces.curriculum import (
+    CURRICULA,
+    Curriculum,
+    CurriculumSampler,
+    length_bands,
+)
+from kdlight.data.traces.encode import LOSS_ON, Limits, LossOn, encode
+from kdlight.data.traces.operators.compose import Compose, table
 from kdlight.data.traces.prompt_groups import CORRECT
 from kdlight.data.traces.readers import read_traces
 from kdlight.data.traces.samples import (
@@ -47,12 +56,22 @@ class TracesDataModule(SplitDataModule):
         validation_kind: kind of the validation samples. The perplexity of rejected responses says
             little about a student; DPO and SimPO have no value without ``"pairs"``.
         threshold: the smallest score of a chosen trace; a trace without a score is chosen.
-        select: from all traces to those to use, such as an operator of `kdlight.data.traces`.
+        select: operators of `kdlight.data.traces` that select among ``files``, each a name or a
+            mapping of a name to parameters, such as ``[{"shortest_correct": {"n": 2}}]``; or a
+            function of all traces that returns those to use.
         chat: whether to apply the chat template of the tokenizer; None if it has one.
+        loss_on: ``"response"`` scores the response only; ``"assistant"`` also the earlier turns of
+            the assistant, with tool calls and the end of each turn. System, user and the results of
+            tools are never scored.
         max_prompt: drop traces whose prompt has more tokens.
         max_completion: drop traces whose response has more tokens.
         max_length: cut chosen traces to this number of tokens, drop longer rejected ones.
-        per_prompt: maximal number of samples per prompt; None for all.
+        per_prompt: maximal number of samples per prompt; None for all. By default one, but all with
+            ``select``, which chooses them, and with ``curriculum``, which orders them.
+        curriculum: ``"long_to_short"`` trains on one response of each prompt per epoch, the longest
+            in the first epoch, and shorter ones in those that follow, as CoT-Valve does (Ma et al.,
+            "CoT-Valve: Length-Compressible Chain-of-Thought Tuning", 2025); ``"short_to_long"``
+            reverses this. Later epochs repeat the last lengths. Only for ``"positives"``.
         mask_shared_prefix: ignore the tokens with which a rejected response starts like the chosen
             one.
         mask_end: ignore the end-of-text token of rejected responses.
@@ -83,12 +102,15 @@ class TracesDataModule(SplitDataModule):
         validation_files: list[str] | str | None = None,
         validation_kind: Kind = "positives",
         threshold: float = CORRECT,
-        select: Callable[[list[Trace]], list[Trace]] | None = None,
+        # dict[str, Any] would be read anew in a config, where "[long]" would become a list
+        select: list[str | dict] | Callable[[list[Trace]], list[Trace]] | None = None,
         chat: bool | None = None,
+        loss_on: LossOn = "response",
         max_prompt: int | None = None,
         max_completion: int | None = None,
         max_length: int | None = None,
-        per_prompt: int | None = 1,
+        per_prompt: int | Literal["auto"] | None = "auto",
+        curriculum: Curriculum | None = None,
         mask_shared_prefix: bool = False,
         mask_end: bool = False,
         batch_size: int = 8,
@@ -106,23 +128,35 @@ class TracesDataModule(SplitDataModule):
         check_type("validation_fraction", validation_fraction, Real, "a number")
         check_range("validation_fraction", validation_fraction, 0, 1, open_high=True)
         check_number("threshold", threshold)
-        if per_prompt is not None:
+        if per_prompt not in ("auto", None):
             check_integer("per_prompt", per_prompt, 1)
         check_choice("kind", kind, KINDS)
         check_choice("validation_kind", validation_kind, KINDS)
+        check_choice("loss_on", loss_on, LOSS_ON)
         for name, names in (("files", files), ("validation_files", validation_files)):
             if names is not None or name == "files":
                 file_names(name, names)
         check_type("chat", chat, (bool, type(None)), "true, false or None")
-        check_type("select", select, (Callable, type(None)), "a function of traces or None")
         check_type("tokenizer", tokenizer, (str, Callable), "a location or a tokenizer")
         self.tokenizer_source = tokenizer
         self.files, self.validation_files = files, validation_files
         self.kind: Kind = kind
         self.validation_kind: Kind = validation_kind
-        self.threshold, self.select, self.chat = threshold, select, chat
+        self.threshold, self.chat = threshold, chat
+        self.loss_on: LossOn = loss_on
+        self.select = None if select is None else Compose([select] if callable(select) else select)
         self.limits = Limits(prompt=max_prompt, completion=max_completion, length=max_length)
-        self.per_prompt = per_prompt
+        if curriculum is not None:
+            check_choice("curriculum", curriculum, CURRICULA)
+            if kind != "positives" or per_prompt not in ("auto", None):
+                raise ValueError(
+                    f"curriculum={curriculum!r} orders all chosen responses of a prompt, got"
+                    f" kind={kind!r} and per_prompt={per_prompt!r}; use kind='positives' and"
+                    " leave per_prompt out"
+                )
+        self.curriculum: Curriculum | None = curriculum
+        chosen = 1 if select is None and curriculum is None else None
+        self.per_prompt = chosen if per_prompt == "auto" else per_prompt
         self.masks = {"mask_shared_prefix": mask_shared_prefix, "mask_end": mask_end}
         self.validation_fraction = validation_fraction
         self.summary: dict[str, int] = {}
@@ -150,8 +184,10 @@ class TracesDataModule(SplitDataModule):
         traces = read_traces(self.files)
         self.summary["read"] = len(traces)
         if self.select is not None:
-            traces = self.select(traces)
+            steps = self.select.steps(traces)
+            traces = list(steps[-1].kept)
             self.summary["selected"] = len(traces)
+            rank_zero_info(table(steps))
         if self.validation_files is not None:
             validation = read_traces(self.validation_files)
             prompt_ids = {trace.prompt_id for trace in validation}
@@ -168,6 +204,22 @@ class TracesDataModule(SplitDataModule):
         rank_zero_info(f"traces: {counts}")
         return parts
 
+    def train_dataloader(self) -> DataLoader:
+        """Return the training samples, in a new order every epoch; with a curriculum, of a band."""
+        if self.curriculum is None:
+            return super().train_dataloader()
+        # ranks are divided here: what Lightning puts around a sampler hides the epoch from it
+        ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {}
+        bands = length_bands(self.train_rows.samples, self.curriculum)
+        return train_loader(
+            self.train_rows,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            num_workers=self.num_workers,
+            collate_fn=self.collate_fn(),
+            sampler=CurriculumSampler(bands, seed=self.seed, **ranks),
+        )
+
     def _encode(self, traces: Sequence[Trace], kind: Kind, part: str) -> TraceDataset:
         encoded, outcomes = encode(
             traces,
@@ -175,6 +227,7 @@ class TracesDataModule(SplitDataModule):
             threshold=self.threshold,
             chat=uses_chat(self.tokenizer, self.chat),
             limits=self.limits,
+            loss_on=self.loss_on,
         )
         samples = group_samples(encoded, kind=kind, per_prompt=self.per_prompt)
         if not samples and (traces or part == "training"):
@@ -184,6 +237,8 @@ class TracesDataModule(SplitDataModule):
             )
         self.summary |= {f"{part}: {name}": count for name, count in sorted(outcomes.items())}
         self.summary[f"{part}: {kind}"] = len(samples)
+        if unused := len(encoded) - sum(map(len, samples)):
+            self.summary[f"{part}: encoded, but not used for {kind}"] = unused
         return TraceDataset(samples, kind=kind, **self.masks)
 
     @property

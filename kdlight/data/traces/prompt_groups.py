@@ -1,9 +1,10 @@
-"""Traces grouped by prompt, and which of them are correct."""
+"""Traces grouped by prompt: their order, their lengths, and which of them are correct."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from kdlight.checks import check_finite
 from kdlight.data.traces.trace import Trace
@@ -12,12 +13,44 @@ CORRECT = 0.9
 """Default of ``threshold``: the smallest score of a correct trace."""
 
 
+def in_order(traces: Iterable[Trace]) -> list[Trace]:
+    """Return traces in an order that does not depend on the order of the input.
+
+    They are sorted by prompt id, teacher and response, and equal ones by all that they hold.
+
+    Example:
+        >>> [trace.response for trace in in_order([Trace("a", "2"), Trace("a", "1")])]
+        ['1', '2']
+    """
+    ordered: list[Trace] = []
+    for _, equal in groupby(sorted(traces, key=_key), key=_key):
+        group = list(equal)
+        ordered += group if len(group) == 1 else sorted(group, key=Trace.to_json)
+    return ordered
+
+
+def _key(trace: Trace) -> tuple[str, str, str]:
+    return trace.prompt_id, trace.teacher or "", trace.response
+
+
 def group_by_prompt(traces: Iterable[Trace]) -> dict[str, list[Trace]]:
-    """Return the traces of each prompt; prompts and traces are sorted by `Trace.key`."""
+    """Return the traces of each prompt; prompts and traces are ordered as by `in_order`."""
     prompts: dict[str, list[Trace]] = defaultdict(list)
-    for trace in sorted(traces, key=lambda trace: trace.key):
+    for trace in in_order(traces):
         prompts[trace.prompt_id].append(trace)
     return dict(prompts)
+
+
+def lengths(traces: Sequence[Trace]) -> list[int]:
+    """Return the lengths of responses in tokens if all are known, else of all in characters.
+
+    Example:
+        >>> lengths([Trace("a", "four", n_tokens=1), Trace("a", "seventeen")])
+        [4, 9]
+    """
+    tokens = [trace.n_tokens for trace in traces if trace.n_tokens is not None]
+    counted = len(tokens) == len(traces)
+    return tokens if counted else [len(trace.response) for trace in traces]
 
 
 def is_correct(trace: Trace, threshold: float = CORRECT) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kdlight.checks import check_integer
-from kdlight.data.traces.formats import prompt_id
+from kdlight.data.traces.formats import prompt_id, tools_of
 from kdlight.data.traces.readers import read_rows
 from kdlight.data.traces.trace import Trace
 
@@ -20,9 +20,9 @@ def read_prompts(
 
     Args:
         source: JSON lines or a dataset, named as for `read_traces`, with a ``prompt``,
-            ``problem``, ``question`` or ``messages`` in each row, and an ``answer`` for the
-            verifier if there is one; or ``reasoning_gym:NAME``, a task of that package (extra
-            ``gym``), such as ``reasoning_gym:chain_sum``.
+            ``problem``, ``question`` or ``messages`` in each row, an ``answer`` for the verifier
+            and ``tools`` for the chat template if there are any; or ``reasoning_gym:NAME``, a task
+            of that package (extra ``gym``), such as ``reasoning_gym:chain_sum``.
         size: number of prompts to generate; a file or dataset is read completely.
         seed: seed of generated prompts. The i-th prompt is generated with ``seed + i``: for
             different prompts choose a seed that differs by more than ``size``.
@@ -57,13 +57,14 @@ def _prompt(row: Any) -> Trace:
         raise ValueError(
             f"a row has fields {sorted(row)}, but a prompt needs one of {PROMPT_FIELDS}"
         )
-    known = {*PROMPT_FIELDS, "prompt_id", "answer", "difficulty", "response"}
+    known = {*PROMPT_FIELDS, "prompt_id", "answer", "difficulty", "response", "tools"}
     return Trace(
         prompt=values[0],
         response="",
         prompt_id=prompt_id(row),
         answer=row.get("answer"),
         difficulty=row.get("difficulty"),
+        tools=tools_of(row),
         meta={name: value for name, value in row.items() if name not in known},
     )
 

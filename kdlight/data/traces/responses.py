@@ -43,7 +43,9 @@ def answer(
             "neither the tokenizer (eos_token) nor the model's generation config (eos_token_id) has"
             " an end token, so that no response would end; set one of them"
         )
-    rows = [prompt_ids(prompt.prompt, tokenizer, chat=chat) for prompt in prompts]
+    rows = [
+        prompt_ids(prompt.prompt, tokenizer, chat=chat, tools=prompt.tools) for prompt in prompts
+    ]
     check_room(model, prompts, rows, options.get("max_new_tokens", 1))
     device = next(model.parameters()).device
     longest = max(map(len, rows))
@@ -59,7 +61,8 @@ def answer(
     for prompt, new_ids in zip(prompts, generated[:, longest:].tolist(), strict=True):
         text_ids, finished = cut_at_end(new_ids, ends)
         response, length = decode(tokenizer, text_ids), len(text_ids) + finished
-        answers.append(replace(prompt, response=response, n_tokens=length, finished=finished))
+        made = {"response": response, "response_fields": {}}
+        answers.append(replace(prompt, **made, n_tokens=length, finished=finished))
     return answers
 
 

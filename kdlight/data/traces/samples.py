@@ -50,8 +50,9 @@ def group_samples(
 class TraceDataset(Dataset):
     """Samples of one or two sequences, each a dict of tensors ``(R, T)``.
 
-    ``labels`` are not shifted, as in Hugging Face, and -100 on the prompt. ``rejected``, ``(R,)``,
-    marks the rejected sequences; it is absent for ``"positives"``, which has none.
+    ``labels`` are not shifted, as in Hugging Face, and -100 on the prompt and between the scored
+    turns of the assistant. ``rejected``, ``(R,)``, marks the rejected sequences; it is absent for
+    ``"positives"``, which has none.
 
     Args:
         samples: the encoded traces of each sample.
@@ -60,6 +61,7 @@ class TraceDataset(Dataset):
             the chosen one.
         mask_end: ignore the last token of a rejected response, the end-of-text token: a lower
             probability there would keep the model from stopping. An unfinished response has none.
+            With several turns, the last token of each is ignored.
     """
 
     def __init__(
@@ -95,12 +97,15 @@ class TraceDataset(Dataset):
         return sample
 
     def _row(self, trace: EncodedTrace, shared: int) -> dict[str, Tensor]:
-        labels = [IGNORE_INDEX] * len(trace.prompt) + trace.completion
+        begin = len(trace.prompt)
+        labels = [IGNORE_INDEX] * (begin + len(trace.completion))
+        for start, stop in trace.scored:
+            labels[begin + start : begin + stop] = trace.completion[start:stop]
         if trace.rejected:
-            begin = len(trace.prompt)
             labels[begin : begin + shared] = [IGNORE_INDEX] * shared
-            if self.mask_end and trace.ended:
-                labels[-1] = IGNORE_INDEX
+            if self.mask_end:
+                for _, stop in trace.scored if trace.ended else trace.scored[:-1]:
+                    labels[begin + stop - 1] = IGNORE_INDEX
         ids = torch.tensor(trace.prompt + trace.completion)
         return {
             "input_ids": ids[None],

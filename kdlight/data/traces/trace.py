@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from kdlight.data.traces.trace_checks import check_trace
+from kdlight.checks import check_integer, check_type
+from kdlight.data.traces.message_checks import check_fields, check_prompt, check_tools
+from kdlight.data.traces.messages import Message as Message
+from kdlight.data.traces.messages import Prompt as Prompt
+from kdlight.data.traces.messages import plain, plain_fields, plain_messages
+from kdlight.data.traces.trace_checks import check_number, check_text
 from kdlight.data.written_files import write_files
-
-Message: TypeAlias = "dict[str, str]"
-Prompt: TypeAlias = "str | list[Message]"
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,11 @@ class Trace:
     """A teacher's response to a prompt.
 
     Attributes:
-        prompt: a text, or messages of ``{"role", "content"}`` that end before the response.
-        response: the response, reasoning included.
+        prompt: a text, or messages of ``{"role", "content"}`` that end before the response. A
+            message may have other fields that a chat template reads, such as ``tool_calls``; its
+            content may be a list of parts of text, or None beside ``tool_calls``.
+        response: the response, reasoning included; the content of the last message of a
+            conversation.
         prompt_id: id of the prompt; traces of one prompt share it. Derived from the prompt if
             empty.
         answer: the reference answer, for a verifier.
@@ -34,11 +39,14 @@ class Trace:
         difficulty: difficulty of the prompt; larger is harder.
         perplexity: perplexity of the response under the student.
         meta: any other data that JSON can represent.
+        tools: JSON schemas of the tools that the model can call, for the chat template.
+        response_fields: fields of the message of the response beside role and content, such as
+            ``reasoning_content`` or ``tool_calls``.
 
     Raises:
         TypeError: A value of another kind, such as a number for ``response``.
-        ValueError: A score or a difficulty that is not finite, a message without role or content, a
-            text that is not valid Unicode.
+        ValueError: A score or a difficulty that is not finite, a message without role or content or
+            with what is no text, such as an image; a text that is not valid Unicode.
 
     Example:
         >>> trace = Trace("1 + 1 =", "2", answer="2")
@@ -57,21 +65,21 @@ class Trace:
     difficulty: float | None = None
     perplexity: float | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    tools: list[dict[str, Any]] | None = None
+    response_fields: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_trace(self)
+        changed: dict[str, Any] = {  # as they are read back from JSON
+            "tools": plain(self.tools) or None,
+            "response_fields": plain_fields(self.response_fields),
+        }
+        if not isinstance(self.prompt, str):
+            changed["prompt"] = plain_messages(self.prompt)
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
         if not self.prompt_id:
-            object.__setattr__(self, "prompt_id", hash_prompt(self.prompt))
-
-    @property
-    def length(self) -> int:
-        """Length of the response in tokens, or in characters if ``n_tokens`` is None."""
-        return len(self.response) if self.n_tokens is None else self.n_tokens
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Sort key that does not depend on the order in which traces were read."""
-        return self.prompt_id, self.teacher or "", self.response
+            object.__setattr__(self, "prompt_id", hash_prompt(self.prompt, self.tools))
 
     def to_json(self) -> str:
         """Return the trace as one line of JSON, without unknown values.
@@ -95,9 +103,34 @@ class Trace:
 FIELDS = frozenset(each.name for each in fields(Trace))
 
 
-def hash_prompt(prompt: Prompt) -> str:
-    """Return an id of a prompt that is the same in every process."""
-    return sha256(json.dumps(prompt, sort_keys=True).encode()).hexdigest()[:16]
+def hash_prompt(prompt: Prompt, tools: list[dict[str, Any]] | None = None) -> str:
+    """Return an id of a prompt, and of tools if there are any, that is equal in every process."""
+    hashed = [prompt, tools] if tools else prompt
+    return sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_trace(trace: Trace) -> None:
+    """Raise an error for a field of a trace that holds a value of another kind."""
+    check_prompt(trace.prompt)
+    check_text("response", trace.response)
+    check_text("prompt_id", trace.prompt_id)
+    for name in ("score", "difficulty", "perplexity"):
+        value = getattr(trace, name)
+        if value is not None:
+            check_number(name, value, finite=name != "perplexity")
+    if trace.n_tokens is not None:
+        check_integer("n_tokens", trace.n_tokens, 0)
+    check_type("finished", trace.finished, (bool, type(None)), "true, false or absent")
+    if trace.teacher is not None:
+        check_text("teacher", trace.teacher)
+    check_type("meta", trace.meta, Mapping, "an object")
+    if trace.tools is not None:
+        check_tools("tools", trace.tools)
+    check_type("response_fields", trace.response_fields, Mapping, "an object")
+    for name in ("role", "content"):
+        if name in trace.response_fields:
+            raise ValueError(f"response_fields must not have {name!r}; `response` is the content")
+    check_fields("response_fields", "the response", trace.response_fields)
 
 
 def write_traces(path: str | Path, traces: Iterable[Trace]) -> None:

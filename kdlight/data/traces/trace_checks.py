@@ -1,13 +1,12 @@
-"""Checks of what a trace holds, with the name of the field in each error."""
+"""Checks of texts and numbers that a trace holds, with the name of the field in each error."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from math import isnan
 from numbers import Real
 from typing import Any
 
-from kdlight.checks import check_finite, check_integer, check_type
+from kdlight.checks import check_finite, check_type
 
 
 def check_text(name: str, value: Any) -> None:
@@ -32,39 +31,6 @@ def check_text(name: str, value: Any) -> None:
         ) from error
 
 
-def check_messages(name: str, value: Any) -> None:
-    """Raise an error for what is no list of messages with a role and a content.
-
-    Raises:
-        TypeError: If it is no list of mappings with two texts.
-        ValueError: If it is empty, or a message lacks one of the two.
-
-    Example:
-        >>> check_messages("prompt", [{"content": "hello"}])
-        Traceback (most recent call last):
-        ValueError: prompt: message 1 has no 'role', its fields are ['content']
-    """
-    check_type(name, value, Sequence, "a text or a list of messages")
-    if not value:
-        raise ValueError(f"{name} must hold at least one message, got none")
-    for number, message in enumerate(value, start=1):
-        check_type(f"{name}: message {number}", message, Mapping, "an object")
-        for field in ("role", "content"):
-            if field not in message:
-                raise ValueError(
-                    f"{name}: message {number} has no {field!r}, its fields are {sorted(message)}"
-                )
-            check_text(f"{name}: {field} of message {number}", message[field])
-
-
-def check_prompt(value: Any) -> None:
-    """Raise an error for what is neither a text nor a list of messages."""
-    if isinstance(value, str):
-        check_text("prompt", value)
-    else:
-        check_messages("prompt", value)
-
-
 def check_number(name: str, value: Any, *, finite: bool = True) -> None:
     """Raise an error for what is no number, or is NaN; ``finite=False`` allows infinity.
 
@@ -82,20 +48,3 @@ def check_number(name: str, value: Any, *, finite: bool = True) -> None:
         check_finite(name, value)
     elif isnan(value):
         raise ValueError(f"{name} must be a number, got {value}")
-
-
-def check_trace(trace: Any) -> None:
-    """Raise an error for a field of a trace that holds a value of another kind."""
-    check_prompt(trace.prompt)
-    check_text("response", trace.response)
-    check_text("prompt_id", trace.prompt_id)
-    for name in ("score", "difficulty", "perplexity"):
-        value = getattr(trace, name)
-        if value is not None:
-            check_number(name, value, finite=name != "perplexity")
-    if trace.n_tokens is not None:
-        check_integer("n_tokens", trace.n_tokens, 0)
-    check_type("finished", trace.finished, (bool, type(None)), "true, false or absent")
-    if trace.teacher is not None:
-        check_text("teacher", trace.teacher)
-    check_type("meta", trace.meta, Mapping, "an object")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from os.path import commonprefix
 from typing import Any, NamedTuple
 
-from kdlight.data.traces.trace import Message
+from kdlight.data.traces.messages import Message, written_fields
+from kdlight.data.traces.rendering import Tools, render
+from kdlight.data.traces.turn_fields import put_fields
 
 PROBE = "kdlightProbe"
 """A response that no template has a reason to change."""
@@ -23,33 +26,23 @@ class Turn(NamedTuple):
         prompt: the text that the model gets.
         text: the text that follows, which contains the response whole.
         ended: whether it ends with special tokens that the template writes at the end of a turn.
+        end: the end of the turn, which is the end of ``text``.
     """
 
     prompt: str
     text: str
     ended: bool = False
-
-
-def render(messages: list[Message], tokenizer: Any, *, prompt: bool = False) -> str:
-    """Return the text of messages by the chat template; ``prompt`` lets the assistant go on.
-
-    Raises:
-        ValueError: If the template refuses the messages.
-    """
-    from jinja2 import TemplateError
-
-    try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise ValueError(
-            f"the chat template refuses messages of the roles {roles}: {error}; set chat to False,"
-            " or change the messages"
-        ) from error
+    end: str = ""
 
 
 def place_response(
-    messages: list[Message], response: str, tokenizer: Any, *, finished: bool
+    messages: list[Message],
+    response: str,
+    tokenizer: Any,
+    *,
+    finished: bool,
+    fields: Mapping[str, Any] | None = None,
+    tools: Tools = None,
 ) -> Turn:
     """Return the prompt and the turn of the assistant, in which the response stands unchanged.
 
@@ -58,31 +51,41 @@ def place_response(
     model writes it. If the prompt ends with a mark that opens the reasoning, and the response
     begins with it, the mark belongs to the response and is not repeated.
 
+    Only a template knows how to write reasoning and tool calls that are fields. With such fields
+    the text is always that of the template, and must have all of them. Other fields of a response,
+    such as ``name``, are not written by a model.
+
     Args:
         messages: the messages before the response.
         response: the response.
         tokenizer: a Hugging Face tokenizer with a chat template.
         finished: whether the turn is complete, so that what the template writes at its end follows.
+        fields: fields of the message of the response, such as ``reasoning_content``.
+        tools: JSON schemas of the tools that the model can call.
 
     Raises:
-        ValueError: If the template changes the messages with the response, or does not write a
-            response exactly once.
+        ValueError: If the template changes the messages with the response, does not write a
+            response exactly once, or does not write one of its fields.
     """
-    prompt = render(messages, tokenizer, prompt=True)
-    mark = _opening_mark(prompt, render(messages, tokenizer))
+    prompt = render(messages, tokenizer, prompt=True, tools=tools)
+    mark = _opening_mark(prompt, render(messages, tokenizer, tools=tools))
+    if fields and written_fields(fields):
+        return _template_fields(
+            messages, response, fields, prompt, mark, tokenizer, tools=tools, finished=finished
+        )
     repeated = bool(mark) and response.lstrip().startswith(mark)
     turn = Turn(prompt[: prompt.rindex(mark)] if repeated else prompt, response)
     if not finished:
         return turn
-    before, after = _around_response(messages, prompt, mark, tokenizer)
+    before, after = _around_response(messages, prompt, mark, tokenizer, tools)
     opening = prompt[len(before) :]  # what only a prompt has
     continues = bool(opening) and (not opening.strip() or f"{mark[0]}/{mark[1:]}" in response)
     if not repeated and not continues:
-        text = _template_turn(messages, response, before, after, tokenizer)
+        text = _template_turn(messages, response, before, after, tokenizer, tools)
         if text is not None:
             turn = Turn(before, text)
     end, ended = turn_end(response, after, tokenizer)
-    return Turn(turn.prompt, turn.text + end, ended)
+    return Turn(turn.prompt, turn.text + end, ended, end)
 
 
 def _opening_mark(prompt: str, without: str) -> str:
@@ -92,17 +95,11 @@ def _opening_mark(prompt: str, without: str) -> str:
 
 
 def _around_response(
-    messages: list[Message], prompt: str, mark: str, tokenizer: Any
+    messages: list[Message], prompt: str, mark: str, tokenizer: Any, tools: Tools
 ) -> tuple[str, str]:
     """Return what a prompt and a conversation with a response share, and the text after it."""
-    conversation = render([*messages, _assistant(PROBE)], tokenizer)
-    shared = commonprefix([prompt, conversation])
-    if prompt[len(shared) :].strip() not in ("", mark):
-        raise ValueError(
-            "the chat template does not append the response to the prompt: with a response it gives"
-            f" {conversation[:60]!r}..., without it {prompt[:60]!r}...; set chat to False, or use"
-            " prompts that are texts with the template applied"
-        )
+    conversation = render([*messages, _assistant(PROBE)], tokenizer, tools=tools)
+    shared = _shared(prompt, conversation, mark)
     parts = conversation[len(shared) :].split(PROBE)
     if len(parts) != 2:
         raise ValueError(
@@ -113,18 +110,64 @@ def _around_response(
     return shared, parts[1]
 
 
+def _shared(prompt: str, conversation: str, mark: str) -> str:
+    """Return the start of a conversation that is its prompt, without a mark that only that has."""
+    shared = commonprefix([prompt, conversation])
+    opening = prompt.rindex(mark) if mark else len(prompt)
+    if opening < len(shared) < opening + len(mark):  # another mark begins with the same sign
+        shared = prompt[:opening]
+    if prompt[len(shared) :].strip() not in ("", mark):
+        raise ValueError(
+            "the chat template does not append the response to the prompt: with a response it gives"
+            f" {conversation[:60]!r}..., without it {prompt[:60]!r}...; set chat to False, or use"
+            " prompts that are texts with the template applied"
+        )
+    return shared
+
+
 def _template_turn(
-    messages: list[Message], response: str, before: str, after: str, tokenizer: Any
+    messages: list[Message], response: str, before: str, after: str, tokenizer: Any, tools: Tools
 ) -> str | None:
     """Return the turn as the template writes it, without its end; None if it is not whole."""
     try:
-        conversation = render([*messages, _assistant(response)], tokenizer)
+        conversation = render([*messages, _assistant(response)], tokenizer, tools=tools)
     except ValueError:  # such as a template that refuses marks inside of a response
         return None
     if not (conversation.startswith(before) and conversation.endswith(after)):
         return None
     turn = conversation[len(before) : len(conversation) - len(after)]
-    return turn if turn.endswith(response) else None
+    if turn.endswith(response):
+        return turn
+    kept, stripped = response.strip(), turn.rstrip()
+    if not kept or not stripped.endswith(kept):
+        return None
+    lead = stripped.removesuffix(kept)  # only spaces are missing, which are put back
+    return (lead.rstrip() if response[0].isspace() else lead) + response
+
+
+def _template_fields(
+    messages: list[Message],
+    response: str,
+    fields: Mapping[str, Any],
+    prompt: str,
+    mark: str,
+    tokenizer: Any,
+    *,
+    tools: Tools,
+    finished: bool,
+) -> Turn:
+    """Return the turn of a response that has other fields, as the template writes it."""
+    message = {**_assistant(response), **fields}
+    conversation = render([*messages, message], tokenizer, tools=tools)
+    shared = _shared(prompt, conversation, mark)
+    written = conversation[len(shared) :]
+    _, after = _around_response(messages, prompt, mark, tokenizer, tools)
+    if not (after and written.endswith(after)):  # a turn of calls may end in another way
+        found = re.search(rf"(?:{_special(tokenizer) or '(?!)'})+\s*\Z", written)
+        after = found.group() if found else ""
+    text = put_fields(written.removesuffix(after), message)
+    end, ended = turn_end("", after, tokenizer)
+    return Turn(shared, text + end, ended, end) if finished else Turn(shared, text)
 
 
 def _assistant(text: str) -> Message:
@@ -138,7 +181,7 @@ def turn_end(response: str, after: str, tokenizer: Any) -> tuple[str, bool]:
     end-of-text token behind them belongs to the template, and is never generated. Tokens with which
     the response ends already are not repeated.
     """
-    special = _special_tokens(tokenizer, len(tokenizer), tuple(tokenizer.all_special_tokens))
+    special = _special(tokenizer)
     found = re.search(f"(?:{special})+", after) if special else None
     if found is None:
         has_end = response.endswith(tokenizer.eos_token or PROBE)
@@ -148,6 +191,10 @@ def turn_end(response: str, after: str, tokenizer: Any) -> tuple[str, bool]:
         if response.endswith("".join(tokens[:count])):
             return "".join(tokens[count:]), True
     return after[: found.end()], True
+
+
+def _special(tokenizer: Any) -> str:
+    return _special_tokens(tokenizer, len(tokenizer), tuple(tokenizer.all_special_tokens))
 
 
 @lru_cache(maxsize=4)

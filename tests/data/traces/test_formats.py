@@ -115,8 +115,12 @@ def test_unknown_fields_of_a_trace_are_kept_in_meta() -> None:
         ({"messages": ["a"]}, "message 1 must be an object"),
         ({"messages": RIGHT, "score": "high"}, "score must be a number"),
         ({"prompt": "q", "response": "a", "meta": "m"}, "meta must be an object"),
+        ({"messages": RIGHT, "meta": "m"}, "meta must be an object"),
+        ({"messages": RIGHT, "tools": "add"}, "tools is a text that is not JSON"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "type 'image'"),
+        ({"prompt": [{"role": "user"}], "completion": RIGHT[1:]}, "message 1 has no 'content'"),
     ],
-    ids=range(14),
+    ids=range(18),
 )
 def test_values_of_another_kind_are_refused(row: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
@@ -126,3 +130,64 @@ def test_values_of_another_kind_are_refused(row: dict[str, Any], message: str) -
 def test_a_missing_verdict_is_a_wrong_one() -> None:
     row = {"problem": "q", "generations": ["a", "b"], "correctness": {"one": [None, True]}}
     assert [trace.score for trace in to_traces({**row, "problem_is_valid": True})] == [0.0, 1.0]
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+CALLED = [
+    *ASKED,
+    {"role": "assistant", "content": None, "tool_calls": [CALL], "name": None},
+    {"role": "tool", "content": "3", "tool_call_id": "1", "tool_calls": None},
+]
+REASONED = {"reasoning_content": "It is 3."}
+LAST = {"role": "assistant", "content": "so 3", "name": None, **REASONED}
+KEPT = [*ASKED, {k: v for k, v in CALLED[1].items() if k != "name"}, {**CALLED[2]}]
+del KEPT[2]["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [*CALLED, LAST]},
+        {"prompt": ASKED, "completion": [*CALLED[1:], LAST]},
+        {"prompt": "q", "completion": [*CALLED[1:], LAST]},
+        {"prompt": CALLED, "completion": [LAST]},
+        {"prompt": CALLED, "chosen": [LAST], "rejected": [LAST]},
+        {"chosen": [*CALLED, LAST], "rejected": [*CALLED, LAST]},
+        {
+            "prompt": CALLED,
+            "response": "so 3",
+            "response_fields": {"reasoning_content": "It is 3."},
+        },
+    ],
+    ids=range(7),
+)
+@pytest.mark.parametrize("tools", [[{"name": "add"}], '[{"name": "add"}]'], ids=["list", "text"])
+def test_messages_keep_what_a_template_may_want(row: dict[str, Any], tools: Any) -> None:
+    for trace in to_traces({**row, "tools": tools}):
+        assert trace.prompt == KEPT
+        assert trace.response == "so 3"
+        assert trace.response_fields == REASONED
+        assert trace.tools == [{"name": "add"}]
+
+
+def test_a_response_can_be_a_call_or_parts_of_text() -> None:
+    (trace,) = to_traces({"messages": CALLED[:2]})
+    assert (trace.response, trace.response_fields) == ("", {"tool_calls": [CALL]})
+    parts = [{"type": "text", "text": "so "}, {"type": "text", "text": "3"}]
+    (trace,) = to_traces({"prompt": "q", "completion": [{"role": "assistant", "content": parts}]})
+    assert (trace.response, trace.response_fields) == ("so 3", {})
+
+
+def test_a_pair_of_trajectories_is_of_one_prompt() -> None:
+    other = [*ASKED, {"role": "assistant", "content": "I ask."}, {"role": "tool", "content": "4"}]
+    traces = to_traces({"chosen": [*CALLED, LAST], "rejected": [*other, LAST]})
+    assert len({trace.prompt_id for trace in traces}) == 1
+    assert traces[0].prompt != traces[1].prompt
+    named = to_traces({"id": "p", "chosen": [*CALLED, LAST], "rejected": [*other, LAST]})
+    assert {trace.prompt_id for trace in named} == {"p"}
+
+
+def test_other_fields_of_a_conversation_are_kept_in_meta() -> None:
+    row = {"messages": RIGHT, "error": "parse", "meta": {"x": 1}, "level": None, "id": 3}
+    (trace,) = to_traces(row)
+    assert trace.meta == {"error": "parse", "x": 1}

@@ -100,6 +100,49 @@ def test_another_run_is_not_resumed_in_the_same_file(network: Any, tmp_path: Pat
         make(network, tmp_path / "mine.jsonl")
 
 
+NUMBERS = {prompt.prompt_id: i % 3 for i, prompt in enumerate(PROMPTS)}
+
+
+def test_each_prompt_gets_its_number_of_samples(network: Any, tmp_path: Path) -> None:
+    traces = read_traces(str(make(network, tmp_path / "t.jsonl", samples=NUMBERS)))
+    expected = [p.prompt for i, p in enumerate(PROMPTS) for _ in range(i % 3)]
+    assert [trace.prompt for trace in traces] == expected
+    assert [t.meta["generation"] for t in traces] == [n for i in range(7) for n in range(i % 3)]
+    path = tmp_path / "samples.json"
+    path.write_text(json.dumps(dict(reversed(NUMBERS.items()))))
+    again = make(network, tmp_path / "again.jsonl", samples=str(path))
+    assert again.read_bytes() == (tmp_path / "t.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("cut", [0, 5, 700, -1])
+def test_a_run_with_numbers_is_resumed_to_the_same_bytes(
+    cut: int, network: Any, tmp_path: Path
+) -> None:
+    path = make(network, tmp_path / "t.jsonl", samples=NUMBERS, batch_size=2)
+    expected = path.read_bytes()
+    path.write_bytes(expected[:cut])
+    assert make(network, path, samples=NUMBERS, batch_size=2).read_bytes() == expected
+
+
+def test_a_run_with_other_numbers_is_not_resumed(network: Any, tmp_path: Path) -> None:
+    path = make(network, tmp_path / "t.jsonl", samples=NUMBERS)
+    before = path.read_bytes()
+    name = PROMPTS[1].prompt_id
+    for other in ({**NUMBERS, name: 2}, {**NUMBERS, name: 0, PROMPTS[0].prompt_id: 1}, 3):
+        with pytest.raises(ValueError, match="other settings .samples: '6 for 7 prompts, .* now"):
+            make(network, path, samples=other)
+    assert path.read_bytes() == before
+
+
+def test_a_prompt_without_samples_may_be_too_long(network: Any, tmp_path: Path) -> None:
+    long = Trace("x" * 300, "", prompt_id="long")
+    with pytest.raises(ValueError, match="prompt 'long' has 300 tokens"):
+        make(network, tmp_path / "t.jsonl", prompts=[*PROMPTS, long], samples=1)
+    numbers = {**NUMBERS, "long": 0}
+    path = make(network, tmp_path / "t.jsonl", prompts=[*PROMPTS, long], samples=numbers)
+    assert len(read_traces(str(path))) == sum(NUMBERS.values())
+
+
 def test_lines_that_two_runs_wrote_are_counted_once(network: Any, tmp_path: Path) -> None:
     path = make(network, tmp_path / "t.jsonl")
     expected = path.read_bytes()
@@ -171,6 +214,12 @@ def test_a_killed_command_loses_and_repeats_nothing(network: Any, tmp_path: Path
     ("options", "message"),
     [
         ({"samples": 0}, "samples must be at least 1, got 0"),
+        (
+            {"samples": {"a": 1}},
+            "samples and prompts must have the same prompt ids, but 'a' is only",
+        ),
+        ({"samples": dict.fromkeys(NUMBERS, 0)}, "samples must ask for at least one response"),
+        ({"samples": "none.json"}, "samples: none.json does not exist"),
         ({"sampling": Sampling()}, "sampling.max_new_tokens must be"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"prompts": []}, "prompts must hold at least one prompt"),

@@ -136,6 +136,51 @@ def test_a_selection_comes_before_the_split(tmp_path: Path) -> None:
     assert module.summary["selected"] == 1
 
 
+CHAINS = [Trace(f"p{i}", "x" * n, score=1.0) for i in range(4) for n in (9, 3, 6, 1)]
+
+
+def test_all_that_an_operator_selects_is_used(tmp_path: Path) -> None:
+    select: Any = [{"length_control": {"long": "L", "short": "S"}}]
+    module = data(tmp_path, CHAINS, select=select)
+    marked = {text(module.train_rows[i]["input_ids"][0])[:1] for i in range(8)}
+    assert marked == {"L", "S"}
+    assert module.summary["training: positives"] == module.summary["selected"] == 8
+    assert len(data(tmp_path, CHAINS).train_rows) == 4  # one per prompt, where nothing selects
+    one = data(tmp_path, CHAINS, select=select, per_prompt=1)
+    assert len(one.train_rows) == 4
+    assert one.summary["training: encoded, but not used for positives"] == 4
+
+
+def test_an_operator_is_checked_before_files_are_read() -> None:
+    with pytest.raises(ValueError, match="select: operator 1, 'joint_rank': keep must be"):
+        TracesDataModule("nowhere", "nothing.jsonl", select=[{"joint_rank": {"keep": 2}}])
+
+
+def test_a_table_tells_what_each_operator_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        data(tmp_path, CHAINS, select=["length_control"]).setup()
+    assert "length_control    16     8        8  neither long nor short: 8" in caplog.text
+
+
+def test_a_curriculum_serves_one_length_per_epoch(tmp_path: Path) -> None:
+    module = data(tmp_path, CHAINS, curriculum="long_to_short", batch_size=4)
+    loader = module.train_dataloader()
+    seen = []
+    for epoch in range(6):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        (batch,) = loader
+        seen.append({len(text(row)) - len("<end>") for row in batch["labels"]})
+    assert seen == [{9}, {6}, {3}, {1}, {1}, {1}]
+
+
+@pytest.mark.parametrize("options", [{"kind": "pairs"}, {"per_prompt": 2}])
+def test_a_curriculum_of_other_samples_is_refused(options: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="curriculum='long_to_short' orders all chosen responses"):
+        data(tmp_path, CHAINS, curriculum="long_to_short", **options)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -195,15 +240,60 @@ def gpt2(context: int) -> CausalLM:
         ({"max_completion": 2.5}, "max_completion"),
         ({"max_prompt": 0}, "max_prompt"),
         ({"chat": "yes"}, "chat"),
-        ({"select": "best"}, "select"),
+        ({"select": 5}, "select"),
+        ({"curriculum": "longest"}, "curriculum"),
         ({"files": 5}, "files"),
         ({"files": []}, "files"),
         ({"validation_files": [5]}, "validation_files"),
         ({"tokenizer": 5}, "tokenizer"),
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_arguments_of_another_kind_are_refused(options: Any, name: str) -> None:
     arguments = {"tokenizer": tiny_lm.tokenizer(), "files": "traces.jsonl", **options}
     with pytest.raises((TypeError, ValueError), match=f"^{name} must "):
         TracesDataModule(**arguments)
+
+
+def talk(turn: str, *, error: bool = False) -> list[dict[str, str]]:
+    result = "error" if error else "3"
+    return [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": turn},
+        {"role": "tool", "content": result},
+    ]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_the_loss_is_on_all_turns_of_the_assistant_or_on_the_response(
+    chat: bool, tmp_path: Path
+) -> None:
+    write_traces(tmp_path / "t.jsonl", [Trace(talk("act"), "so 3", score=1.0)])
+    for loss_on, scored in (("response", ["so 3"]), ("assistant", ["act", "so 3"])):
+        module = TracesDataModule(
+            tiny_lm.tokenizer(chat=chat),
+            str(tmp_path / "t.jsonl"),
+            loss_on=loss_on,  # type: ignore[arg-type]
+            validation_fraction=0.0,
+        )
+        (sample,) = module.train_rows
+        between = "<end>" if chat else "\n"
+        assert text(sample["labels"][0]) == between.join(scored) + "<end>"
+        whole = text(sample["input_ids"][0])
+        assert ("<|tool|>3<end>" if chat else "3") in whole
+    with pytest.raises(ValueError, match="loss_on must be one of 'response', 'assistant'"):
+        TracesDataModule(tiny_lm.tokenizer(), "t.jsonl", loss_on="all")  # type: ignore[arg-type]
+
+
+def test_trajectories_make_pairs_with_their_masks(tmp_path: Path) -> None:
+    traces = [
+        Trace(talk("act"), "so 3", prompt_id="p", score=1.0),
+        Trace(talk("act", error=True), "no", prompt_id="p", score=0.0),
+    ]
+    options = {"kind": "pairs", "loss_on": "assistant"}
+    (sample,) = only(traces, tmp_path, **options)
+    assert [text(row) for row in sample["labels"]] == ["act\nso 3<end>", "act\nno<end>"]
+    (sample,) = only(traces, tmp_path, **options, mask_end=True)
+    assert [text(row) for row in sample["labels"]] == ["act\nso 3<end>", "actno"]
+    (sample,) = only(traces, tmp_path, **options, mask_shared_prefix=True)
+    assert [text(row) for row in sample["labels"]] == ["act\nso 3<end>", "no<end>"]

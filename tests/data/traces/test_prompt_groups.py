@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdlight.data.traces import Trace
-from kdlight.data.traces.prompt_groups import group_by_prompt, is_correct
+from kdlight.data.traces.prompt_groups import group_by_prompt, in_order, is_correct, lengths
 
 
 def test_groups_and_traces_are_sorted() -> None:
@@ -23,3 +23,16 @@ def test_a_score_at_the_threshold_is_correct() -> None:
     assert not is_correct(trace, threshold=0.95)
     with pytest.raises(ValueError, match="has no score; verify traces"):
         is_correct(Trace("a", "1"))
+
+
+def test_lengths_are_tokens_where_all_are_counted() -> None:
+    counted, other = Trace("q", "abc", n_tokens=7), Trace("q", "ab")
+    assert lengths([counted, counted]) == [7, 7]
+    assert lengths([counted, other]) == [3, 2]
+    assert lengths([Trace("q", "abc", n_tokens=0)]) == [0]
+    assert lengths([]) == []
+
+
+def test_traces_that_differ_in_their_meta_have_one_order() -> None:
+    twins = [Trace("q", "a", meta={"n": n}) for n in range(3)]
+    assert in_order(twins) == in_order(twins[::-1]) == twins

@@ -44,11 +44,30 @@ def test_reasoning_gym_is_named_if_missing(monkeypatch: pytest.MonkeyPatch) -> N
         ({"question": 5}, r"prompt must be a text or a list of messages, got 5 \(int\)"),
         ({"messages": [{"content": "a"}]}, "prompt: message 1 has no 'role'"),
         ({"question": "a", "difficulty": "hard"}, "difficulty must be a number, got 'hard'"),
+        ({"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "prompt: part 1 of"),
+        ({"question": "a", "tools": "add"}, "tools is a text that is not JSON"),
     ],
-    ids=["number", "role", "difficulty"],
+    ids=["number", "role", "difficulty", "image", "tools"],
 )
 def test_a_prompt_of_another_kind_is_named(row: object, message: str, tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"question": "q"}\n' + json.dumps(row))
     with pytest.raises(ValueError, match=f"{path}, line 2: {message}"):
         read_prompts(str(path))
+
+
+def test_messages_and_tools_of_a_prompt_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    call = {"type": "function", "function": {"name": "add", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "q"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "r"},
+        {"role": "tool", "content": "3", "tool_call_id": "1", "name": "add"},
+    ]
+    tools = [{"name": "add"}]
+    rows = [{"messages": messages, "tools": tools}, {"prompt": messages}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    first, second = read_prompts(str(path))  # the same messages with other tools are another prompt
+    assert first.prompt == second.prompt == messages
+    assert (first.tools, second.tools) == (tools, None)
+    assert first.meta == {}

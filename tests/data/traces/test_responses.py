@@ -77,3 +77,17 @@ def test_what_the_context_has_no_room_for_is_refused(prompt: str, new: int, mess
     options: dict[str, Any] = {"chat": False, "do_sample": False, "max_new_tokens": new}
     with pytest.raises(ValueError, match=message):
         answer(model, tiny_lm.tokenizer(), [Trace("a", "", prompt_id="b"), trace], **options)
+
+
+def test_a_response_replaces_all_of_an_old_one_and_its_prompt_has_the_tools() -> None:
+    model, tokenizer = saying("x<end>")
+    tokenizer.chat_template = (
+        "{% for t in tools or [] %}{{ t.name }}{% endfor %}"
+        "{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    prompt = Trace("q", "old", tools=[{"name": "add"}], response_fields={"thinking": "old"})
+    (trace,) = answer(model, tokenizer, [prompt], chat=True, **GREEDY)
+    assert (trace.response, trace.response_fields, trace.tools) == ("x", {}, [{"name": "add"}])
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    with pytest.raises(ValueError, match="does not write the tool 'add'"):
+        answer(model, tokenizer, [prompt], chat=True, **GREEDY)

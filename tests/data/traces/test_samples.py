@@ -53,3 +53,22 @@ def test_a_batch_is_padded_to_its_longest_sequence() -> None:
     assert batch["labels"][1].tolist() == [-100, -100, 9, 0, -100]
     assert torch.equal(batch["rejected"], torch.tensor([False, True]))
     assert "rejected" not in TraceDataset([[CHOSEN]], kind="positives")[0]
+
+
+def test_labels_are_ignored_between_turns() -> None:
+    turns = ((0, 2), (3, 5))
+    chosen = EncodedTrace("a", [1, 2], [5, 0, 7, 8, 0], rejected=False, turns=turns)
+    rejected = EncodedTrace("a", [1, 2], [5, 0, 9, 6, 0], rejected=True, turns=turns)
+    (sample,) = TraceDataset([[chosen, rejected]], kind="pairs")
+    assert sample["labels"].tolist() == [
+        [-100, -100, 5, 0, -100, 8, 0],
+        [-100, -100, 5, 0, -100, 6, 0],
+    ]
+    assert sample["input_ids"].tolist() == [[1, 2, 5, 0, 7, 8, 0], [1, 2, 5, 0, 9, 6, 0]]
+    (masked,) = TraceDataset([[chosen, rejected]], kind="pairs", mask_end=True)
+    assert masked["labels"].tolist()[1] == [-100, -100, 5, -100, -100, 6, -100]
+    (masked,) = TraceDataset([[chosen, rejected]], kind="pairs", mask_shared_prefix=True)
+    assert masked["labels"].tolist()[1] == [-100] * 5 + [6, 0]
+    unended = EncodedTrace("a", [1, 2], [5, 0, 9, 6], True, ended=False, turns=((0, 2), (3, 4)))
+    (masked,) = TraceDataset([[chosen, unended]], kind="pairs", mask_end=True)
+    assert masked["labels"].tolist()[1][:6] == [-100, -100, 5, -100, -100, 6]

@@ -10,7 +10,8 @@ import pytest
 
 from kdlight.data import TracesDataModule, read_traces
 from kdlight.data.traces import Trace
-from kdlight.data.traces.trace_checks import check_messages, check_number, check_text, check_trace
+from kdlight.data.traces.trace import check_trace
+from kdlight.data.traces.trace_checks import check_number, check_text
 from tests.support import tiny_lm
 
 ROLE = [{"content": "q"}]
@@ -37,6 +38,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"perplexity": float("nan")}, "perplexity must be a number, got nan"),
     ({"teacher": 3}, "teacher must be a text"),
     ({"meta": [1]}, "meta must be an object"),
+    ({"tools": {"name": "f"}}, "tools must be a list of JSON schemas"),
+    ({"tools": [{}]}, "tools: tool 1 has no 'name'"),
+    ({"response_fields": [1]}, "response_fields must be an object"),
+    ({"response_fields": {"content": "a"}}, "response_fields must not have 'content'"),
+    ({"response_fields": {"thinking": 1}}, "thinking of the response must be a text"),
 ]
 
 
@@ -61,7 +67,6 @@ def test_a_trace_of_wrong_kinds_is_refused(fields: dict[str, Any], message: str)
 
 def test_what_a_trace_may_hold_is_accepted() -> None:
     check_trace(Trace("", ""))
-    check_messages("prompt", [{"role": "user", "content": "q", "name": "me"}])
     check_text("response", "\U0001f600")
     for value in (0, 1, True, 0.5, -3):
         check_number("score", value)

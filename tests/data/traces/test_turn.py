@@ -22,6 +22,7 @@ ANSWERS = {
         "A:",
     ),
     "strips": ("A:{{ m.content | trim }}<end>", "A:"),
+    "strips behind a space": ("A: {{ m.content | trim }}<end>", "A:"),
     "refuses reasoning": (
         "{% if 'think' in m.content %}{{ raise_exception('no') }}{% endif %}A:{{ m.content }}<end>",
         "A:",
@@ -32,6 +33,7 @@ RESPONSES = {
     "reasoning": "<think>\n1 and 2 make 3</think> It is 3",
     "reasoning that the prompt opened": "1 and 2 make 3\n</think>\n\nIt is 3",
     "spaces": "  It is\t3 \n",
+    "a space at its end": "It is 3\n",
     "nothing before the answer": "<think></think>3",
 }
 
@@ -71,6 +73,9 @@ def test_a_response_is_scored_whole_whatever_the_template(
         ("drops reasoning, opens it", "reasoning that the prompt opened", "A:<think>\n", "{}"),
         # a response without reasoning is not put inside of it
         ("drops reasoning, opens it", "plain", "A:", "{}"),
+        # spaces are put back behind what a template writes before a response
+        ("strips behind a space", "a space at its end", "A:", " {}"),
+        ("strips behind a space", "spaces", "A:", "{}"),
         # what a template writes before a response belongs to the turn
         ("formats reasoning", "plain", "A:", "<think>\n\n</think>\n\n{}"),
     ],

@@ -1,0 +1,45 @@
+"""What ``kdlight traces verify`` does, and its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdlight.cli.traces.files import check_outputs
+from kdlight.data.traces import read_traces
+from kdlight.data.traces.trace import to_lines
+from kdlight.data.traces.verification.verifiers import find_verifier
+from kdlight.data.traces.verification.verify import verify_traces
+from kdlight.data.written_files import write_files
+
+
+def verify(
+    files: list[str],
+    output: str,
+    verifier: str = "exact",
+    threshold: float = 0.9,
+    keep_unfinished: bool = False,
+) -> None:
+    """Score traces, and write positives.jsonl and negatives.jsonl.
+
+    Args:
+        files: traces.
+        output: folder to write to.
+        verifier: exact, number, math, reasoning_gym, or your own as module:function or
+            file.py:function.
+        threshold: the minimum score of a positive trace.
+        keep_unfinished: count truncated answers as negative, instead of leaving them out.
+    """
+    outputs = [Path(output) / f"{name}.jsonl" for name in ("positives", "negatives")]
+    check_outputs(files, outputs)
+    positives, negatives, unfinished = verify_traces(
+        read_traces(files),
+        find_verifier(verifier),
+        threshold=threshold,
+        keep_unfinished=keep_unfinished,
+    )
+    write_files(dict(zip(outputs, map(to_lines, (positives, negatives)), strict=True)))
+    both = {trace.prompt_id for trace in positives} & {trace.prompt_id for trace in negatives}
+    print(
+        f"{len(positives)} positive, {len(negatives)} negative, {len(unfinished)} unfinished and"
+        f" left out; {len(both)} prompts have both: {output}"
+    )

@@ -1,0 +1,81 @@
+"""An order of training in which the length of responses changes from epoch to epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias
+
+from torch.utils.data import DistributedSampler
+
+from kdlight.data.traces.encode import EncodedTrace
+
+Curriculum: TypeAlias = Literal["long_to_short", "short_to_long"]
+CURRICULA = ("long_to_short", "short_to_long")
+
+
+def length_bands(
+    samples: Sequence[Sequence[EncodedTrace]], curriculum: Curriculum
+) -> list[list[int]]:
+    """Return the samples of each epoch: one of each prompt, by the length of its response.
+
+    There are as many bands as the prompt with the most responses has. A prompt with fewer responses
+    repeats them, so that its longest is in the band of the longest ones, and its shortest in that
+    of the shortest ones.
+
+    Args:
+        samples: samples of one encoded trace.
+        curriculum: ``"long_to_short"`` has the longest responses in the first band,
+            ``"short_to_long"`` the shortest.
+
+    Returns:
+        The positions of samples in each band.
+
+    Raises:
+        ValueError: Every prompt has only one response.
+    """
+    prompts: dict[str, list[int]] = {}
+    for index, (trace,) in enumerate(samples):
+        prompts.setdefault(trace.prompt_id, []).append(index)
+    number = max(map(len, prompts.values()), default=0)
+    if number < 2:
+        raise ValueError(
+            f"curriculum={curriculum!r} orders the responses of a prompt by their length, but every"
+            " prompt has only one; add responses, or leave curriculum out"
+        )
+    sign = -1 if curriculum == "long_to_short" else 1
+    for indices in prompts.values():
+        indices.sort(key=lambda index: sign * len(samples[index][0].completion))
+    return [
+        [indices[round(band * (len(indices) - 1) / (number - 1))] for indices in prompts.values()]
+        for band in range(number)
+    ]
+
+
+class CurriculumSampler(DistributedSampler):
+    """Draws the samples of one band per epoch, in a random order, divided over ranks.
+
+    Epochs after the last band draw the last band. The order is a function of the seed and the
+    epoch, which Lightning sets.
+
+    Args:
+        bands: positions of samples, in bands of equal size, see `length_bands`.
+        seed: seed of the orders of all epochs.
+        num_replicas: number of ranks.
+        rank: number of this rank.
+
+    Example:
+        >>> sampler = CurriculumSampler([[0, 1], [2, 3]], seed=0)
+        >>> sampler.set_epoch(7)
+        >>> sorted(sampler)
+        [2, 3]
+    """
+
+    def __init__(
+        self, bands: Sequence[Sequence[int]], *, seed: int, num_replicas: int = 1, rank: int = 0
+    ) -> None:
+        self.bands = bands
+        super().__init__(bands[0], num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        band = self.bands[min(self.epoch, len(self.bands) - 1)]
+        return iter([band[position] for position in super().__iter__()])

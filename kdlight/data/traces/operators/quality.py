@@ -1,0 +1,116 @@
+"""Drop responses that repeat themselves, are too long, or are unlikely for the student."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from kdlight.checks import check_integer, check_positive
+from kdlight.data.traces.operators.selection import Selection
+from kdlight.data.traces.prompt_groups import in_order
+from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.trace_checks import check_number
+
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
+)
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
+"""A word, a mark, or a character of a script that puts no spaces between words."""
+
+
+def quality_filter(
+    traces: Iterable[Trace],
+    *,
+    ngram: int = 20,
+    repeats: int = 20,
+    max_length: int | None = None,
+    max_perplexity: float | Mapping[str, float] | None = None,
+) -> Selection:
+    """Drop traces that repeat themselves, are too long, or have a high perplexity.
+
+    Tian et al., "Not All Correct Answers Are Equal", 2025, drop a response in which a passage of 20
+    words occurs more than 20 times, and limit perplexities per teacher.
+
+    Args:
+        traces: traces; scores are not needed.
+        ngram: number of words in a repeated passage; marks count as words, and so does each
+            character of Chinese, Japanese and other scripts without spaces.
+        repeats: maximal number of occurrences of one passage.
+        max_length: maximal number of tokens of a response.
+        max_perplexity: maximal perplexity, one value or one per teacher; traces of other teachers
+            are kept.
+
+    Raises:
+        TypeError: If a number is of another kind.
+        ValueError: If a number is out of range, there is no such teacher, or a limit is set for
+            what a trace does not have, ``n_tokens`` or ``perplexity``.
+
+    Example:
+        >>> traces = [Trace("a", "go on " * 50), Trace("a", "done")]
+        >>> [trace.response for trace in quality_filter(traces, ngram=2)]
+        ['done']
+    """
+    check_integer("ngram", ngram, 1)
+    check_integer("repeats", repeats, 1)
+    if max_length is not None:
+        check_integer("max_length", max_length, 1)
+    per_teacher = isinstance(max_perplexity, Mapping)
+    limits = dict(max_perplexity) if isinstance(max_perplexity, Mapping) else {"": max_perplexity}
+    for limit in limits.values():
+        if limit is not None:
+            check_number("max_perplexity", limit)
+            check_positive("max_perplexity", limit)
+    ordered = in_order(traces)
+    if per_teacher:
+        check_teachers("max_perplexity", limits, ordered)
+    kept, dropped = [], Counter[str]()
+    for trace in ordered:
+        limit = limits.get(trace.teacher or "" if per_teacher else "")
+        if limit is not None and _known(trace, "perplexity") > limit:
+            dropped["perplexity above max_perplexity"] += 1
+        elif max_length is not None and _known(trace, "n_tokens") > max_length:
+            dropped["longer than max_length"] += 1
+        elif _max_repeats(trace.response, ngram) > repeats:
+            dropped["repeats itself"] += 1
+        else:
+            kept.append(trace)
+    return Selection(kept, dropped=dropped)
+
+
+def check_teachers(name: str, wanted: Iterable[str], traces: list[Trace]) -> None:
+    """Raise an error for names of teachers of whom there are no traces.
+
+    Raises:
+        ValueError: If there are traces, and none is of such a teacher.
+
+    Example:
+        >>> check_teachers("weights", ["b"], [Trace("1 + 1 =", "2", teacher="a")])
+        Traceback (most recent call last):
+        ValueError: weights: no trace is of the teacher 'b'; there are those of 'a'
+    """
+    there = {trace.teacher or "" for trace in traces}
+    unknown = sorted(set(wanted) - there)
+    if traces and unknown:
+        raise ValueError(
+            f"{name}: no trace is of the teacher {', '.join(map(repr, unknown))}; there are those"
+            f" of {', '.join(map(repr, sorted(there)))}"
+        )
+
+
+def _known(trace: Trace, name: str) -> float:
+    value = getattr(trace, name)
+    if value is None:
+        argument = {"n_tokens": "max_length", "perplexity": "max_perplexity"}[name]
+        raise ValueError(
+            f"a trace of prompt {trace.prompt_id!r} has no {name}, which {argument} limits; fill it"
+            " with kdlight traces score"
+        )
+    return value
+
+
+def _max_repeats(text: str, ngram: int) -> int:
+    words = WORD.findall(text)
+    passages = Counter(tuple(words[i : i + ngram]) for i in range(len(words) - ngram + 1))
+    return max(passages.values(), default=0)

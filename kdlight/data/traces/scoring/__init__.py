@@ -1,0 +1,1 @@
+"""Fill what operators select by: perplexity, difficulty and lengths of traces."""

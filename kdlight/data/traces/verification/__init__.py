@@ -1,0 +1,1 @@
+"""Compare responses with answers: numbers, verifiers, and the scores of traces."""

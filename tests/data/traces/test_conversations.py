@@ -1,0 +1,70 @@
+"""Prompt and response of rows that hold conversations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kdlight.data.traces.conversations import split_conversation, tools_of
+
+SYSTEM, USER, OTHER = (
+    {"role": role, "content": text}
+    for role, text in (("system", "s"), ("user", "q"), ("user", "p"))
+)
+CALL, RESULT, LAST = (
+    {"role": role, "content": text}
+    for role, text in (("assistant", "add"), ("tool", "3"), ("assistant", "it is 3"))
+)
+
+
+@pytest.mark.parametrize(
+    ("response", "prompt", "expected"),
+    [
+        ("it is 3", "q", "q"),
+        ([LAST], "q", "q"),
+        ([LAST], [USER], [USER]),
+        ([USER, LAST], None, [USER]),
+        ([USER, CALL, RESULT, LAST], None, [USER, CALL, RESULT]),
+        # the whole conversation, with its prompt
+        ([USER, CALL, RESULT, LAST], [USER], [USER, CALL, RESULT]),
+        ([SYSTEM, USER, LAST], "q", [SYSTEM, USER]),
+        ([SYSTEM, USER, LAST], [USER], [SYSTEM, USER]),
+        # turns that follow the prompt
+        ([CALL, RESULT, LAST], [SYSTEM, USER], [SYSTEM, USER, CALL, RESULT]),
+        ([CALL, RESULT, LAST], "q", [USER, CALL, RESULT]),
+        ([USER, LAST], [SYSTEM], [SYSTEM, USER]),
+    ],
+    ids=range(11),
+)
+def test_nothing_of_a_prompt_is_lost(response: Any, prompt: Any, expected: Any) -> None:
+    found, last = split_conversation(response, prompt)
+    assert found == expected
+    assert last["content"] == "it is 3"
+
+
+@pytest.mark.parametrize(
+    ("response", "prompt", "message"),
+    [
+        ([OTHER, LAST], [USER], "a prompt and a conversation that does not contain it"),
+        ([LAST], None, "a response but no prompt"),
+        ("a", None, "a response but no prompt"),
+        ([USER], None, "does not end with a message of the assistant"),
+        ([LAST], [{"role": "user"}], "prompt: message 1 has no 'content'"),
+        ([LAST], 5, "prompt must be a text or a list of messages"),
+    ],
+    ids=range(6),
+)
+def test_a_row_that_does_not_fit_is_named(response: Any, prompt: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        split_conversation(response, prompt)
+
+
+def test_tools_are_a_list_or_a_text_of_json() -> None:
+    tools = [{"name": "add"}]
+    assert tools_of({"tools": tools}) == tools_of({"tools": '[{"name": "add"}]'}) == tools
+    assert [tools_of(row) for row in ({}, {"tools": None}, {"tools": []}, {"tools": ""})] == (
+        [None] * 4
+    )
+    with pytest.raises(ValueError, match="tools is a text that is not JSON"):
+        tools_of({"tools": "add"})

@@ -1,0 +1,81 @@
+"""A fit with a curriculum trains on one length per epoch, on one process and on two."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback
+
+from kdlight import CausalLM, DistillationModule
+from kdlight.data import TracesDataModule
+from kdlight.data.traces import Trace, write_traces
+from kdlight.objectives import CrossEntropy
+from tests.support import tiny_lm, toy
+
+ROOT = Path(__file__).parents[3]
+SIZES = (9, 6, 3)
+PROMPTS = 6
+
+
+class Seen(Callback):
+    """Keeps the lengths of the responses of each epoch, end tokens left out."""
+
+    def __init__(self) -> None:
+        self.lengths: dict[int, list[int]] = {}
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
+        sizes = ((batch["labels"] != -100).sum(1) - 1).tolist()
+        self.lengths.setdefault(trainer.current_epoch, []).extend(sizes)
+
+
+def fit(folder: Path, **options: Any) -> dict[int, list[int]]:
+    path = folder / f"traces{os.environ.get('LOCAL_RANK', 0)}.jsonl"
+    write_traces(path, [Trace(f"p{i}", "x" * n, score=1) for i in range(PROMPTS) for n in SIZES])
+    data = TracesDataModule(
+        tiny_lm.tokenizer(),
+        str(path),
+        curriculum="long_to_short",
+        validation_fraction=0.0,
+        batch_size=2,
+    )
+    seen = Seen()
+    trainer = toy.trainer(folder, max_epochs=4, callbacks=[seen], limit_val_batches=0, **options)
+    module = DistillationModule(CausalLM.wrap(tiny_lm.model()), CrossEntropy())
+    trainer.fit(module, datamodule=data)
+    return seen.lengths
+
+
+def test_each_epoch_has_the_next_length(tmp_path: Path) -> None:
+    seen = fit(tmp_path)
+    expected = [*SIZES, SIZES[-1]]  # the last one stays
+    assert seen == {epoch: [size] * PROMPTS for epoch, size in enumerate(expected)}
+
+
+@pytest.mark.slow
+def test_two_ranks_share_the_prompts_of_each_epoch(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.data.traces.test_curriculum_fit", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    half = PROMPTS // 2
+    expected = {str(e): [size] * half for e, size in enumerate([*SIZES, SIZES[-1]])}
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == expected
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    lengths = fit(folder, devices=2, strategy="ddp")
+    (folder / f"{os.environ.get('LOCAL_RANK', 0)}.json").write_text(json.dumps(lengths))
