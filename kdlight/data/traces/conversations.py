@@ -57,6 +57,11 @@ def split_conversation(response: Any, prompt: Prompt | None) -> tuple[Prompt, Me
     *context, last = plain_messages(response)
     if last["role"] != "assistant":
         raise ValueError("a conversation does not end with a message of the assistant")
+    if context and context[-1]["role"] == "assistant":
+        raise ValueError(
+            "a conversation ends with two messages of the assistant; join them, since a response"
+            " continues a message of the assistant that stands before it"
+        )
     if not context and not prompt:
         raise ValueError("a row has a response but no prompt; add a field `prompt`")
     if not prompt:

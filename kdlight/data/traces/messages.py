@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -64,6 +65,19 @@ def calls_of(message: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """
     functions = [call.get("function", call) for call in message.get("tool_calls") or ()]
     return [(function["name"], function.get("arguments")) for function in functions]
+
+
+def written_text(content: str, fields: Mapping[str, Any]) -> str:
+    r"""Return all that a model writes in a turn: reasoning, content, and tool calls as JSON.
+
+    Example:
+        >>> written_text("It is 2.", {"reasoning_content": "1 + 1"})
+        '1 + 1\nIt is 2.'
+    """
+    found = {name: fields[name] for name in written_fields(fields)}
+    calls = found.pop("tool_calls", None)
+    texts = [str(value) for value in found.values()] + [content]
+    return "\n".join(texts if calls is None else [*texts, json.dumps(calls, ensure_ascii=False)])
 
 
 def with_prefix(prompt: Prompt, prefix: str) -> Prompt:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from kdlight.checks import check_finite
+from kdlight.data.traces.messages import written_text
 from kdlight.data.traces.trace import Trace
 
 CORRECT = 0.9
@@ -44,13 +45,17 @@ def group_by_prompt(traces: Iterable[Trace]) -> dict[str, list[Trace]]:
 def lengths(traces: Sequence[Trace]) -> list[int]:
     """Return the lengths of responses in tokens if all are known, else of all in characters.
 
+    Reasoning and tool calls that are fields of a response count as well.
+
     Example:
         >>> lengths([Trace("a", "four", n_tokens=1), Trace("a", "seventeen")])
         [4, 9]
     """
     tokens = [trace.n_tokens for trace in traces if trace.n_tokens is not None]
     counted = len(tokens) == len(traces)
-    return tokens if counted else [len(trace.response) for trace in traces]
+    if counted:
+        return tokens
+    return [len(written_text(trace.response, trace.response_fields)) for trace in traces]
 
 
 def is_correct(trace: Trace, threshold: float = CORRECT) -> bool:

@@ -143,7 +143,7 @@ def test_turns_that_follow_each_other_are_turns_each() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", [TALK, [USER, said("a")], [USER, said("a"), said("b")], [said("", "user"), said("")]]
+    "prompt", [TALK, [USER, said("a"), USER], [USER, said("a"), said("b"), USER], [USER]]
 )
 def test_lines_of_messages_are_the_text_of_the_prompt(prompt: Any) -> None:
     parts = list(plain_parts(prompt, "last"))

@@ -68,3 +68,12 @@ def test_tools_are_a_list_or_a_text_of_json() -> None:
     )
     with pytest.raises(ValueError, match="tools is a text that is not JSON"):
         tools_of({"tools": "add"})
+
+
+def test_two_turns_of_the_assistant_are_no_single_one() -> None:
+    said = [{"role": "assistant", "content": text} for text in ("One", "Two")]
+    with pytest.raises(ValueError, match="ends with two messages of the assistant; join them"):
+        split_conversation([{"role": "user", "content": "q"}, *said], None)
+    # the form for a response that was begun
+    begun = [{"role": "user", "content": "q"}, said[0]]
+    assert split_conversation(" and two", begun)[0] == begun

@@ -31,6 +31,8 @@ def test_lengths_are_tokens_where_all_are_counted() -> None:
     assert lengths([counted, other]) == [3, 2]
     assert lengths([Trace("q", "abc", n_tokens=0)]) == [0]
     assert lengths([]) == []
+    reasoned = Trace("q", "ab", response_fields={"reasoning_content": "one more"})
+    assert lengths([reasoned, other]) == [len("one more\nab"), 2]
 
 
 def test_traces_that_differ_in_their_meta_have_one_order() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from kdlight.checks import check_integer, check_positive
+from kdlight.data.traces.messages import written_text
 from kdlight.data.traces.operators.selection import Selection
 from kdlight.data.traces.prompt_groups import in_order
 from kdlight.data.traces.trace import Trace
@@ -34,7 +35,7 @@ def quality_filter(
     words occurs more than 20 times, and limit perplexities per teacher.
 
     Args:
-        traces: traces; scores are not needed.
+        traces: traces; scores are not needed. Reasoning in a field is a part of the response.
         ngram: number of words in a repeated passage; marks count as words, and so does each
             character of Chinese, Japanese and other scripts without spaces.
         repeats: maximal number of occurrences of one passage.
@@ -72,7 +73,7 @@ def quality_filter(
             dropped["perplexity above max_perplexity"] += 1
         elif max_length is not None and _known(trace, "n_tokens") > max_length:
             dropped["longer than max_length"] += 1
-        elif _max_repeats(trace.response, ngram) > repeats:
+        elif _max_repeats(written_text(trace.response, trace.response_fields), ngram) > repeats:
             dropped["repeats itself"] += 1
         else:
             kept.append(trace)

@@ -33,6 +33,11 @@ def test_a_response_that_repeats_itself_is_dropped(text: str) -> None:
     assert len(quality_filter([Trace("p", text)], repeats=10_000)) == 1
 
 
+def test_reasoning_that_is_a_field_repeats_itself() -> None:
+    reasoned = Trace("p", "It is 2.", response_fields={"reasoning_content": "on and on " * 60})
+    assert quality_filter([reasoned]) == []
+
+
 def test_a_passage_may_occur_as_often_as_repeats() -> None:
     thrice = Trace("p", "a b c. a b d. a b e.")
     assert quality_filter([thrice], ngram=2, repeats=3)
