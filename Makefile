@@ -56,7 +56,7 @@ study-redi: $(READY)  ## measure REDI and its baselines over alpha and learning 
 	$(PIP) --editable ".[gym]"
 	$(BIN)/python -m tests.studies.redi --output build/redi $(ARGS)
 
-study-lengths: $(READY)  ## measure chains of five lengths, curricula, markers and pairs; resumable; writes build/lengths
+study-lengths: $(READY)  ## measure chains of five lengths, curricula, markers and pairs; 40 minutes, resumable; writes build/lengths
 	$(PIP) --editable ".[gym]"
 	$(BIN)/python -m tests.studies.lengths --output build/lengths $(ARGS)
 

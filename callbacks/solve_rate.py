@@ -26,17 +26,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kdlight.callbacks.generation.answer_checks import (
     check_answerable,
+    check_has_batches,
     check_names,
     check_strategy,
     check_validates,
 )
 from kdlight.callbacks.generation.answering import verified_answers
 from kdlight.callbacks.generation.checks import check_generates, check_tokenizer, datamodule_of
-from kdlight.checks import check_finite, check_integer, check_type
+from kdlight.checks import check_integer, check_type
 from kdlight.data.traces.chat import uses_chat
 from kdlight.data.traces.prompt_groups import CORRECT
 from kdlight.data.traces.prompts import read_prompts
 from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.trace_checks import check_number
 from kdlight.data.traces.verification.solve_rates import number_key, solve_rates, text_key
 from kdlight.data.traces.verification.verifiers import VERIFIERS, find_verifier, number
 from kdlight.models.sampling import Sampling
@@ -77,7 +79,8 @@ class SolveRate(Callback):
         sampling: how the student generates, with ``max_new_tokens``. Greedy by default.
         shortest: the number of the shortest answers that vote; None to leave this out.
         batch_size: number of answers generated at once on a rank.
-        chat: whether to use the chat template of the tokenizer; None for if it has one.
+        chat: whether to use the chat template of the tokenizer; None for as the data module does
+            (its ``chat``), else if there is one.
         threshold: the smallest score of a correct answer.
         every_n_epochs: answer in every n-th epoch only.
         name: put before the names of what is logged, ``val/NAME/...``, so that several callbacks
@@ -122,7 +125,7 @@ class SolveRate(Callback):
         check_integer("every_n_epochs", every_n_epochs, 1)
         check_type("chat", chat, (bool, type(None)), "true, false or None")
         check_type("name", name, (str, type(None)), "a text or None")
-        check_finite("threshold", threshold)
+        check_number("threshold", threshold)
         if sampling.max_new_tokens is None:
             raise ValueError("sampling.max_new_tokens must be the length of an answer, got None")
         if samples > 1 and sampling.temperature == 0:
@@ -161,7 +164,7 @@ class SolveRate(Callback):
             pl_module.student_network(),
             tokenizer,
             prompts,
-            chat=uses_chat(tokenizer, self.chat),
+            chat=self._uses_chat(trainer),
             max_new_tokens=self.sampling.max_new_tokens or 1,
         )
         if self.verifier in VERIFIERS.values():  # a function of a user may need no answer
@@ -172,6 +175,10 @@ class SolveRate(Callback):
             for prompt in prompts
             for number in range(self.samples)
         ]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that the run validates."""
+        check_has_batches("SolveRate", trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the student answer, verify the answers, and log how many are correct."""
@@ -191,7 +198,7 @@ class SolveRate(Callback):
             threshold=self.threshold,
             sampling=self.sampling,
             batch_size=self.batch_size,
-            chat=uses_chat(tokenizer, self.chat),
+            chat=self._uses_chat(trainer),
         )
         key = number_key if self.verifier is number else text_key
         rates = solve_rates(self.answers, shortest=self.shortest, threshold=self.threshold, key=key)
@@ -209,3 +216,8 @@ class SolveRate(Callback):
         for name, value in values.items():
             # the values of all ranks are the same; Lightning would warn without sync_dist
             pl_module.log("/".join((*parts, name)), value, sync_dist=True)
+
+    def _uses_chat(self, trainer: Trainer) -> bool:
+        data = datamodule_of(trainer)
+        chat = getattr(data, "chat", None) if self.chat is None else self.chat
+        return uses_chat(data.tokenizer, chat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import lcm
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -38,10 +39,25 @@ def check_validates(callback: str, trainer: Trainer, *, every_n_epochs: int) -> 
             f"{callback} runs at the end of a validation, but this run has none; give it a"
             " val_dataloader and a validation_step, or remove the callback"
         )
-    if 0 < (trainer.max_epochs or 0) < every_n_epochs:
+    every = trainer.check_val_every_n_epoch or 1
+    if 0 < (trainer.max_epochs or 0) < lcm(every_n_epochs, every):
+        also = "" if every == 1 else f" and check_val_every_n_epoch {every}"
         raise ValueError(
-            f"every_n_epochs is {every_n_epochs}, but the run has {trainer.max_epochs} epochs, so"
-            f" that {callback} would never run; set every_n_epochs to at most this"
+            f"every_n_epochs is {every_n_epochs}{also}, but the run has {trainer.max_epochs}"
+            f" epochs, so that {callback} would never run; set every_n_epochs to at most this"
+        )
+
+
+def check_has_batches(callback: str, trainer: Trainer) -> None:
+    """Raise an error for a fit whose validation has no batches.
+
+    Raises:
+        ValueError: There are no batches to validate on.
+    """
+    if not sum(trainer.num_val_batches):
+        raise ValueError(
+            f"{callback} runs at the end of a validation, but this run has no batches to validate"
+            " on; give it some, such as with validation_fraction above 0"
         )
 
 
@@ -91,5 +107,7 @@ def check_answerable(
             "neither the tokenizer (eos_token) nor the student's generation config (eos_token_id)"
             " has an end token, so that no answer would end; set one of them"
         )
-    rows = [prompt_ids(prompt.prompt, tokenizer, chat=chat) for prompt in prompts]
+    rows = [
+        prompt_ids(prompt.prompt, tokenizer, chat=chat, tools=prompt.tools) for prompt in prompts
+    ]
     check_room(student, prompts, rows, max_new_tokens)

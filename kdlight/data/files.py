@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -38,14 +39,15 @@ def file_names(argument: str, files: Any) -> list[str]:
 def matching_files(pattern: str) -> list[Path]:
     """Return the files that a path or a glob names, sorted.
 
-    A path without wildcards is returned even if it does not exist. Folders that a glob matches
-    along with other paths (``**`` does) are left out.
+    A path without wildcards is returned even if it does not exist, and so is a path that exists
+    and has wildcards in its name, such as ``a[1].txt``. Folders that a glob matches along with
+    other paths (``**`` does) are left out.
 
     Raises:
         ValueError: If no path matches the glob.
     """
     pattern = str(Path(pattern).expanduser())
-    if not glob.has_magic(pattern):
+    if not glob.has_magic(pattern) or os.path.exists(pattern):
         return [Path(pattern)]
     paths = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
     if not paths:
@@ -54,7 +56,7 @@ def matching_files(pattern: str) -> list[Path]:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file.
+    """Return the text of a file, without the byte order mark that some programs write before it.
 
     Raises:
         ValueError: If ``path`` is missing, a folder, empty, or not UTF-8 text.
@@ -64,7 +66,7 @@ def read_text(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"files: {path} does not exist")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ValueError(f"files: {path} is not UTF-8 text, line {line}: {error}") from error

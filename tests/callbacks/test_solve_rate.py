@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from tests.support.saying import saying
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PROMPTS = [Trace(f"{i} + {i + 1} =", "", answer=str(2 * i + 1)) for i in range(5)]
+GREEDY = Sampling(temperature=0.0, max_new_tokens=6)
 SAMPLED = Sampling(temperature=1.5, max_new_tokens=6, seed=3)
 
 
@@ -289,6 +291,43 @@ def test_a_run_that_cannot_answer_is_refused(
     callback.sampling = Sampling(0.0, max_new_tokens=4)
     with pytest.raises(ValueError, match=message):
         logged(tmp_path, callback, data=data, **options)
+
+
+class EmptyValidation(TrainingData):
+    """A data module whose part to validate on is empty, as with validation_fraction=0."""
+
+    def val_dataloader(self) -> Any:
+        return []
+
+
+@pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero")
+def test_a_validation_without_batches_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="this run has no batches to validate on; give it some"):
+        logged(tmp_path, SolveRate(PROMPTS, sampling=GREEDY), data=EmptyValidation())
+
+
+def test_epochs_without_validation_are_counted(tmp_path: Path) -> None:
+    options = {"max_epochs": 4, "check_val_every_n_epoch": 2}
+    message = "every_n_epochs is 3 and check_val_every_n_epoch 2, but the run has 4 epochs"
+    with pytest.raises(ValueError, match=message):
+        logged(tmp_path, SolveRate(PROMPTS, every_n_epochs=3), **options)
+
+
+def test_tools_take_room(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "add", "description": "x" * 300}}
+    tokenizer = tiny_lm.tokenizer(chat=True)
+    tokenizer.chat_template = "{{ tools | string if tools else '' }}" + tokenizer.chat_template
+    prompts = [Trace("3 + 4 =", "", answer="7", tools=[tool])]
+    with pytest.raises(ValueError, match="but the context of the model is 256"):
+        logged(tmp_path, SolveRate(prompts), data=Data(tokenizer))
+
+
+@pytest.mark.parametrize("chat", [None, False])
+def test_the_template_is_used_as_by_the_data_module(chat: bool | None) -> None:
+    data = SimpleNamespace(tokenizer=tiny_lm.tokenizer(chat=True), chat=chat)
+    run: Any = SimpleNamespace(datamodule=data)
+    assert SolveRate(PROMPTS)._uses_chat(run) is (chat is None)
+    assert SolveRate(PROMPTS, chat=True)._uses_chat(run)
 
 
 def test_a_verifier_that_fails_is_an_error_with_the_prompt(tmp_path: Path) -> None:

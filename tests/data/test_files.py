@@ -82,3 +82,21 @@ def test_no_name_is_refused() -> None:
         ValueError, match=r"^validation_files must name at least one file, got \[\]"
     ):
         file_names("validation_files", [])
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n')
+    assert [row for _, row in read_json_lines(path)] == [{"a": 1}]
+    assert read_text(path) == '{"a": 1}\n'
+    path.write_bytes(b"\xef\xbb\xbfa\n\xff")
+    with pytest.raises(ValueError, match="is not UTF-8 text, line 2: "):
+        read_text(path)
+
+
+def test_a_file_with_wildcards_in_its_name_is_named_by_it(tmp_path: Path) -> None:
+    for name in ("a[1].txt", "a1.txt"):
+        (tmp_path / name).touch()
+    assert matching_files(f"{tmp_path}/a[1].txt") == [tmp_path / "a[1].txt"]
+    (tmp_path / "a[1].txt").unlink()
+    assert matching_files(f"{tmp_path}/a[1].txt") == [tmp_path / "a1.txt"]

@@ -38,8 +38,9 @@ def score(
         tokens: fill n_tokens, the length of each response, by the tokenizer of the model.
         perplexity: fill perplexity, that of each response under the model.
         difficulty: fill difficulty of each prompt. pass_rate is the fraction of its traces that are
-            incorrect, by their scores (kdlight traces verify; give both of its files). judge is the
-            probability that the model calls the prompt difficult.
+            incorrect, by their scores; give all three files of kdlight traces verify, since a
+            truncated answer is incorrect, too. judge is the probability that the model calls the
+            prompt difficult.
         model: student, teacher or judge, like the source of a CausalLM.
         levels: number of levels of difficulty, from 1, the easiest; by default a number from 0
             to 1.

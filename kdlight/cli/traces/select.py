@@ -14,18 +14,18 @@ from kdlight.data.written_files import write_files
 def select(
     files: list[str] | str,
     output: str,
-    select: list[str | dict] | str,
+    select: list[str | dict] | dict | str,
 ) -> None:
     """Select or change traces with operators, and print what each of them kept.
 
     Args:
         files: traces.
         output: file of JSON lines to write.
-        select: operators, in order, each a name or a mapping of one name to its parameters, such as
-            [quality_filter, {shortest_correct: {n: 2}}]; your own as module:function or
-            file.py:function. The page on traces lists them.
+        select: one operator, or a list of them in order, each a name or a mapping of one name to
+            its parameters, such as [quality_filter, {shortest_correct: {n: 2}}]; your own as
+            module:function or file.py:function. The page on traces lists them.
     """
-    operators = Compose([select] if isinstance(select, str) else select)
+    operators = Compose([select] if isinstance(select, (str, dict)) else select)
     files = [files] if isinstance(files, str) else files
     check_outputs(files, [Path(output)])
     steps = operators.steps(read_traces(files))

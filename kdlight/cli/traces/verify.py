@@ -11,15 +11,17 @@ from kdlight.data.traces.verification.verifiers import find_verifier
 from kdlight.data.traces.verification.verify import verify_traces
 from kdlight.data.written_files import write_files
 
+NAMES = ("positives", "negatives", "unfinished")
+
 
 def verify(
-    files: list[str],
+    files: list[str] | str,
     output: str,
     verifier: str = "exact",
     threshold: float = 0.9,
     keep_unfinished: bool = False,
 ) -> None:
-    """Score traces, and write positives.jsonl and negatives.jsonl.
+    """Score traces, and write positives.jsonl, negatives.jsonl and unfinished.jsonl.
 
     Args:
         files: traces.
@@ -27,19 +29,21 @@ def verify(
         verifier: exact, number, math, reasoning_gym, or your own as module:function or
             file.py:function.
         threshold: the minimum score of a positive trace.
-        keep_unfinished: count truncated answers as negative, instead of leaving them out.
+        keep_unfinished: write truncated answers to negatives.jsonl, instead of unfinished.jsonl.
+            They have the score 0 in either. Pass rates need all three files.
     """
-    outputs = [Path(output) / f"{name}.jsonl" for name in ("positives", "negatives")]
+    files = [files] if isinstance(files, str) else files
+    outputs = [Path(output) / f"{name}.jsonl" for name in NAMES]
     check_outputs(files, outputs)
-    positives, negatives, unfinished = verify_traces(
+    divided = positives, negatives, unfinished = verify_traces(
         read_traces(files),
         find_verifier(verifier),
         threshold=threshold,
         keep_unfinished=keep_unfinished,
     )
-    write_files(dict(zip(outputs, map(to_lines, (positives, negatives)), strict=True)))
+    write_files(dict(zip(outputs, map(to_lines, divided), strict=True)))
     both = {trace.prompt_id for trace in positives} & {trace.prompt_id for trace in negatives}
     print(
-        f"{len(positives)} positive, {len(negatives)} negative, {len(unfinished)} unfinished and"
-        f" left out; {len(both)} prompts have both: {output}"
+        f"{len(positives)} positive, {len(negatives)} negative, {len(unfinished)} unfinished;"
+        f" {len(both)} prompts have positive and negative ones: {output}"
     )

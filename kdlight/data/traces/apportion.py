@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from fractions import Fraction
 from math import floor
 from typing import TypeVar
 
@@ -21,10 +22,9 @@ def apportion(total: int, weights: Mapping[Name, float]) -> dict[Name, int]:
         >>> apportion(10, {"a": 1, "b": 1, "c": 2})
         {'a': 3, 'b': 2, 'c': 5}
     """
-    largest = max(weights.values())
-    scaled = {name: weight / largest for name, weight in weights.items()}  # whose sum is finite
-    whole = sum(scaled.values())
-    exact = {name: total * weight / whole for name, weight in scaled.items()}
+    fractions = {name: Fraction(weight) for name, weight in weights.items()}
+    whole = sum(fractions.values())
+    exact = {name: total * weight / whole for name, weight in fractions.items()}
     shares = {name: floor(value) for name, value in exact.items()}
     by_remainder = sorted(exact, key=lambda name: shares[name] - exact[name])
     for name in by_remainder[: total - sum(shares.values())]:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from kdlight.data.traces.messages import (
     Prompt,
     as_messages,
+    begun_turn,
     content_text,
-    other_fields,
     written_fields,
 )
 from kdlight.data.traces.rendering import Tools, render
@@ -34,33 +34,6 @@ def uses_chat(tokenizer: Any, chat: bool | None) -> bool:
     if chat and not has_template:
         raise ValueError("chat=True, but the tokenizer has no chat template; set chat to False")
     return has_template if chat is None else chat
-
-
-def begun_turn(prompt: Prompt) -> tuple[Prompt, str]:
-    """Return a prompt without a last message of the assistant, and the text of that message.
-
-    A response continues such a message, as it continues a prompt that is a text.
-
-    Raises:
-        ValueError: If the message is the only one, or has fields beside its text.
-
-    Example:
-        >>> question = {"role": "user", "content": "1 + 1 + 1 ="}
-        >>> begun_turn([question, {"role": "assistant", "content": "2 + 1"}])[1]
-        '2 + 1'
-    """
-    if isinstance(prompt, str) or prompt[-1]["role"] != "assistant":
-        return prompt, ""
-    *before, last = prompt
-    if not before:
-        raise ValueError("a prompt must have a message before that of the assistant")
-    fields = written_fields(other_fields(last))
-    if fields:
-        raise ValueError(
-            "a response continues the last message of the prompt, which is of the assistant; this"
-            f" needs a message of text only, but it has {', '.join(fields)}"
-        )
-    return before, content_text(last.get("content"))
 
 
 def prompt_text(prompt: Prompt, tokenizer: Any, *, chat: bool, tools: Tools = None) -> str:

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from torch.utils.data import DistributedSampler
 
+from kdlight.data.loaders import EpochSampler
 from kdlight.data.traces.encode import EncodedTrace
 
 Curriculum: TypeAlias = Literal["long_to_short", "short_to_long"]
@@ -14,24 +15,28 @@ CURRICULA = ("long_to_short", "short_to_long")
 
 
 def length_bands(
-    samples: Sequence[Sequence[EncodedTrace]], curriculum: Curriculum
+    samples: Sequence[Sequence[EncodedTrace]],
+    curriculum: Curriculum,
+    *,
+    epochs: int | None = None,
 ) -> list[list[int]]:
     """Return the samples of each epoch: one of each prompt, by the length of its response.
 
-    There are as many bands as the prompt with the most responses has. A prompt with fewer responses
-    repeats them, so that its longest is in the band of the longest ones, and its shortest in that
-    of the shortest ones.
+    There are as many bands as the prompt with the most responses has, but at most one per epoch. A
+    prompt with fewer responses repeats them, one with more leaves some out, so that the longest of
+    each prompt is in the band of the longest ones, and its shortest in that of the shortest ones.
 
     Args:
         samples: samples of one encoded trace.
         curriculum: ``"long_to_short"`` has the longest responses in the first band,
             ``"short_to_long"`` the shortest.
+        epochs: number of epochs of the run, if it is known.
 
     Returns:
         The positions of samples in each band.
 
     Raises:
-        ValueError: Every prompt has only one response.
+        ValueError: Every prompt has only one response, or the run has only one epoch.
     """
     prompts: dict[str, list[int]] = {}
     for index, (trace,) in enumerate(samples):
@@ -42,6 +47,12 @@ def length_bands(
             f"curriculum={curriculum!r} orders the responses of a prompt by their length, but every"
             " prompt has only one; add responses, or leave curriculum out"
         )
+    if epochs == 1:
+        raise ValueError(
+            f"curriculum={curriculum!r} has one length per epoch, but the run has one epoch; set"
+            f" max_epochs to {number}, the number of lengths, or leave curriculum out"
+        )
+    number = min(number, epochs or number)
     sign = -1 if curriculum == "long_to_short" else 1
     for indices in prompts.values():
         indices.sort(key=lambda index: sign * len(samples[index][0].completion))
@@ -78,4 +89,8 @@ class CurriculumSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[int]:
         band = self.bands[min(self.epoch, len(self.bands) - 1)]
-        return iter([band[position] for position in super().__iter__()])
+        shuffled = EpochSampler(len(band), seed=self.seed)
+        shuffled.set_epoch(self.epoch)
+        order = [band[position] for position in shuffled]
+        order += order[: self.total_size - len(order)]  # every rank has as many
+        return iter(order[self.rank : self.total_size : self.num_replicas])

@@ -8,8 +8,16 @@ from itertools import takewhile
 from typing import Any
 
 from kdlight.checks import check_type
-from kdlight.data.traces.conversations import split_conversation, tools_of
+from kdlight.data.traces.conversations import OPENING, split_conversation, tools_of
 from kdlight.data.traces.messages import Prompt, as_messages, content_text, other_fields
+from kdlight.data.traces.open_r1 import open_r1, why_left_out
+from kdlight.data.traces.row_fields import (
+    PROMPT_FIELDS,
+    RESPONSE_FIELDS,
+    known_fields,
+    other_fields_of,
+    prompt_id,
+)
 from kdlight.data.traces.trace import FIELDS, Trace, hash_prompt
 from kdlight.data.traces.trace_checks import check_number
 
@@ -21,19 +29,22 @@ def to_traces(row: Row) -> list[Trace]:
 
     ===================================  ======================================================
     ``prompt``, ``response``             a trace of kdlight, see `Trace`
-    ``problem``, ``generations``         Open-R1: correct if every verifier in ``correctness``
-                                         (or in ``correctness_...``) accepts it
+    ``problem``, ``generations``         Open-R1: the score is the least verdict of the verifiers
+                                         in ``correctness`` (or in ``correctness_...``)
     ``chosen``, ``rejected``             a chosen and a rejected response, with ``prompt`` or
                                          with the whole conversation in each
-    ``prompt``, ``completion``           one response; ``label`` is its score
+    ``prompt``, ``completion``           one response; ``label``, or else ``score``, is its score
     ``messages``                         a conversation that ends with the response, a message
-                                         of the assistant
+                                         of the assistant; its prompt id is that of the
+                                         messages of system and user
     ===================================  ======================================================
 
     A response is a text, or messages of which the last is the response. Messages keep their fields,
     such as ``tool_calls``; those of the response are its ``response_fields``. The prompt id is
     taken from ``prompt_id``, ``uuid`` or ``id``, and tools from ``tools``, a list or a text of
-    JSON. Other fields of a row of ``messages`` are kept in ``meta``.
+    JSON. ``answer``, ``finished``, ``teacher`` and ``difficulty``, if it is a number, are those of
+    a trace; so are ``score``, ``n_tokens`` and ``perplexity`` in a row with one response. Other
+    fields of a row that JSON can represent, and what its ``meta`` holds, are kept in ``meta``.
 
     Raises:
         TypeError: If a field holds a value of another kind.
@@ -46,16 +57,10 @@ def to_traces(row: Row) -> list[Trace]:
         [('4', 1.0), ('5', 0.0)]
     """
     for required, read in FORMATS:
-        if all(row.get(name) is not None for name in required):
+        if _has(row, required):
             return list(read(row))
     known = "; ".join(" and ".join(required) for required, _ in FORMATS)
     raise ValueError(f"a row has fields {sorted(row)}, but a trace needs: {known}")
-
-
-def prompt_id(row: Row) -> str:
-    """Return the prompt id of a row, from ``prompt_id``, ``uuid`` or ``id``, or an empty string."""
-    ids = (row[name] for name in ("prompt_id", "uuid", "id") if row.get(name) is not None)
-    return str(next(ids, ""))
 
 
 def _kdlight(row: Row) -> Iterator[Trace]:
@@ -67,53 +72,28 @@ def _kdlight(row: Row) -> Iterator[Trace]:
     yield Trace(**{**known, "meta": meta, "prompt_id": prompt_id(row)})
 
 
-def _open_r1(row: Row) -> Iterator[Trace]:
-    if str(row.get("problem_is_valid", "yes")).lower() not in ("yes", "true"):
-        return
-    responses, verdicts = row["generations"], _verdicts(row)
-    check_type("generations", responses, (list, tuple), "a list of responses")
-    if any(len(each) != len(responses) for each in verdicts):
-        return  # verdicts cannot be matched with responses
-    complete = row.get("is_reasoning_complete") or [None] * len(responses)
-    check_type("is_reasoning_complete", complete, (list, tuple), "a list")
-    if len(complete) != len(responses):
-        raise ValueError(
-            f"is_reasoning_complete has {len(complete)} entries, but there are {len(responses)}"
-            " generations"
-        )
-    for index, response in enumerate(responses):
-        yield Trace(
-            prompt=row["problem"],
-            response=response,
-            answer=row.get("answer"),
-            score=float(all(each[index] for each in verdicts)) if verdicts else None,
-            finished=complete[index],
-            meta={"generation": index, "source": row.get("source")},
-            prompt_id=prompt_id(row),
-            tools=tools_of(row),
-        )
+def why_no_trace(row: Row) -> str:
+    """Return why a row that `to_traces` can read has no trace, or an empty text.
+
+    Such rows stand in datasets of the format of Open-R1.
+
+    Example:
+        >>> why_no_trace({"problem": "q", "generations": ["a", "b"], "correctness_x": [True]})
+        'verdicts that do not match the responses'
+    """
+    reads = next((read for names, read in FORMATS if _has(row, names)), None)
+    return why_left_out(row) if reads is open_r1 else ""
 
 
-def _verdicts(row: Row) -> list[list[bool]]:
-    """Return, for each verifier, its verdict on every generation; no verdict is a wrong one."""
-    lists = [
-        (name, each)
-        for name, value in row.items()
-        if name.startswith("correctness")
-        for each in (value.values() if isinstance(value, Mapping) else [value])
-        if isinstance(each, (list, tuple))
-    ]
-    return [[verdict is not None and _verdict(name, verdict) for verdict in x] for name, x in lists]
-
-
-def _verdict(name: str, value: Any) -> bool:
-    check_number(f"a verdict in {name}", value)
-    return bool(value)
+def _has(row: Row, names: tuple[str, ...]) -> bool:
+    return all(row.get(name) is not None for name in names)
 
 
 def _preference(row: Row) -> Iterator[Trace]:
+    known = known_fields(row, PROMPT_FIELDS)
+    meta = other_fields_of(row, ("prompt", "chosen", "rejected", *known))
     chosen, rejected = (
-        _trace(row, row[name], row.get("prompt"), score)
+        _trace(row, row[name], row.get("prompt"), meta, score=score, **known)
         for name, score in (("chosen", 1.0), ("rejected", 0.0))
     )
     if chosen.prompt_id != rejected.prompt_id:  # turns of the assistant differ, the prompt does not
@@ -130,32 +110,35 @@ def _completion(row: Row) -> Iterator[Trace]:
     label = row.get("label")
     if label is not None:
         check_number("label", label)
-    yield _trace(row, row["completion"], row["prompt"], None if label is None else float(label))
+    known = known_fields(row, RESPONSE_FIELDS)
+    used = {"prompt", "completion", "label", *known}
+    if label is not None:
+        used.discard("score")  # another number than the label is kept
+        known["score"] = float(label)
+    yield _trace(row, row["completion"], row["prompt"], other_fields_of(row, used), **known)
 
 
 def _messages(row: Row) -> Iterator[Trace]:
-    check_type("meta", row.get("meta") or {}, Mapping, "an object")
-    used = ("messages", "score", "answer", "tools", "meta", "prompt_id", "uuid", "id")
-    meta = {name: value for name, value in row.items() if name not in used and value is not None}
-    meta |= row.get("meta") or {}
-    yield _trace(row, row["messages"], None, row.get("score"), meta)
+    known = known_fields(row, RESPONSE_FIELDS)
+    trace = _trace(row, row["messages"], None, other_fields_of(row, known), **known)
+    if not prompt_id(row):
+        # several trajectories of one question are of one prompt, whatever the assistant tried
+        asked = [message for message in as_messages(trace.prompt) if message["role"] in OPENING]
+        trace = replace(trace, prompt_id=hash_prompt(asked or trace.prompt, trace.tools))
+    yield trace
 
 
 def _trace(
-    row: Row,
-    response: Any,
-    prompt: Prompt | None,
-    score: float | None,
-    meta: Mapping[str, Any] | None = None,
+    row: Row, response: Any, prompt: Prompt | None, meta: Mapping[str, Any], **known: Any
 ) -> Trace:
     prompt, last = split_conversation(response, prompt)
     return Trace(
         prompt,
         content_text(last.get("content")),
-        score=score,
         answer=row.get("answer"),
         prompt_id=prompt_id(row),
-        meta=meta or {},
+        meta=meta,
+        **known,
         tools=tools_of(row),
         response_fields=other_fields(last),
     )
@@ -163,7 +146,7 @@ def _trace(
 
 FORMATS = (
     (("prompt", "response"), _kdlight),
-    (("problem", "generations"), _open_r1),
+    (("problem", "generations"), open_r1),
     (("chosen", "rejected"), _preference),
     (("prompt", "completion"), _completion),
     (("messages",), _messages),

@@ -33,7 +33,7 @@ def find_function(
         return name
     if name in known:
         return known[name]
-    location, _, attribute = name.partition(":")
+    location, _, attribute = name.rpartition(":")  # a path may have a colon, too
 
     def unknown(reason: str) -> ValueError:
         close = get_close_matches(name, known) or list(known)
@@ -43,7 +43,7 @@ def find_function(
             f" {does}"
         )
 
-    if not attribute:
+    if not (location and attribute):
         raise unknown("no such name")
     try:
         is_file = location.endswith(".py")
@@ -61,6 +61,12 @@ def _import_file(path: Path) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
+    is_new = path.stem not in sys.modules
     sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if is_new:
+            del sys.modules[path.stem]
+        raise
     return module

@@ -18,7 +18,9 @@ from kdlight.data.traces.chat import prompt_ids
 from kdlight.data.traces.journal import Journal
 from kdlight.data.traces.responses import answer, check_room
 from kdlight.data.traces.samples_per_prompt import samples_per_prompt
+from kdlight.data.traces.tokenizer_hash import hash_generation_config, hash_tokenizer
 from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.weights import hash_weights
 from kdlight.models.sampling import Sampling
 
 
@@ -62,8 +64,8 @@ def generate_traces(
         ValueError: If there are no prompts, or two with the same id; ``sampling`` has no
             ``max_new_tokens``, or more than the context of the model has room for; ``samples`` or
             ``batch_size`` is below 1, or ``samples`` lacks a prompt or has an id that no prompt
-            has; ``output`` was started with other prompts or settings, or is written by another
-            process.
+            has; ``output`` was started with other prompts or settings, such as another dtype,
+            other weights or another chat template, or is written by another process.
     """
     check_integer("batch_size", batch_size, 1)
     if sampling.max_new_tokens is None:
@@ -86,6 +88,10 @@ def generate_traces(
         "chat": chat,
         "teacher": teacher,
         "prompts": digest[:16],
+        "dtype": str(next(model.parameters()).dtype),
+        "weights": hash_weights(model),
+        "generation config": hash_generation_config(model),
+        "tokenizer": hash_tokenizer(tokenizer),
     }
     tasks = [
         replace(prompt, teacher=teacher, meta={**prompt.meta, "generation": number})

@@ -67,6 +67,33 @@ def calls_of(message: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(function["name"], function.get("arguments")) for function in functions]
 
 
+def begun_turn(prompt: Prompt) -> tuple[Prompt, str]:
+    """Return a prompt without a last message of the assistant, and the text of that message.
+
+    A response continues such a message, as it continues a prompt that is a text.
+
+    Raises:
+        ValueError: If the message is the only one, or has fields beside its text.
+
+    Example:
+        >>> question = {"role": "user", "content": "1 + 1 + 1 ="}
+        >>> begun_turn([question, {"role": "assistant", "content": "2 + 1"}])[1]
+        '2 + 1'
+    """
+    if isinstance(prompt, str) or prompt[-1]["role"] != "assistant":
+        return prompt, ""
+    *before, last = prompt
+    if not before:
+        raise ValueError("a prompt must have a message before that of the assistant")
+    fields = written_fields(other_fields(last))
+    if fields:
+        raise ValueError(
+            "a response continues the last message of the prompt, which is of the assistant; this"
+            f" needs a message of text only, but it has {', '.join(fields)}"
+        )
+    return before, content_text(last.get("content"))
+
+
 def written_text(content: str, fields: Mapping[str, Any]) -> str:
     r"""Return all that a model writes in a turn: reasoning, content, and tool calls as JSON.
 

@@ -36,6 +36,7 @@ from kdlight.data.traces.samples import (
 )
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.trace_checks import check_number
+from kdlight.data.traces.turn_ends import warn_of_turn_end
 from kdlight.models.pretrained import as_tokenizer
 
 
@@ -58,7 +59,8 @@ class TracesDataModule(SplitDataModule):
         threshold: the smallest score of a chosen trace; a trace without a score is chosen.
         select: operators of `kdlight.data.traces` that select among ``files``, each a name or a
             mapping of a name to parameters, such as ``[{"shortest_correct": {"n": 2}}]``; or a
-            function of all traces that returns those to use.
+            function of all traces that returns those to use. Operators have a ``threshold`` of
+            their own, and do not see ``validation_files``.
         chat: whether to apply the chat template of the tokenizer; None if it has one.
         loss_on: ``"response"`` scores the response only; ``"assistant"`` also the earlier turns of
             the assistant, with tool calls and the end of each turn. System, user and the results of
@@ -69,9 +71,11 @@ class TracesDataModule(SplitDataModule):
         per_prompt: maximal number of samples per prompt; None for all. By default one, but all with
             ``select``, which chooses them, and with ``curriculum``, which orders them.
         curriculum: ``"long_to_short"`` trains on one response of each prompt per epoch, the longest
-            in the first epoch, and shorter ones in those that follow, as CoT-Valve does (Ma et al.,
+            in the first epoch, and shorter ones in those that follow, the shortest in the last, as
+            CoT-Valve does (Ma et al.,
             "CoT-Valve: Length-Compressible Chain-of-Thought Tuning", 2025); ``"short_to_long"``
-            reverses this. Later epochs repeat the last lengths. Only for ``"positives"``.
+            reverses this. There are as many lengths as the prompt with the most responses has, at
+            most one per epoch; later epochs repeat the last one. Only for ``"positives"``.
         mask_shared_prefix: ignore the tokens with which a rejected response starts like the chosen
             one.
         mask_end: ignore the end-of-text token of rejected responses.
@@ -172,8 +176,11 @@ class TracesDataModule(SplitDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Load the data, once, and check that they fit into the contexts of student and teacher."""
+        is_new = self._parts is None
         super().setup(stage)
         assert self._parts is not None
+        if is_new and stage == "fit" and uses_chat(self.tokenizer, self.chat):
+            warn_of_turn_end(self.trainer and self.trainer.lightning_module, self.tokenizer)
         longest = max(part.longest for part in self._parts)
         check_contexts(
             self.trainer, lambda name: longest, what="the longest trace", argument="max_length"
@@ -210,7 +217,10 @@ class TracesDataModule(SplitDataModule):
             return super().train_dataloader()
         # ranks are divided here: what Lightning puts around a sampler hides the epoch from it
         ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {}
-        bands = length_bands(self.train_rows.samples, self.curriculum)
+        epochs = (self.trainer and self.trainer.max_epochs) or -1
+        bands = length_bands(
+            self.train_rows.samples, self.curriculum, epochs=epochs if epochs > 0 else None
+        )
         return train_loader(
             self.train_rows,
             batch_size=self.batch_size,
@@ -231,10 +241,16 @@ class TracesDataModule(SplitDataModule):
         )
         samples = group_samples(encoded, kind=kind, per_prompt=self.per_prompt)
         if not samples and (traces or part == "training"):
-            raise ValueError(
-                f"files={self.files!r} give no {kind} for {part}: of {len(traces)} traces"
-                f" {sum(t.rejected for t in encoded)} are rejected, by outcome {dict(outcomes)}"
+            names = self.validation_files if part == "validation" else None
+            reason = (
+                f"of {len(traces)} traces {sum(t.rejected for t in encoded)} are rejected, by"
+                f" outcome {dict(outcomes)}"
+                if traces
+                else f"of {self.summary.get('selected', self.summary['read'])} traces all are of"
+                " prompts to validate on, or select keeps none; set validation_fraction to 0, or"
+                " use other validation_files"
             )
+            raise ValueError(f"files={names or self.files!r} give no {kind} for {part}: {reason}")
         self.summary |= {f"{part}: {name}": count for name, count in sorted(outcomes.items())}
         self.summary[f"{part}: {kind}"] = len(samples)
         if unused := len(encoded) - sum(map(len, samples)):

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from kdlight.checks import check_finite
-from kdlight.data.traces.messages import written_text
+from kdlight.data.traces.messages import (
+    Message,
+    Prompt,
+    as_messages,
+    begun_turn,
+    written_text,
+)
 from kdlight.data.traces.trace import Trace
 
 CORRECT = 0.9
@@ -40,6 +46,37 @@ def group_by_prompt(traces: Iterable[Trace]) -> dict[str, list[Trace]]:
     for trace in in_order(traces):
         prompts[trace.prompt_id].append(trace)
     return dict(prompts)
+
+
+def check_one_prompt(group: Sequence[Trace]) -> None:
+    """Raise an error where traces of one prompt id answer different prompts.
+
+    Their responses cannot be compared. The turns of the assistant in a conversation, and what
+    follows them, may differ.
+
+    Raises:
+        ValueError: The messages before the first turn of the assistant, or the texts that the
+            responses continue, are not the same.
+
+    Example:
+        >>> check_one_prompt([Trace("a", "1", prompt_id="x"), Trace("b", "2", prompt_id="x")])
+        Traceback (most recent call last):
+        ValueError: traces of the prompt id 'x' have different prompts, such as 'a' and 'b', so ...
+    """
+    first = group[0]
+    for other in group[1:]:
+        if other.prompt != first.prompt and _opening(other.prompt) != _opening(first.prompt):
+            raise ValueError(
+                f"traces of the prompt id {first.prompt_id!r} have different prompts, such as"
+                f" {str(first.prompt)[-60:]!r} and {str(other.prompt)[-60:]!r}, so that their"
+                " responses cannot be compared; give each prompt an id of its own, or select before"
+                " operators that change prompts"
+            )
+
+
+def _opening(prompt: Prompt) -> tuple[list[Message], str]:
+    messages, begun = begun_turn(prompt)
+    return list(takewhile(lambda m: m["role"] != "assistant", as_messages(messages))), begun
 
 
 def lengths(traces: Sequence[Trace]) -> list[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from kdlight.checks import check_integer
+from kdlight.checks import check_integer, check_type
 from kdlight.data.traces.formats import prompt_id, tools_of
+from kdlight.data.traces.message_checks import check_prompt
 from kdlight.data.traces.readers import read_rows
 from kdlight.data.traces.trace import Trace
 
@@ -22,15 +24,16 @@ def read_prompts(
         source: JSON lines or a dataset, named as for `read_traces`, with a ``prompt``,
             ``problem``, ``question`` or ``messages`` in each row, an ``answer`` for the verifier
             and ``tools`` for the chat template if there are any; or ``reasoning_gym:NAME``, a task
-            of that package (extra ``gym``), such as ``reasoning_gym:chain_sum``.
+            of that package (extra ``gym``), such as ``reasoning_gym:chain_sum``. Other fields of a
+            row, and what its ``meta`` holds, are kept in ``meta``.
         size: number of prompts to generate; a file or dataset is read completely.
         seed: seed of generated prompts. The i-th prompt is generated with ``seed + i``: for
             different prompts choose a seed that differs by more than ``size``.
         options: options of the task, such as ``{"max_digits": 2}``.
 
     Raises:
-        ValueError: If a row has no prompt or a field of another kind, with file and line; two
-            prompts are equal, or the task does not exist.
+        ValueError: If a row has no prompt or a field of another kind, with file and line; its
+            ``messages`` end with an answer; two prompts are equal, or the task does not exist.
     """
     if source.startswith(GYM):
         return _from_gym(source.removeprefix(GYM), size=size, seed=seed, options=options or {})
@@ -52,20 +55,32 @@ def read_prompts(
 
 
 def _prompt(row: Any) -> Trace:
-    values = [row[name] for name in PROMPT_FIELDS if row.get(name)]
-    if not values:
+    names = [name for name in PROMPT_FIELDS if row.get(name)]
+    if not names:
         raise ValueError(
             f"a row has fields {sorted(row)}, but a prompt needs one of {PROMPT_FIELDS}"
         )
-    known = {*PROMPT_FIELDS, "prompt_id", "answer", "difficulty", "response", "tools"}
+    prompt = row[names[0]]
+    if names[0] == "messages":
+        check_prompt(prompt)
+        if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
+            raise ValueError(
+                "`messages` end with a message of the assistant, which the teacher would continue;"
+                " remove the answer, or name the field `prompt` to let the teacher continue it"
+            )
+    known = {*PROMPT_FIELDS, "prompt_id", "answer", "difficulty", "response", "tools", "meta"}
+    check_type("meta", row.get("meta") or {}, Mapping, "an object")
     return Trace(
-        prompt=values[0],
+        prompt=prompt,
         response="",
         prompt_id=prompt_id(row),
         answer=row.get("answer"),
         difficulty=row.get("difficulty"),
         tools=tools_of(row),
-        meta={name: value for name, value in row.items() if name not in known},
+        meta={
+            **{name: value for name, value in row.items() if name not in known},
+            **(row.get("meta") or {}),
+        },
     )
 
 

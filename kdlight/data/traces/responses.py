@@ -10,6 +10,7 @@ import torch
 
 from kdlight.data.traces.chat import prompt_ids
 from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.turn_ends import turn_end_token
 from kdlight.models.context import context_length
 from kdlight.models.end_tokens import cut_at_end, decode, end_tokens
 from kdlight.models.evaluating import evaluating
@@ -22,7 +23,8 @@ def answer(
     """Return the responses of a model to prompts, generated in one batch with left padding.
 
     A response ends at the first end token of the model or the tokenizer, see
-    `kdlight.models.end_tokens.end_tokens`, which its text does not have. Other special tokens, such
+    `kdlight.models.end_tokens.end_tokens`, or where the chat template ends a turn. Its text does
+    not have this token. Other special tokens, such
     as marks around reasoning, are a part of the text.
 
     Args:
@@ -38,6 +40,9 @@ def answer(
             ``max_new_tokens`` together exceed the context of the model.
     """
     ends = end_tokens(model, tokenizer)
+    turn_end = turn_end_token(tokenizer) if chat else None
+    if turn_end is not None and turn_end not in ends:
+        ends = [*ends, turn_end]
     if not ends:
         raise ValueError(
             "neither the tokenizer (eos_token) nor the model's generation config (eos_token_id) has"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from os.path import commonprefix
@@ -30,7 +31,8 @@ def group_samples(
         kind: ``"positives"`` uses chosen traces only; ``"pairs"`` the k-th chosen and the k-th
             rejected trace of a prompt; ``"unpaired"`` both, each as a sample.
         per_prompt: maximal number of samples per prompt, for ``"unpaired"`` of chosen and of
-            rejected ones each; None for all.
+            rejected ones each; None for all. For ``"positives"``, prompts of one id that differ,
+            such as by a marker, count as several.
     """
     prompts: dict[str, tuple[list[EncodedTrace], list[EncodedTrace]]] = {}
     for trace in traces:
@@ -41,10 +43,28 @@ def group_samples(
             pairs = map(list, zip(chosen, rejected, strict=False))
             samples += islice(pairs, per_prompt)
         else:
-            samples += ([trace] for trace in islice(chosen, per_prompt))
+            samples += ([trace] for trace in _first_ones(chosen, kind, per_prompt))
             if kind == "unpaired":
                 samples += ([trace] for trace in islice(rejected, per_prompt))
     return samples
+
+
+def _first_ones(
+    traces: Sequence[EncodedTrace], kind: Kind, per_prompt: int | None
+) -> Iterable[EncodedTrace]:
+    """Return the first traces of a prompt; of positives, of each text that it has.
+
+    One prompt id has several texts where operators put markers or steps into the prompt.
+    """
+    if kind != "positives" or per_prompt is None:
+        return islice(traces, per_prompt)
+    counts = Counter[tuple[int, ...]]()
+    kept = []
+    for trace in traces:
+        counts[tuple(trace.prompt)] += 1
+        if counts[tuple(trace.prompt)] <= per_prompt:
+            kept.append(trace)
+    return kept
 
 
 class TraceDataset(Dataset):

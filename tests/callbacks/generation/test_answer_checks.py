@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import FSDPStrategy, SingleDeviceStrategy
 
 from kdlight.callbacks.generation.answer_checks import (
     check_answerable,
+    check_has_batches,
     check_names,
     check_strategy,
     check_validates,
@@ -26,7 +27,7 @@ def test_a_strategy_that_hides_the_student_is_refused() -> None:
 
 @pytest.mark.parametrize(("epochs", "every"), [(4, 4), (-1, 9), (None, 9)])
 def test_a_run_that_validates(epochs: int | None, every: int) -> None:
-    run: Any = SimpleNamespace(enable_validation=True, max_epochs=epochs)
+    run: Any = SimpleNamespace(enable_validation=True, max_epochs=epochs, check_val_every_n_epoch=1)
     check_validates("Asks", run, every_n_epochs=every)
 
 
@@ -35,9 +36,18 @@ def test_a_run_that_validates(epochs: int | None, every: int) -> None:
     [(False, 1, "Asks runs at the end of a validation"), (True, 5, "Asks would never run")],
 )
 def test_a_run_in_which_it_never_runs_is_refused(validates: bool, every: int, message: str) -> None:
-    run: Any = SimpleNamespace(enable_validation=validates, max_epochs=4)
+    run: Any = SimpleNamespace(
+        enable_validation=validates, max_epochs=4, check_val_every_n_epoch=None
+    )
     with pytest.raises(ValueError, match=message):
         check_validates("Asks", run, every_n_epochs=every)
+
+
+def test_batches_are_counted() -> None:
+    check_has_batches("Asks", SimpleNamespace(num_val_batches=[0, 2]))  # type: ignore[arg-type]
+    check_has_batches("Asks", SimpleNamespace(num_val_batches=[float("inf")]))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no batches to validate on"):
+        check_has_batches("Asks", SimpleNamespace(num_val_batches=[]))  # type: ignore[arg-type]
 
 
 def test_names_are_different() -> None:

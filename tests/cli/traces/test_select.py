@@ -54,6 +54,18 @@ def test_a_config_selects_and_prints_a_table(
     assert read_traces(str(tmp_path / "out.jsonl")) == expected
 
 
+@pytest.mark.parametrize(
+    "select", ["{shortest_correct: {n: 2}}", "[{shortest_correct: {n: 2}}]"], ids=["one", "list"]
+)
+def test_a_mapping_can_stand_on_the_command_line(
+    select: str, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.jsonl"
+    main(["traces", "select", f"--files={files}", f"--output={output}", f"--select={select}"])
+    assert read_traces(str(output)) == shortest_correct(read_traces(str(files)), n=2)
+    assert "shortest_correct" in capsys.readouterr().out
+
+
 def test_the_same_list_selects_in_a_data_module(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,7 +84,7 @@ def test_the_same_list_selects_in_a_data_module(
     [
         ("\n- shortest_corect", "operator 1: no operator 'shortest_corect'"),
         ("\n- joint_rank: {kep: 1}", "no parameter 'kep'; did you mean keep"),
-        ("\n- joint_rank: {}", "has no difficulty; fill it with kdlight traces score"),
+        ("\n- joint_rank: {}", "has a difficulty; fill it with kdlight traces score"),
         (
             "\n- shortest_correct: {candidates: 9}",
             "no trace is left, so .*out.jsonl is not written",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kdlight.data import read_traces
 from tests.cli.traces.running import error_of, run
 
 GOOD = json.dumps({"prompt": "q", "response": "2", "answer": "2"})
@@ -26,8 +27,45 @@ def test_prompts_with_both_kinds_of_traces_are_counted(
     path.write_text("\n".join(map(json.dumps, rows)))
     run("verify", f"--files=[{path}]", f"--output={tmp_path}")
     printed = capsys.readouterr().out
-    assert printed.startswith("1 positive, 1 negative, 0 unfinished and left out; 1 prompts")
+    assert printed.startswith("1 positive, 1 negative, 0 unfinished; 1 prompts have")
     assert len((tmp_path / "positives.jsonl").read_text().splitlines()) == 1
+    assert (tmp_path / "unfinished.jsonl").read_text() == ""
+
+
+def rows_of_two_prompts(folder: Path) -> Path:
+    """Write three truncated responses and one right, and two right and one wrong."""
+    rows = [("hard", "2", True)] + [("hard", "so", False)] * 3
+    rows += [("easy", "2", True)] * 2 + [("easy", "3", True)]
+    path = folder / "raw.jsonl"
+    lines = [
+        {"prompt": p, "prompt_id": p, "response": r, "answer": "2", "finished": done}
+        for p, r, done in rows
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_its_files_together_have_the_pass_rates(keep: bool, tmp_path: Path) -> None:
+    raw = rows_of_two_prompts(tmp_path)
+    run("verify", f"--files={raw}", f"--output={tmp_path}", f"--keep_unfinished={keep}")
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("positives", "negatives", "unfinished")]
+    counts = [len(Path(name).read_text().splitlines()) for name in files]
+    assert counts == ([3, 4, 0] if keep else [3, 1, 3])
+    given = "[" + ", ".join(files) + "]"
+    run("score", f"--files={given}", f"--output={tmp_path}/s.jsonl", "--difficulty=pass_rate")
+    scored = read_traces(str(tmp_path / "s.jsonl"))
+    assert {t.prompt_id: t.difficulty for t in scored} == {"hard": 0.75, "easy": 1 / 3}
+    assert {t.score for t in scored if t.finished is False} == {0.0}
+
+
+def test_files_are_a_text_or_a_list(tmp_path: Path) -> None:
+    raw = rows_of_two_prompts(tmp_path)
+    run("verify", f"--files={raw}", f"--output={tmp_path}/a")
+    run("verify", f"--files=[{raw}]", f"--output={tmp_path}/b")
+    for name in ("positives", "negatives", "unfinished"):
+        one, other = (tmp_path / folder / f"{name}.jsonl" for folder in "ab")
+        assert one.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.parametrize(

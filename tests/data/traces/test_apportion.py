@@ -28,3 +28,8 @@ def test_equal_remainders_are_given_in_the_order_of_the_names() -> None:
 
 def test_huge_weights_are_no_infinite_sum() -> None:
     assert apportion(3, {"a": 1.5e308, "b": 1.5e308, "c": 1.5e308}) == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("total", [10**17, 10**18 + 1])
+def test_large_numbers_are_divided_exactly(total: int) -> None:
+    assert sum(apportion(total, {"a": 1, "b": 1, "c": 1}).values()) == total

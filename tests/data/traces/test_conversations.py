@@ -77,3 +77,47 @@ def test_two_turns_of_the_assistant_are_no_single_one() -> None:
     # the form for a response that was begun
     begun = [{"role": "user", "content": "q"}, said[0]]
     assert split_conversation(" and two", begun)[0] == begun
+
+
+ON, ONE, TWO = (
+    {"role": role, "content": text}
+    for role, text in (("user", "go on"), ("assistant", "one"), ("assistant", "two"))
+)
+PARTS = {"role": "user", "content": [{"type": "text", "text": "q"}]}
+DEVELOPER = {"role": "developer", "content": "d"}
+
+
+@pytest.mark.parametrize(
+    ("response", "prompt", "expected"),
+    [
+        # a later message that equals the prompt does not make it a whole conversation
+        ([ONE, ON, TWO], [ON], [ON, ONE, ON]),
+        ([ONE, ON, TWO], "go on", [ON, ONE, ON]),
+        ([USER, ONE, ON, TWO], "go on", [USER, ONE, ON]),
+        # system messages of the prompt are kept
+        ([USER, TWO], [SYSTEM, USER], [SYSTEM, USER]),
+        ([USER, ONE, ON, TWO], [SYSTEM, DEVELOPER, USER], [SYSTEM, DEVELOPER, USER, ONE, ON]),
+        ([SYSTEM, USER, TWO], [SYSTEM], [SYSTEM, USER]),
+        ([SYSTEM, USER, ONE, ON, TWO], [SYSTEM, USER, ONE, ON], [SYSTEM, USER, ONE, ON]),
+        ([PARTS, TWO], [USER], [PARTS]),
+        ([PARTS, TWO], "q", [PARTS]),
+    ],
+    ids=range(9),
+)
+def test_the_start_of_a_prompt_is_kept(response: Any, prompt: Any, expected: Any) -> None:
+    assert split_conversation(response, prompt)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "prompt", "message"),
+    [
+        ([OTHER, TWO], "q", "a prompt and a conversation that does not contain it"),
+        ([SYSTEM, TWO], "q", "a prompt and a conversation that does not contain it"),
+        ([ON, TWO], [USER, ONE, ON], "a prompt and a conversation that does not contain it"),
+        ([DEVELOPER, USER, TWO], [SYSTEM, USER], "with different system messages"),
+    ],
+    ids=range(4),
+)
+def test_a_prompt_is_not_thrown_away(response: Any, prompt: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        split_conversation(response, prompt)

@@ -36,6 +36,23 @@ def test_a_prompt_with_fewer_responses_repeats_them() -> None:
     assert {band[2] for band in found} == {9}
 
 
+def test_the_shortest_responses_come_in_the_last_epoch_of_a_short_run() -> None:
+    """One prompt with many responses leaves the others where they are."""
+    rows = samples(many=[8, 7, 6, 5, 4, 3, 2, 1], three=[9, 5, 1])
+    found = sizes(rows, length_bands(rows, "long_to_short", epochs=3))
+    assert [band[1] for band in found] == [9, 5, 1]
+    assert [band[0] for band in found] == [8, 4, 1]
+    assert len(length_bands(rows, "long_to_short", epochs=100)) == 8
+    with pytest.raises(ValueError, match="the run has one epoch; set max_epochs to 8"):
+        length_bands(rows, "long_to_short", epochs=1)
+
+
+def test_every_seed_of_torch_is_one() -> None:
+    sampler = CurriculumSampler([[0, 1, 2]], seed=2**64 - 1)
+    sampler.set_epoch(3)
+    assert sorted(sampler) == [0, 1, 2]
+
+
 def test_prompts_with_one_response_have_no_curriculum() -> None:
     with pytest.raises(ValueError, match="every prompt has only one; add responses"):
         length_bands(samples(a=[1], b=[2]), "long_to_short")

@@ -34,7 +34,7 @@ class Seen(Callback):
         self.lengths.setdefault(trainer.current_epoch, []).extend(sizes)
 
 
-def fit(folder: Path, **options: Any) -> dict[int, list[int]]:
+def fit(folder: Path, *, epochs: int = 4, **options: Any) -> dict[int, list[int]]:
     path = folder / f"traces{os.environ.get('LOCAL_RANK', 0)}.jsonl"
     write_traces(path, [Trace(f"p{i}", "x" * n, score=1) for i in range(PROMPTS) for n in SIZES])
     data = TracesDataModule(
@@ -45,7 +45,8 @@ def fit(folder: Path, **options: Any) -> dict[int, list[int]]:
         batch_size=2,
     )
     seen = Seen()
-    trainer = toy.trainer(folder, max_epochs=4, callbacks=[seen], limit_val_batches=0, **options)
+    options |= {"max_epochs": epochs, "limit_val_batches": 0}
+    trainer = toy.trainer(folder, callbacks=[seen], **options)
     module = DistillationModule(CausalLM.wrap(tiny_lm.model()), CrossEntropy())
     trainer.fit(module, datamodule=data)
     return seen.lengths
@@ -55,6 +56,10 @@ def test_each_epoch_has_the_next_length(tmp_path: Path) -> None:
     seen = fit(tmp_path)
     expected = [*SIZES, SIZES[-1]]  # the last one stays
     assert seen == {epoch: [size] * PROMPTS for epoch, size in enumerate(expected)}
+
+
+def test_a_run_with_fewer_epochs_ends_with_the_shortest(tmp_path: Path) -> None:
+    assert fit(tmp_path, epochs=2) == {0: [SIZES[0]] * PROMPTS, 1: [SIZES[-1]] * PROMPTS}
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdlight.data.traces import to_traces
-from kdlight.data.traces.formats import prompt_id
+from kdlight.data.traces.formats import why_no_trace
 
 ASKED = [{"role": "user", "content": "q"}]
 
@@ -63,19 +63,6 @@ def test_a_conversation_ends_with_its_response() -> None:
         to_traces({"messages": ASKED})
     with pytest.raises(ValueError, match="a response but no prompt"):
         to_traces({"messages": RIGHT[1:]})
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"),
-    [
-        ({"id": 3}, "3"),
-        ({"uuid": "u", "id": 3}, "u"),
-        ({"prompt_id": "p", "uuid": "u"}, "p"),
-        ({}, ""),
-    ],
-)
-def test_a_prompt_id_is_taken_from_the_first_field_of_several(row: Any, expected: str) -> None:
-    assert prompt_id(row) == expected
 
 
 def test_unknown_fields_of_a_trace_are_kept_in_meta() -> None:
@@ -191,3 +178,66 @@ def test_other_fields_of_a_conversation_are_kept_in_meta() -> None:
     row = {"messages": RIGHT, "error": "parse", "meta": {"x": 1}, "level": None, "id": 3}
     (trace,) = to_traces(row)
     assert trace.meta == {"error": "parse", "x": 1}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"messages": RIGHT}, {"prompt": "q", "completion": "yes"}, {"prompt": "q", "response": "yes"}],
+    ids=["messages", "completion", "response"],
+)
+def test_fields_of_a_trace_are_taken_in_all_formats(row: dict[str, Any]) -> None:
+    known = {"score": 0.0, "finished": False, "teacher": "t", "n_tokens": 5, "perplexity": 2.0}
+    (trace,) = to_traces({**row, **known, "difficulty": 3, "level": 1, "meta": {"x": 1}})
+    assert {name: getattr(trace, name) for name in known} == known
+    assert (trace.difficulty, trace.meta) == (3, {"level": 1, "x": 1})
+
+
+def test_fields_of_rows_with_several_responses() -> None:
+    """Those that tell something of one response only are kept as they are."""
+    known = {"finished": False, "teacher": "t", "difficulty": 3}
+    row = {**known, "n_tokens": 5, "score": 0.5, "level": 1, "meta": {"x": 1}, "messages": RIGHT}
+    kept = {"n_tokens": 5, "score": 0.5, "level": 1, "x": 1}
+    for more in (
+        {"prompt": "q", "chosen": "yes", "rejected": "no"},
+        {"problem": "q", "generations": ["yes", "no"], "correctness_x": [True, False]},
+    ):
+        traces = to_traces({**row, **more})
+        assert [trace.score for trace in traces] == [1.0, 0.0]
+        for trace in traces:
+            assert {name: getattr(trace, name) for name in known} == known
+            assert {k: v for k, v in trace.meta.items() if k != "generation"} == kept
+
+
+def test_a_label_is_the_score_and_another_score_is_kept() -> None:
+    (trace,) = to_traces({"prompt": "q", "completion": "a", "label": False, "score": 3.5})
+    assert (trace.score, trace.meta) == (0.0, {"score": 3.5})
+
+
+def test_a_difficulty_in_words_is_kept_in_meta() -> None:
+    (trace,) = to_traces({"messages": RIGHT, "difficulty": "hard", "image": b"x"})
+    assert (trace.difficulty, trace.meta) == (None, {"difficulty": "hard"})
+
+
+def test_only_rows_of_open_r1_can_have_no_trace() -> None:
+    assert why_no_trace({"messages": RIGHT}) == ""
+    assert why_no_trace({"text": "a"}) == ""
+    assert why_no_trace({"problem": "q", "generations": []}) == "no responses"
+
+
+def test_trajectories_of_one_question_have_one_prompt() -> None:
+    def row(question: str, *tried: str) -> dict[str, Any]:
+        turns = [
+            {"role": role, "content": f"{role} {text}"}
+            for text in tried
+            for role in ("assistant", "tool")
+        ]
+        asked = {"role": "user", "content": question}
+        return {"messages": [asked, *turns, {"role": "assistant", "content": "7"}]}
+
+    first, second, direct, other = (
+        to_traces(each)[0]
+        for each in (row("3 + 4", "a"), row("3 + 4", "b", "c"), row("3 + 4"), row("9 + 9", "a"))
+    )
+    assert first.prompt != second.prompt
+    assert first.prompt_id == second.prompt_id == direct.prompt_id != other.prompt_id
+    assert to_traces({**row("3 + 4", "a"), "id": "mine"})[0].prompt_id == "mine"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ KNOWN: dict[str, Any] = {"exact": max, "number": min}
 
 def find(name: Any, known: Any = KNOWN) -> Any:
     return find_function(name, known, what="verifier", does="from a Trace to a score")
+
+
+def test_a_path_may_have_a_colon_and_a_broken_file_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "C:"
+    folder.mkdir()
+    (folder / "own_verifier.py").write_text("1 / 0")
+    with pytest.raises(ValueError, match="ZeroDivisionError"):
+        find(f"{folder / 'own_verifier.py'}:f")
+    assert "own_verifier" not in sys.modules
+    (folder / "own_verifier.py").write_text("def f(x):\n    return 333\n")
+    assert find(f"{folder / 'own_verifier.py'}:f")(None) == 333
 
 
 def test_a_function_is_returned_as_it_is_and_a_name_is_found(tmp_path: Path) -> None:

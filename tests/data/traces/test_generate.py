@@ -100,6 +100,30 @@ def test_another_run_is_not_resumed_in_the_same_file(network: Any, tmp_path: Pat
         make(network, tmp_path / "mine.jsonl")
 
 
+def test_another_teacher_is_not_resumed_in_the_same_file(network: Any, tmp_path: Path) -> None:
+    """Whatever its name is, such as that of a folder that was written over."""
+    path = make(network, tmp_path / "t.jsonl")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"other settings \(weights: "):
+        make(tiny_lm.model(seed=1).eval(), path)
+    with pytest.raises(ValueError, match=r"dtype: 'torch.float32' in the file, 'torch.bfloat16'"):
+        make(tiny_lm.model().bfloat16().eval(), path)
+    penalty = tiny_lm.model().eval()
+    penalty.generation_config.repetition_penalty = 1.5
+    with pytest.raises(ValueError, match=r"other settings \(generation config: "):
+        make(penalty, path)
+    assert path.read_bytes() == before
+
+
+def test_another_tokenizer_is_not_resumed_in_the_same_file(network: Any, tmp_path: Path) -> None:
+    path, tokenizer = tmp_path / "t.jsonl", tiny_lm.tokenizer(chat=True)
+    options: dict[str, Any] = {"sampling": SAMPLING, "chat": True, "samples": 1}
+    generate_traces(network, tokenizer, PROMPTS, path, **options)
+    tokenizer.chat_template += " "
+    with pytest.raises(ValueError, match=r"other settings \(tokenizer: "):
+        generate_traces(network, tokenizer, PROMPTS, path, **options)
+
+
 NUMBERS = {prompt.prompt_id: i % 3 for i, prompt in enumerate(PROMPTS)}
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from kdlight import CausalLM, DistillationModule
 from kdlight.data import TracesDataModule, batch_labels
-from kdlight.data.traces import Trace, write_traces
+from kdlight.data.traces import Trace, length_control, write_traces
 from kdlight.objectives import ForwardKL
 from tests.support import tiny_lm, toy
 
@@ -146,9 +146,25 @@ def test_all_that_an_operator_selects_is_used(tmp_path: Path) -> None:
     assert marked == {"L", "S"}
     assert module.summary["training: positives"] == module.summary["selected"] == 8
     assert len(data(tmp_path, CHAINS).train_rows) == 4  # one per prompt, where nothing selects
-    one = data(tmp_path, CHAINS, select=select, per_prompt=1)
+    one = data(tmp_path, CHAINS, select=["verified_rejection"], per_prompt=1)
     assert len(one.train_rows) == 4
-    assert one.summary["training: encoded, but not used for positives"] == 4
+    assert one.summary["training: encoded, but not used for positives"] == 12
+
+
+def test_a_file_of_marked_prompts_is_used_as_a_selection_is(tmp_path: Path) -> None:
+    """The markers are two prompts, of each of which one sample is used."""
+    marked = length_control(CHAINS)
+    assert len(data(tmp_path, marked).train_rows) == 8
+    assert len(data(tmp_path, [*marked, *marked]).train_rows) == 8
+
+
+@pytest.mark.parametrize("options", [{"validation_fraction": 0.05}, {"validation_files": "SAME"}])
+def test_nothing_left_for_training_is_told(options: Any, tmp_path: Path) -> None:
+    if "validation_files" in options:
+        options = {"validation_files": str(tmp_path / "traces.jsonl")}
+    message = "of 4 traces all are of prompts to validate on, or select keeps none"
+    with pytest.raises(ValueError, match=message):
+        data(tmp_path, CHAINS[:4], **options).setup()
 
 
 def test_an_operator_is_checked_before_files_are_read() -> None:

@@ -71,3 +71,24 @@ def test_messages_and_tools_of_a_prompt_are_kept(tmp_path: Path) -> None:
     assert first.prompt == second.prompt == messages
     assert (first.tools, second.tools) == (tools, None)
     assert first.meta == {}
+
+
+def test_an_answer_is_not_continued_by_accident(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    path.write_text(json.dumps({"messages": said}))
+    with pytest.raises(ValueError, match="line 1: `messages` end with a message of the assistant"):
+        read_prompts(str(path))
+    path.write_text(json.dumps({"prompt": said, "messages": said}))
+    assert read_prompts(str(path))[0].prompt == said
+
+
+def test_the_meta_of_a_row_is_that_of_the_prompt(tmp_path: Path) -> None:
+    """So that prompts from a file of traces of reasoning-gym can be verified."""
+    path = tmp_path / "p.jsonl"
+    meta = {"task": "chain_sum", "metadata": {"n": 1}}
+    path.write_text(json.dumps({"prompt": "q", "response": "a", "meta": meta, "level": 2}))
+    assert read_prompts(str(path))[0].meta == {**meta, "level": 2}
+    path.write_text(json.dumps({"prompt": "q", "meta": "m"}))
+    with pytest.raises(ValueError, match="line 1: meta must be an object"):
+        read_prompts(str(path))

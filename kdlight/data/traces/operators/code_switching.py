@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 from unicodedata import category
 
-from kdlight.checks import check_integer, check_range, check_type
+from kdlight.checks import check_choice, check_integer, check_range, check_type
 from kdlight.data.traces.mappings import as_mapping
 from kdlight.data.traces.operators.quality import UNSPACED
 from kdlight.data.traces.operators.selection import Selection, warn_of_missing
@@ -26,6 +26,10 @@ ALONE = re.compile(f"[{UNSPACED}]")
 """A character of a script that puts no spaces between words."""
 
 APOSTROPHES = "'\u2019"
+
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+"""The roles of messages in a prompt."""
 
 
 def code_switch(
@@ -78,13 +82,17 @@ def code_switch(
     check_type("roles", roles, Sequence, "a list of texts")
     if not roles:
         raise ValueError("roles must hold at least one role, got none")
+    for role in roles:
+        check_choice("roles", role, ROLES)
     switch = _Switch(fragments, p, roles)
     kept, changed = [], 0
     for trace in in_order(traces):
         digest = sha256(f"{seed}:{trace.prompt_id}".encode()).digest()
         prompt = switch.prompt(trace.prompt, Random(int.from_bytes(digest, "big")))
         changed += prompt != trace.prompt
-        kept.append(trace if prompt == trace.prompt else replace(trace, prompt=prompt))
+        kept.append(
+            trace if prompt == trace.prompt else replace(trace, prompt=prompt, perplexity=None)
+        )
     notes = [
         f"changed: {changed} of {len(kept)} traces, {switch.replaced} of {switch.found} fragments"
     ]
@@ -107,7 +115,7 @@ class _Switch:
             return self._text(prompt, random)
         return [
             {**message, "content": self._content(message["content"], random)}
-            if message["role"] in self.roles
+            if message["role"] in self.roles and "content" in message
             else message
             for message in prompt
         ]

@@ -64,9 +64,7 @@ class Compose:
         """Return what each operator kept; the last one has the result."""
         done = []
         for name, operator in self.operators:
-            kept = operator(traces)
-            if not isinstance(kept, Selection):  # the operator of a user returns a list
-                kept = Selection(kept)
+            kept = _checked(name, operator(list(traces)))
             done.append(Step(name, len(traces), kept))
             traces = kept
         return done
@@ -107,7 +105,8 @@ def _operator(number: int, entry: Any) -> tuple[str, Callable[[Sequence[Trace]],
                 f"{place} must be a mapping of one name to its parameters, got {dict(entry)}"
             )
         ((entry, parameters),) = entry.items()
-        parameters = parameters or {}
+        check_type(f"{place}: the name", entry, str, "a text")
+        parameters = {} if parameters is None else parameters
         check_type(f"{place}, {entry!r}", parameters, Mapping, "a mapping of parameters")
     try:
         function = find_function(entry, OPERATORS, what="operator", does="from traces to traces")
@@ -117,10 +116,27 @@ def _operator(number: int, entry: Any) -> tuple[str, Callable[[Sequence[Trace]],
     _check_parameters(f"{place}, {name!r}", function, parameters)
     operator = partial(function, **parameters)
     try:
-        operator([])
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{place}, {name!r}: {error}") from error
+        _checked(name, operator([]))
+    except TypeError as error:
+        raise TypeError(f"{place}, {name!r}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{place}, {name!r}: {error}") from error
+    except Exception as error:  # the function of a user can fail in any way
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{place}, {name!r} fails on an empty list: {reason}") from error
     return name, operator
+
+
+def _checked(name: str, kept: Any) -> Selection:
+    """Return what an operator returns as a selection; that of a user returns a list."""
+    if isinstance(kept, Selection):
+        return kept
+    if not isinstance(kept, Iterable) or isinstance(kept, (str, Mapping)):
+        raise TypeError(f"the operator {name!r} must return a list of traces, got {kept!r}")
+    kept = list(kept)
+    for trace in kept:
+        check_type(f"what the operator {name!r} returns", trace, Trace, "traces")
+    return Selection(kept)
 
 
 def _check_parameters(place: str, function: Operator, parameters: Mapping[str, Any]) -> None:

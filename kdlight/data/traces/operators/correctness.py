@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from kdlight.checks import check_finite, check_integer
+from kdlight.checks import check_integer
 from kdlight.data.traces.operators.selection import Selection
-from kdlight.data.traces.prompt_groups import CORRECT, group_by_prompt, is_correct, lengths
+from kdlight.data.traces.prompt_groups import (
+    CORRECT,
+    check_one_prompt,
+    group_by_prompt,
+    is_correct,
+    lengths,
+)
 from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.trace_checks import check_number
 
 
 def verified_rejection(
@@ -30,7 +37,7 @@ def verified_rejection(
         >>> [trace.response for trace in verified_rejection(traces)]
         ['1', '2']
     """
-    check_finite("threshold", threshold)
+    check_number("threshold", threshold)
     if per_prompt is not None:
         check_integer("per_prompt", per_prompt, 1)
     kept, dropped = [], Counter[str]()
@@ -61,7 +68,8 @@ def shortest_correct(
         candidates: drop prompts with fewer correct traces, where "shortest" means little.
 
     Raises:
-        ValueError: If a number is out of range, or a trace has no score.
+        ValueError: If a number is out of range, a trace has no score, or traces of one id have
+            different prompts.
 
     Example:
         >>> traces = [Trace("1 + 1 =", answer, score=1) for answer in ("2", "It is 2", "Hm, 2")]
@@ -70,9 +78,10 @@ def shortest_correct(
     """
     check_integer("n", n, 1)
     check_integer("candidates", candidates, 1)
-    check_finite("threshold", threshold)
+    check_number("threshold", threshold)
     kept, dropped = [], Counter[str]()
     for group in group_by_prompt(traces).values():
+        check_one_prompt(group)
         correct = [trace for trace in group if is_correct(trace, threshold)]
         dropped["incorrect"] += len(group) - len(correct)
         if len(correct) < candidates:

@@ -6,9 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
-from kdlight.checks import check_finite, check_integer, check_range
+from kdlight.checks import check_integer, check_range, check_type
 from kdlight.data.traces.apportion import apportion
-from kdlight.data.traces.operators.joint_rank import difficulty
+from kdlight.data.traces.mappings import as_mapping
+from kdlight.data.traces.operators.joint_rank import with_difficulty
 from kdlight.data.traces.operators.selection import Selection, warn_of_missing
 from kdlight.data.traces.prompt_groups import CORRECT, group_by_prompt, is_correct
 from kdlight.data.traces.readers import read_traces
@@ -50,7 +51,8 @@ def pass_rate_band(
     for name, end in (("low", low), ("high", high)):
         check_number(name, end)
         check_range(name, end, 0, 1)
-    check_finite("threshold", threshold)
+    check_number("threshold", threshold)
+    check_type("inclusive", inclusive, bool, "true or false")
     if low > high or (low == high and not inclusive):
         raise ValueError(
             f"low must be below high, or equal with inclusive=True, got low={low} and high={high}"
@@ -80,7 +82,8 @@ def adaptive_difficulty(
     The distribution is that of weights, or the one that is measured on an evaluation set.
 
     Args:
-        traces: traces with ``difficulty``, the level of the prompt, a whole number.
+        traces: traces with ``difficulty``, the level of the prompt, a whole number; prompts without
+            are dropped, unless none has one.
         total: number of prompts to sample. A level with too few prompts contributes all it has,
             with a warning.
         weights: relative number of prompts of each level; a sequence starts with level 1. By
@@ -96,8 +99,8 @@ def adaptive_difficulty(
     Raises:
         TypeError: If a number is of another kind.
         ValueError: If no weight is above 0, one is negative or not finite, both ``weights`` and
-            ``like`` are given, ``total`` is below 1, a trace has no difficulty or one that is no
-            level, or the traces of a prompt have several.
+            ``like`` are given, ``total`` is below 1, no trace has a difficulty, a difficulty is
+            no level, or the traces of a prompt have several.
 
     Example:
         >>> traces = [Trace(f"{n}", "yes", difficulty=1 + n % 2) for n in range(10)]
@@ -106,30 +109,31 @@ def adaptive_difficulty(
     """
     check_integer("total", total, 1)
     check_integer("seed", seed)
-    check_finite("threshold", threshold)
+    check_number("threshold", threshold)
     if weights is not None and like is not None:
         raise ValueError(f"weights and like exclude each other, got {weights} and {like!r}")
     if like is not None:
         weights = level_distribution(read_traces(like))
     by_level = _levels(CURRICULUM if weights is None else weights)
-    if isinstance(solved, (str, list)):
-        done = {t.prompt_id for t in read_traces(solved) if is_correct(t, threshold)}
-    else:
-        done = {name for name, value in (solved or {}).items() if value}
+    done = _solved(solved, threshold)
     prompts, levels = group_by_prompt(traces), defaultdict(list)
+    dropped = Counter[str]()
+    if any(name not in done for name in prompts):
+        with_difficulty([t for name, group in prompts.items() if name not in done for t in group])
     for name, group in prompts.items():
-        levels[1 if name in done else _level(group)].append(name)
+        if name in done:
+            levels[1].append(name)
+        elif all(trace.difficulty is None for trace in group):
+            dropped["without difficulty"] += len(group)
+        else:
+            levels[_level(group)].append(name)
     kept, missing = [], {}
     for level, number in apportion(total, dict(sorted(by_level.items()))).items():
         order = sorted(levels[level], key=lambda n: sha256(f"{seed}:{n}".encode()).digest())
         kept += order[:number]
         missing[f"prompts of level {level}"] = number - len(order[:number])
-    dropped = Counter(
-        {
-            "not sampled": sum(len(prompts[n]) for x in by_level for n in levels[x])
-            - sum(len(prompts[n]) for n in kept)
-        }
-    )
+    sampled = sum(len(prompts[n]) for n in kept)
+    dropped["not sampled"] = sum(len(prompts[n]) for x in by_level for n in levels[x]) - sampled
     for level in sorted(levels.keys() - by_level.keys()):
         dropped[f"level {level} has no weight"] = sum(len(prompts[n]) for n in levels[level])
     chosen = [trace for name in sorted(kept) for trace in prompts[name]]
@@ -152,13 +156,27 @@ def level_distribution(traces: Iterable[Trace]) -> dict[int, float]:
         >>> level_distribution([Trace("a", "", difficulty=1), Trace("b", "", difficulty=3)])
         {1: 0.5, 3: 0.5}
     """
-    counts = Counter(_level(group) for group in group_by_prompt(traces).values())
+    known = with_difficulty(list(traces))
+    counts = Counter(_level(group) for group in group_by_prompt(known).values())
     if not counts:
         raise ValueError("the distribution of levels needs at least one trace, got none")
     return {level: counts[level] / counts.total() for level in sorted(counts)}
 
 
+def _solved(solved: Mapping[str, bool] | str | list[str] | None, threshold: float) -> set[str]:
+    """Return the ids of the prompts that are solved."""
+    if solved is None:
+        return set()
+    if isinstance(solved, (str, list)):
+        return {trace.prompt_id for trace in read_traces(solved) if is_correct(trace, threshold)}
+    known = as_mapping("solved", solved)
+    for name, value in known.items():
+        check_type(f"solved of {name!r}", value, bool, "true or false")
+    return {name for name, value in known.items() if value}
+
+
 def _levels(weights: Sequence[float] | Mapping[int, float]) -> dict[int, float]:
+    check_type("weights", weights, (Mapping, Sequence), "a list of numbers, or a mapping of levels")
     by_level = dict(weights) if isinstance(weights, Mapping) else dict(enumerate(weights, start=1))
     for level, weight in by_level.items():
         check_integer("a level of weights", level)
@@ -169,7 +187,7 @@ def _levels(weights: Sequence[float] | Mapping[int, float]) -> dict[int, float]:
 
 
 def _level(group: Sequence[Trace]) -> int:
-    levels = {float(difficulty(trace)) for trace in group}
+    levels = {float(t.difficulty) for t in group if t.difficulty is not None}
     if len(levels) > 1 or not next(iter(levels)).is_integer():
         values = ", ".join(f"{level:g}" for level in sorted(levels))
         raise ValueError(

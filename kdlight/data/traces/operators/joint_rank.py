@@ -20,13 +20,13 @@ def joint_rank(traces: Iterable[Trace], *, weight: float = 0.5, keep: float = 0.
     kdlight.
 
     Args:
-        traces: traces with ``difficulty``.
+        traces: traces with ``difficulty``; those without are dropped, unless none has one.
         weight: weight of the rank by difficulty; the rank by length has ``1 - weight``.
         keep: fraction of the traces to keep, rounded down, but at least one trace.
 
     Raises:
         TypeError: If a number is of another kind.
-        ValueError: If ``weight`` is outside [0, 1] or ``keep`` outside (0, 1], or a trace has no
+        ValueError: If ``weight`` is outside [0, 1] or ``keep`` outside (0, 1], or no trace has a
             difficulty.
 
     Example:
@@ -39,17 +39,20 @@ def joint_rank(traces: Iterable[Trace], *, weight: float = 0.5, keep: float = 0.
     check_range("weight", weight, 0, 1)
     if not 0 < keep <= 1:
         raise ValueError(f"keep must be in (0, 1], got {keep}")
-    ordered = in_order(traces)
-    by_difficulty = _ranks([difficulty(trace) for trace in ordered])
+    given = in_order(traces)
+    ordered = with_difficulty(given)
+    by_difficulty = _ranks([trace.difficulty or 0.0 for trace in ordered])
     by_length = _ranks(lengths(ordered))
     ranks = zip(by_difficulty, by_length, strict=True)
     scores = [weight * a + (1 - weight) * b for a, b in ranks]
     best = sorted(range(len(ordered)), key=lambda i: -scores[i])
     # 0.29 * 100 is 28.999999999999996
     number = max(1, floor(round(keep * len(ordered), 9)))
-    return Selection(
-        [ordered[i] for i in best[:number]], dropped={"of a lower rank": len(best[number:])}
-    )
+    dropped = {
+        "of a lower rank": len(best[number:]),
+        "without difficulty": len(given) - len(ordered),
+    }
+    return Selection([ordered[i] for i in best[:number]], dropped=dropped)
 
 
 def _ranks(values: Sequence[float]) -> list[float]:
@@ -61,15 +64,16 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return [sum(positions[value]) / len(positions[value]) / last for value in values]
 
 
-def difficulty(trace: Trace) -> float:
-    """Return the difficulty of a trace.
+def with_difficulty(traces: Sequence[Trace]) -> list[Trace]:
+    """Return the traces that have a difficulty.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If there are traces, and none has one.
     """
-    if trace.difficulty is None:
+    known = [trace for trace in traces if trace.difficulty is not None]
+    if traces and not known:
         raise ValueError(
-            f"a trace of prompt {trace.prompt_id!r} has no difficulty; fill it with kdlight traces"
-            " score, or set `difficulty` of the traces that you select by it"
+            "no trace has a difficulty; fill it with kdlight traces score, or set `difficulty` of"
+            " the traces that you select by it"
         )
-    return trace.difficulty
+    return known

@@ -7,12 +7,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 from statistics import median
 
-from kdlight.checks import check_finite, check_type
+from kdlight.checks import check_type
 from kdlight.data.traces.messages import with_prefix
 from kdlight.data.traces.operators.selection import Selection
-from kdlight.data.traces.prompt_groups import CORRECT, group_by_prompt, is_correct, lengths
+from kdlight.data.traces.prompt_groups import (
+    CORRECT,
+    check_one_prompt,
+    group_by_prompt,
+    is_correct,
+    lengths,
+)
 from kdlight.data.traces.trace import Trace
-from kdlight.data.traces.trace_checks import check_text
+from kdlight.data.traces.trace_checks import check_number, check_text
 
 
 def length_control(
@@ -54,9 +60,10 @@ def length_control(
     if long == short:
         raise ValueError(f"long and short must be two markers, got {long!r} twice")
     check_type("pairs_only", pairs_only, bool, "true or false")
-    check_finite("threshold", threshold)
+    check_number("threshold", threshold)
     kept, dropped = [], Counter[str]()
     for group in group_by_prompt(traces).values():
+        check_one_prompt(group)
         correct = [trace for trace in group if is_correct(trace, threshold)]
         dropped["incorrect"] += len(group) - len(correct)
         sizes = lengths(correct)
@@ -73,6 +80,8 @@ def length_control(
         dropped["neither long nor short"] += len(correct) - len(longs) - len(shorts)
         for marker, marked in ((long, longs), (short, shorts)):
             kept += [
-                replace(trace, prompt=with_prefix(trace.prompt, f"{marker} ")) for trace in marked
+                # the perplexity was that with another prompt
+                replace(trace, prompt=with_prefix(trace.prompt, f"{marker} "), perplexity=None)
+                for trace in marked
             ]
     return Selection(kept, dropped=dropped)

@@ -10,7 +10,13 @@ from typing import Literal
 
 from kdlight.checks import check_choice, check_range
 from kdlight.data.traces.operators.selection import Selection
-from kdlight.data.traces.prompt_groups import CORRECT, group_by_prompt, is_correct, lengths
+from kdlight.data.traces.prompt_groups import (
+    CORRECT,
+    check_one_prompt,
+    group_by_prompt,
+    is_correct,
+    lengths,
+)
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.trace_checks import check_number
 
@@ -57,8 +63,8 @@ def length_pairs(
     Raises:
         TypeError: If a number is of another kind.
         ValueError: If ``level`` is another word, a number is out of range, ``margin`` is given
-            without ``"group"``, the threshold is not above 0, a trace has no score, or for
-            ``"group"`` the traces are not of two teachers.
+            without ``"group"``, the threshold is not above 0, a trace has no score, traces of one
+            id have different prompts, or for ``"group"`` the traces are not of two teachers.
 
     Example:
         >>> traces = [Trace("1 + 1 =", text, score=1) for text in ("2", "It is 2", "Hm, 2")]
@@ -81,6 +87,7 @@ def length_pairs(
         _check_teachers(groups.values())
     kept, dropped = [], Counter[str]()
     for group in groups.values():
+        check_one_prompt(group)
         for trace in group:
             is_correct(trace, threshold)  # an error without a score, whether or not it is needed
         rows = list(zip(group, lengths(group), strict=True))

@@ -41,12 +41,14 @@ def quality_filter(
         repeats: maximal number of occurrences of one passage.
         max_length: maximal number of tokens of a response.
         max_perplexity: maximal perplexity, one value or one per teacher; traces of other teachers
-            are kept.
+            are kept, and traces without a perplexity dropped, such as those that were too long for
+            the model.
 
     Raises:
         TypeError: If a number is of another kind.
-        ValueError: If a number is out of range, there is no such teacher, or a limit is set for
-            what a trace does not have, ``n_tokens`` or ``perplexity``.
+        ValueError: If a number is out of range, there is no such teacher, a trace has no
+            ``n_tokens`` where ``max_length`` limits them, or no trace has a perplexity where
+            ``max_perplexity`` does.
 
     Example:
         >>> traces = [Trace("a", "go on " * 50), Trace("a", "done")]
@@ -66,12 +68,19 @@ def quality_filter(
     ordered = in_order(traces)
     if per_teacher:
         check_teachers("max_perplexity", limits, ordered)
+    if ordered and max_perplexity is not None and all(t.perplexity is None for t in ordered):
+        raise ValueError(
+            "no trace has a perplexity, which max_perplexity limits; fill it with kdlight traces"
+            " score"
+        )
     kept, dropped = [], Counter[str]()
     for trace in ordered:
         limit = limits.get(trace.teacher or "" if per_teacher else "")
-        if limit is not None and _known(trace, "perplexity") > limit:
+        if limit is not None and trace.perplexity is None:
+            dropped["without perplexity"] += 1
+        elif limit is not None and (trace.perplexity or 0) > limit:
             dropped["perplexity above max_perplexity"] += 1
-        elif max_length is not None and _known(trace, "n_tokens") > max_length:
+        elif max_length is not None and _tokens(trace) > max_length:
             dropped["longer than max_length"] += 1
         elif _max_repeats(written_text(trace.response, trace.response_fields), ngram) > repeats:
             dropped["repeats itself"] += 1
@@ -100,18 +109,17 @@ def check_teachers(name: str, wanted: Iterable[str], traces: list[Trace]) -> Non
         )
 
 
-def _known(trace: Trace, name: str) -> float:
-    value = getattr(trace, name)
-    if value is None:
-        argument = {"n_tokens": "max_length", "perplexity": "max_perplexity"}[name]
+def _tokens(trace: Trace) -> int:
+    if trace.n_tokens is None:
         raise ValueError(
-            f"a trace of prompt {trace.prompt_id!r} has no {name}, which {argument} limits; fill it"
-            " with kdlight traces score"
+            f"a trace of prompt {trace.prompt_id!r} has no n_tokens, which max_length limits; fill"
+            " it with kdlight traces score"
         )
-    return value
+    return trace.n_tokens
 
 
 def _max_repeats(text: str, ngram: int) -> int:
     words = WORD.findall(text)
-    passages = Counter(tuple(words[i : i + ngram]) for i in range(len(words) - ngram + 1))
+    # hashes: the passages themselves take ngram times the memory of the text
+    passages = Counter(hash(tuple(words[i : i + ngram])) for i in range(len(words) - ngram + 1))
     return max(passages.values(), default=0)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, quantiles
 from typing import Any, Literal, NamedTuple
 
-from kdlight.checks import check_choice
+from kdlight.checks import check_choice, check_type
 from kdlight.data.traces.operators.quality import check_teachers
 from kdlight.data.traces.operators.selection import Selection
 from kdlight.data.traces.prompt_groups import group_by_prompt, in_order, lengths
@@ -50,6 +50,8 @@ def teacher_mix(
         ['2']
     """
     check_choice("per_prompt", per_prompt, ("one", "best", "all"))
+    if weights is not None:
+        check_type("weights", weights, Mapping, "a mapping of teachers to numbers")
     for weight in (weights or {}).values():
         check_number("weights", weight)
     if weights is not None and not (weights and all(w > 0 for w in weights.values())):
@@ -59,8 +61,14 @@ def teacher_mix(
             f"weights share out prompts with per_prompt='one', got per_prompt={per_prompt!r}; use"
             " `teachers` to choose teachers"
         )
-    if isinstance(teachers, str) or (teachers is not None and not teachers):
+    is_list = isinstance(teachers, Sequence) and not isinstance(teachers, str) and teachers
+    if teachers is not None and not is_list:
         raise ValueError(f"teachers must be a list of names, got {teachers!r}")
+    if weights is not None and teachers is not None and set(teachers) != set(weights):
+        raise ValueError(
+            f"teachers and weights must name the same teachers, got {list(teachers)} and"
+            f" {list(weights)}; leave teachers out"
+        )
     ordered = in_order(traces)
     wanted = set(weights or () if teachers is None else teachers)
     check_teachers("weights", weights or (), ordered)

@@ -89,6 +89,7 @@ class PassRateFiller(Filler):
         ids = [trace.prompt_id for trace in traces]
         self.by_prompt = dict(zip(ids, found, strict=True))
         self.lowest = 0.0 if levels is None else 1.0
+        self.incomplete = _incomplete_prompts(traces)
 
     def values(self, traces: Sequence[Trace]) -> Sequence[float | None]:
         """Return the difficulty of the prompt of each trace."""
@@ -96,13 +97,29 @@ class PassRateFiller(Filler):
 
     @property
     def notes(self) -> list[str]:
-        """Say if no trace is incorrect, since incorrect ones may have been left out."""
-        if any(value > self.lowest for value in self.by_prompt.values()):
-            return []
-        return [
-            "no prompt is difficult, since all traces are correct; the pass rate needs the"
-            " incorrect ones, too"
-        ]
+        """Say where incorrect or unfinished traces seem to have been left out."""
+        notes = []
+        if not any(value > self.lowest for value in self.by_prompt.values()):
+            notes.append(
+                "no prompt is difficult, since all traces are correct; the pass rate needs the"
+                " incorrect ones, too"
+            )
+        if self.incomplete:
+            notes.append(
+                f"of {self.incomplete:,} prompts some generated traces are lacking, by the number"
+                " in their meta; the pass rate needs them all, the unfinished ones included"
+            )
+        return notes
+
+
+def _incomplete_prompts(traces: Sequence[Trace]) -> int:
+    """Return of how many prompts a response with a lower number than others is lacking."""
+    numbers: dict[tuple[str, str | None], set[int]] = {}
+    for trace in traces:
+        number = trace.meta.get("generation")
+        if isinstance(number, int):
+            numbers.setdefault((trace.prompt_id, trace.teacher), set()).add(number)
+    return len({name for (name, _), found in numbers.items() if max(found) >= len(found)})
 
 
 class JudgeFiller(Filler):

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from kdlight.checks import check_type
-from kdlight.data.traces.chat import as_messages
+from kdlight.data.traces.messages import as_messages, content_text, other_fields, written_text
 from kdlight.data.traces.scoring.batches import batch_logits, batches_by_length
 from kdlight.data.traces.scoring.pass_rate import check_levels, to_level
 from kdlight.data.traces.trace import Prompt, Trace
@@ -23,6 +23,9 @@ INSTRUCTION = (
     " single digit: 1 if it is difficult, 0 if it is not."
 )
 """What the judge is told."""
+
+INSTRUCTING = ("system", "developer")
+"""Roles of the messages that the judge does not read."""
 
 
 class Judgement(NamedTuple):
@@ -55,7 +58,8 @@ def judge_difficulty(
     Args:
         model: the judge, a Hugging Face causal language model or a `kdlight.CausalLM`.
         tokenizer: the tokenizer of the model.
-        traces: traces; of a prompt of several messages, the judge reads all but system messages.
+        traces: traces; of a prompt of several messages, the judge reads all but system and
+            developer messages.
         chat: whether to apply the chat template of the tokenizer. The instruction is a system
             message, or stands before the problem if the template knows no system messages.
         batch_size: number of prompts that the model reads at once.
@@ -110,15 +114,18 @@ def level_of(difficulty: float, levels: int | None) -> float:
 
 
 def problem_of(prompt: Prompt) -> str:
-    """Return the text of a prompt that is judged, without system messages.
+    """Return the text of a prompt that is judged: all messages but those of system and developer.
+
+    A message with tool calls is read with them.
 
     Example:
         >>> problem_of([{"role": "system", "content": "Think."}, {"role": "user", "content": "1?"}])
         '1?'
     """
     messages = as_messages(prompt)
-    asked = [each for each in messages if each["role"] != "system"] or messages
-    return "\n\n".join(message["content"] for message in asked)
+    asked = [each for each in messages if each["role"] not in INSTRUCTING] or messages
+    texts = (written_text(content_text(m.get("content")), other_fields(m)) for m in asked)
+    return "\n\n".join(text for text in texts if text)
 
 
 @torch.no_grad()

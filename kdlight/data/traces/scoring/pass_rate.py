@@ -18,7 +18,8 @@ def pass_rate_difficulty(
 
     It is 1 minus the pass rate, from 0 for a prompt that is always solved to 1 for one that never
     is. Traces of the student tell what is difficult for the student. All traces of a prompt are
-    needed, the incorrect ones included.
+    needed, the incorrect and the unfinished ones included: ``kdlight traces verify`` writes them to
+    ``positives.jsonl``, ``negatives.jsonl`` and ``unfinished.jsonl``.
 
     Args:
         traces: traces with scores, several per prompt.

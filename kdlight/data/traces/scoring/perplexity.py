@@ -28,8 +28,8 @@ def perplexities(
 
     It is exp of the mean negative log-likelihood of the tokens of the response, given the prompt,
     in float32. The tokens are those on which a student is trained, the end of the response
-    included, so that the logarithm is the cross-entropy of a fit on this trace. It does not depend
-    on the other traces of a batch.
+    included, so that the logarithm is the cross-entropy of a fit on this trace. The other
+    traces of a batch change it by rounding only.
 
     Args:
         model: a Hugging Face causal language model, or a `kdlight.CausalLM`, which needs less

@@ -18,8 +18,9 @@ from kdlight.data.traces.scoring.fillers import (
 )
 from kdlight.data.traces.scoring.judge import INSTRUCTION
 from kdlight.data.traces.scoring.report import Report
-from kdlight.data.traces.scoring.weights import hash_weights
+from kdlight.data.traces.tokenizer_hash import hash_tokenizer
 from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.weights import hash_weights
 
 DIFFICULTIES = ("pass_rate", "judge")
 """What can fill the difficulty of traces."""
@@ -67,6 +68,7 @@ def score_traces(
         chat: whether to apply the chat template of the tokenizer.
         batch_size: number of traces that the model reads at once.
         name: name of the model, to be told where its weights differ from those of an earlier run.
+            Weights, dtype and tokenizer are compared, too, whatever the name.
 
     Returns:
         What was filled, as an object that prints in one line.
@@ -115,6 +117,7 @@ def score_traces(
         "model": name,
         "dtype": None if model is None else str(next(model.parameters()).dtype),
         "weights": None if model is None else hash_weights(model),
+        "tokenizer": None if tokenizer is None else hash_tokenizer(tokenizer),
         "batch_size of the model": batch_size,
     }
     return write_filled(

@@ -11,7 +11,15 @@ from kdlight.data.traces.verification.numbers import Fraction, last_number, read
 THINKING_ENDS = re.compile(r"</think(?:ing)?>|\[/THINK\]")
 THINKING_BEGINS = re.compile(r"<think(?:ing)?>|\[THINK\]")
 BOX_TOKENS = re.compile(r"\\(?:boxed|fbox)\s{0,9}\{|\\.|[{}]", re.DOTALL)
-MARKS = re.compile(r"####|\banswer(?: is\b|\*{0,2}[:：]\*{0,2}|：)|答案是|答案[:：]", re.IGNORECASE)
+MARKS = re.compile(r"\banswer(?: is\b|\*{0,2}[:：]\*{0,2}|：)|答案是|答案[:：]", re.IGNORECASE)
+HASHES = re.compile(r"(?<!#)####(?!#)")
+ONLY_NUMBER = re.compile(r"[ \t*]*[-+$€£]{0,2}[ \t]?\d(?:[\d.,/]{0,99}\d)?[%°]?[ \t*]*")
+# Lines that begin or end a formula, code or a paragraph, and state nothing themselves.
+FENCE = re.compile(
+    r"\${2}|\\[\[\]()]|[`~]{3,}[a-zA-Z]{0,20}|\\(?:begin|end)\{[a-zA-Z]{1,20}\*?\}|-{3,}"
+    r"|(?:is|therefore|thus|simply|given by|as follows|the following|)[:：]\*{2}"
+    r"|(?:is|therefore|thus|simply|given by|as follows|the following)[:：]|"
+)
 
 
 class Answer(NamedTuple):
@@ -35,8 +43,13 @@ def find_answer(response: str) -> Answer:
 
     1. the content of the last ``\boxed{}`` (or ``\fbox{}``) that is closed and not empty;
     2. the content of the last ``<answer>`` tags that are closed and not empty;
-    3. the rest of the line behind the last ``####``, "answer is" or "answer:";
-    4. the last line that is not empty.
+    3. what is behind the last "answer is", "answer:" or ``####`` in its line, or in the next one
+       that states something;
+    4. the last line that states something.
+
+    A line with nothing but ``$$``, ``\[``, a fence of code, a rule or a colon states nothing.
+    ``####`` is the mark of GSM8K in the last line of a response, or if it is the only one and a
+    number follows it; elsewhere it is a heading of Markdown, as is a longer run of ``#``.
 
     Example:
         >>> find_answer(r"It is \boxed{\frac{1}{2}}. Check step 3.")
@@ -49,17 +62,41 @@ def find_answer(response: str) -> Answer:
         return Answer(boxed, "box")
     if tagged := tagged_answer(response):
         return Answer(tagged, "tag")
-    marks = deque(MARKS.finditer(response), maxlen=1) if _may_have_mark(response) else []
-    if marks:
-        lines = response[marks[0].end() :].strip().splitlines()
-        return Answer(lines[0].strip(" \t:：*") if lines else "", "mark")
-    lines = response.strip().splitlines()
+    if (end := _end_of_mark(response)) is not None:
+        lines = (line.strip() for line in response[end:].splitlines())
+        stated = (line.strip(" \t:：*") for line in lines if not FENCE.fullmatch(line))
+        return Answer(next((text for text in stated if text), ""), "mark")
+    lines = stated_lines(response)
     return Answer(lines[-1].strip() if lines else "", "line")
 
 
-def _may_have_mark(response: str) -> bool:
-    """Return whether the pattern of marks, which is slow, can be found in a response."""
-    return any(word in response.casefold() for word in ("answer", "####", "答案"))
+def stated_lines(response: str) -> list[str]:
+    r"""Return the lines of a text up to the last one that states something.
+
+    Example:
+        >>> stated_lines("So\n\\[\n7\n\\]\n")
+        ['So', '\\[', '7']
+    """
+    lines = response.strip().splitlines()
+    for count in range(len(lines), 0, -1):
+        if not FENCE.fullmatch(lines[count - 1].strip()):
+            return lines[:count]
+    return lines
+
+
+def _end_of_mark(response: str) -> int | None:
+    """Return where the last mark of an answer ends; None if there is none."""
+    ends = []
+    if any(word in response.casefold() for word in ("answer", "答案")):  # the pattern is slow
+        ends = [mark.end() for mark in deque(MARKS.finditer(response), maxlen=1)]
+    hashes = deque(HASHES.finditer(response), maxlen=2) if "####" in response else ()
+    if hashes:
+        rest = response[hashes[-1].end() :].rstrip()
+        line = rest.partition("\n")[0]
+        last = bool(rest) and line == rest
+        if last or (len(hashes) == 1 and ONLY_NUMBER.fullmatch(line.rstrip())):
+            ends.append(hashes[-1].end())
+    return max(ends, default=None)
 
 
 def find_number(response: str) -> Fraction | None:

@@ -18,6 +18,9 @@ SECONDS = 60.0
 START_SECONDS = 300.0
 """Time that the process has to start."""
 
+REMEMBERED = 10_000
+"""How many references are remembered to be readable."""
+
 CHARACTERS = 2000
 """Length of the longest answer that is compared."""
 
@@ -54,26 +57,59 @@ class MathProcess:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._inherited: subprocess.Popen[str] | None = None
+        self._readable: set[str] = set()  # references that can be compared
 
     def compare(self, reference: str, answer: str) -> Outcome:
         """Return how an answer compares with the reference, in LaTeX or not.
 
-        An answer that is longer than `CHARACTERS`, or takes too long, is wrong.
+        An answer that is longer than `CHARACTERS`, or takes too long, is wrong. A reference that
+        is not equal to itself, or takes too long beside 1, is unreadable.
+
+        Raises:
+            ValueError: The package is not installed, or the process does not start.
         """
         if len(reference) > CHARACTERS:
             return "unreadable"
         if len(answer) > CHARACTERS:
             return "wrong"
         with self._lock:
-            started = self._process is None or self._process.poll() is not None
-            if started:
+            outcome = self._ask_started(reference, answer) or "wrong"
+            if outcome == "wrong" and not self._is_readable(reference):
+                return "unreadable"  # or every answer would be wrong, without a word
+            return outcome
+
+    def _is_readable(self, reference: str) -> bool:
+        """Return whether a reference is equal to itself and is compared in time."""
+        if reference not in self._readable:
+            forms = (rf"\boxed{{{reference}}}", reference)
+            if not any(self._ask_started(reference, form) == "right" for form in forms):
+                return False
+            if self._ask_started(reference, r"\boxed{1}") is None:  # too large to be compared
+                return False
+            if len(self._readable) >= REMEMBERED:
+                self._readable.clear()
+            self._readable.add(reference)
+        return True
+
+    def _ask_started(self, reference: str, answer: str) -> Outcome | None:
+        """Return the answer of the process, which is started if it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            check_math_verify()
+            self.close()
+            try:
                 self._start()
-                self._ask("1", "1", START_SECONDS)  # which imports the package
-            return self._ask(reference, answer, SECONDS) or "wrong"
+                right = self._ask("1", "1", START_SECONDS) == "right"  # imports the package
+            except OSError:
+                right = False
+            if not right:
+                self.close()
+                raise ValueError(
+                    "the process of math-verify did not start; run `import math_verify` with"
+                    f" {sys.executable or 'this Python'} to see why"
+                )
+        return self._ask(reference, answer, SECONDS)
 
     def _start(self) -> None:
-        check_math_verify()
-        self.close()
         self._process = subprocess.Popen(
             [sys.executable, "-c", START, str(WORKER), json.dumps(sys.path)],
             stdin=subprocess.PIPE,

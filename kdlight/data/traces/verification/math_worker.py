@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import string
 import sys
 from typing import Any
 
@@ -31,7 +32,8 @@ def compare(reference: str, answer: str) -> str:
     # without the package's own time limits, which work in the main thread only
     gold: Any = parse(rf"\boxed{{{reference}}}", parsing_timeout=0)
     gold = gold or parse(reference, parsing_timeout=0)
-    if not gold:
+    parsed = any(not isinstance(each, str) for each in gold)
+    if not parsed and not (gold and reference.strip(string.punctuation + string.whitespace)):
         return "unreadable"
     try:
         given: Any = parse(answer, parsing_timeout=0)

@@ -28,6 +28,11 @@ LONGEST = 20_000
 """Characters of the longest number that is read."""
 
 EQUALS = re.compile(r"(?<![<>!=])=|≈")
+APART = re.compile(r"\\q?quad(?![A-Za-z])|\\\\(?![A-Za-z]{2})")  # a wide space, or a new line
+SEPARATOR = re.compile(  # between equations or numbers; a comma may also separate thousands
+    rf"[()\[\]{{}};；、，\n\x1f&]|,(?!\d{{3}}(?!\d))|\\(?:\\|lor|vee|land|wedge)|[∨∧]"
+    rf"|(?<![{LETTERS}])(?:or|and)(?![{LETTERS}])"
+)
 
 
 class Fraction(NamedTuple):
@@ -65,17 +70,21 @@ def read_number(text: str) -> Fraction | None:
     r"""Return the number that a text is; None if it is none.
 
     It may follow an equals sign, and words for a unit may follow it. A text with anything else,
-    such as a variable, a root or a second number, is no number.
+    such as a variable, a root, a second number or a second equation, is no number.
 
     Example:
         >>> read_number("x = -1,234.5 km")
         Fraction(top=Decimal('-1234.5'), bottom=Decimal('1'), unit='km')
-        >>> read_number(r"2\sqrt{3}") is None
+        >>> read_number(r"2\sqrt{3}") is read_number("x = 1, y = 2") is None
         True
     """
     if len(text) > LONGEST:
         return None
-    text = EQUALS.split(plain_notation(text))[-1].strip(" \t\n\r\"'").rstrip(".").strip()
+    # a wide space between two equations, which plain notation has no sign for
+    *parts, text = EQUALS.split(plain_notation(APART.sub(" \x1f ", text)))
+    if any(_is_several(part, first=not i) for i, part in enumerate(parts)):
+        return None
+    text = text.replace("\x1f", " ").strip(" \t\n\r\"'").rstrip(".").strip()
     found = NUMBER.match(text)
     if found is None or len(text) - found.end() > 2 * REACH:
         return None
@@ -115,6 +124,25 @@ def last_number(text: str, *, only: bool = False) -> Fraction | None:
         return None
     after = unit_after(text[last.end() : last.end() + REACH])
     return None if after is None else _fraction(last, *after)
+
+
+def _is_several(part: str, *, first: bool) -> bool:
+    """Return whether what stands before an equals sign states another number or equation.
+
+    Commas and words within brackets do not count, and neither do those that follow a word in the
+    first part: "Thus, x = 7", "boys and girls = 7".
+    """
+    depth, part = 0, part.strip(" \t\r\n\x1f&\\")
+    for token in SEPARATOR.finditer(part):
+        if token[0] in "([{":
+            depth += 1
+        elif token[0] in ")]}":
+            depth = max(0, depth - 1)
+        elif depth == 0:
+            before = part[max(0, token.start() - 9) : token.start()].rstrip()[-2:]
+            if not (first and len(before) == 2 and before.isalpha()):
+                return True
+    return False
 
 
 def _end_of_digits(text: str) -> int:

@@ -7,7 +7,12 @@ from collections.abc import Callable
 from kdlight.data.traces.functions import find_function
 from kdlight.data.traces.prompts import import_gym
 from kdlight.data.traces.trace import Trace
-from kdlight.data.traces.verification.answers import find_answer, find_number
+from kdlight.data.traces.verification.answers import (
+    find_answer,
+    find_number,
+    stated_lines,
+    without_reasoning,
+)
 from kdlight.data.traces.verification.math_process import MATH
 from kdlight.data.traces.verification.numbers import read_number
 
@@ -18,7 +23,9 @@ def exact(trace: Trace) -> bool:
     r"""Return whether the text that the response states as its answer is the reference answer.
 
     Where the answer stands is told by `find_answer`: in a box, in tags, behind "answer is", else in
-    the last line. A full stop at its end may be missing in the reference.
+    the last line. A full stop at its end may be missing in the reference. A reference of several
+    lines is compared with as many lines at the end. A response that is the reference and nothing
+    else is right, whatever it says.
 
     Raises:
         ValueError: The trace has no reference answer.
@@ -29,8 +36,17 @@ def exact(trace: Trace) -> bool:
         >>> exact(Trace("Capital of France?", r"\boxed{Paris}, on the Seine", answer="Paris"))
         True
     """
-    text = find_answer(trace.response).text
-    return reference_answer(trace) in (text, text.removesuffix("."))
+    text, place = find_answer(trace.response)
+    expected = reference_answer(trace)
+    if expected in (text, text.removesuffix(".")):
+        return True
+    response = without_reasoning(trace.response)
+    if response.strip() == expected:
+        return True
+    lines = [line.strip() for line in expected.splitlines()]
+    if len(lines) < 2 or place in ("box", "tag"):
+        return False
+    return [line.strip() for line in stated_lines(response)[-len(lines) :]] == lines
 
 
 def number(trace: Trace) -> bool:
@@ -40,7 +56,7 @@ def number(trace: Trace) -> bool:
 
     - in a box or in tags there must be one number, alone, behind an equals sign, or with a unit:
       ``\boxed{x = 7 \text{ km}}``;
-    - on the line behind "answer is", "answer:" or ``####``, the last number counts;
+    - behind "answer is", "answer:" or ``####``, the last number of the line counts;
     - else the last number of the response counts.
 
     Numbers are
@@ -88,10 +104,11 @@ def math(trace: Trace) -> bool:
     works in any thread, and in processes of a data loader.
 
     The package takes a number out of a sentence less strictly than `number` does. Ask for answers
-    in a box.
+    in a box. It compares words as products of letters, and what it cannot parse as text.
 
     Raises:
-        ValueError: The package is not installed; the reference answer is missing, or no formula.
+        ValueError: The package is not installed, or its process does not start; the reference
+            answer is missing, or is no formula that the package can compare within the limits.
 
     Example:
         >>> math(Trace("Half of 2 (x + 1)?", r"\boxed{1 + x}", answer="x + 1"))
@@ -103,7 +120,7 @@ def math(trace: Trace) -> bool:
     if outcome == "unreadable":
         raise ValueError(
             f"the answer to prompt {trace.prompt_id!r} must be a formula that math-verify can read,"
-            f" got {trace.answer!r:.100}; use another verifier"
+            f" and compare within its limits, got {trace.answer!r:.100}; use another verifier"
         )
     return outcome == "right"
 

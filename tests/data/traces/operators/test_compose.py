@@ -48,6 +48,31 @@ def test_operators_of_a_user_are_given_by_name_or_as_functions(tmp_path: Path) -
     assert (step.name, len(step.kept)) == ("<lambda>", 999)
 
 
+def test_an_operator_of_a_user_that_keeps_all_has_numbers_of_its_own() -> None:
+    def shortened(traces: list[Trace]) -> list[Trace]:
+        del traces[2:]
+        return traces
+
+    given = planted()
+    steps = Compose(["shortest_correct", lambda traces: traces, shortened]).steps(given)
+    assert [len(step.kept) for step in steps[1:]] == [steps[1].read, 2]
+    assert steps[1].kept.dropped == {}
+    assert steps[2].read == len(steps[1].kept) > 2
+    Compose([shortened]).steps(given)
+    assert len(given) == 1000
+
+
+def nothing(traces: list[Trace]) -> None:
+    traces.sort(key=lambda trace: trace.prompt_id)
+
+
+def fails(traces: list[Trace]) -> list[Trace]:
+    return [{}[len(traces)]]
+
+
+HERE = "tests.data.traces.operators.test_compose"
+
+
 @pytest.mark.parametrize(
     ("operators", "message"),
     [
@@ -65,8 +90,13 @@ def test_operators_of_a_user_are_given_by_name_or_as_functions(tmp_path: Path) -
             r"operator 2, 'joint_rank': keep must",
         ),
         ([{"shortest_correct": {"n": "two"}}], "'shortest_correct': n must be an integer"),
+        ([{"shortest_correct": 0}], "must be a mapping of parameters"),
+        ([{1: {}}], "the name must be a text"),
+        ([f"{HERE}:nothing"], "must return a list of traces, got None"),
+        ([f"{HERE}:fails"], "fails on an empty list: KeyError: 0"),
+        ([lambda traces: ["text"]], "what the operator '<lambda>' returns must be traces"),
     ],
-    ids=range(11),
+    ids=range(16),
 )
 def test_what_is_wrong_is_found_before_there_are_traces(operators: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):

@@ -75,10 +75,17 @@ def test_a_level_without_a_weight_is_told() -> None:
     }
 
 
+def test_a_prompt_without_difficulty_is_dropped_where_others_have_one() -> None:
+    traces = [Trace("a", "r", difficulty=1), Trace("b", "r"), Trace("b", "s")]
+    kept = adaptive_difficulty(traces, total=1, weights=(1,))
+    assert [trace.prompt for trace in kept] == ["a"]
+    assert kept.dropped == {"without difficulty": 2}
+
+
 @pytest.mark.parametrize(
     ("difficulties", "message"),
     [
-        ([None], "has no difficulty; fill it with kdlight traces score"),
+        ([None], "no trace has a difficulty; fill it with kdlight traces score"),
         ([0.7], "must be one level, a whole number, got 0.7"),
         ([1.0, 2.0], "must be one level, a whole number, got 1, 2"),
     ],
@@ -116,8 +123,13 @@ def test_pass_rate_band_drops_always_and_never() -> None:
         (adaptive_difficulty, {"weights": (0.0,), "total": 3}, "not all 0"),
         (adaptive_difficulty, {"weights": {"easy": 1.0}, "total": 3}, "a level of weights must be"),
         (adaptive_difficulty, {"seed": "a", "total": 3}, "seed must be an integer"),
+        (adaptive_difficulty, {"weights": 5, "total": 3}, "weights must be a list of numbers"),
+        (adaptive_difficulty, {"solved": 5, "total": 3}, "solved must be a mapping"),
+        (adaptive_difficulty, {"solved": {1: True}, "total": 3}, "a key of solved must be a text"),
+        (adaptive_difficulty, {"solved": {"1": "no"}, "total": 3}, "solved of '1' must be true or"),
+        (pass_rate_band, {"inclusive": "false"}, "inclusive must be true or false"),
     ],
-    ids=range(13),
+    ids=range(18),
 )
 def test_bad_arguments_are_named_without_traces(operator: Any, options: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):

@@ -54,5 +54,8 @@ def test_bad_arguments_are_named_without_traces(options: Any, message: str) -> N
 
 
 def test_traces_without_difficulty_are_refused() -> None:
-    with pytest.raises(ValueError, match="has no difficulty; fill it with kdlight traces score"):
+    with pytest.raises(ValueError, match="no trace has a difficulty; fill it with kdlight traces"):
         joint_rank([Trace("p", "r")])
+    kept = joint_rank([Trace("p", "r"), Trace("q", "r", difficulty=0.0)])
+    assert [trace.prompt for trace in kept] == ["q"]
+    assert kept.dropped == {"without difficulty": 1}

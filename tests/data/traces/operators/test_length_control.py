@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from kdlight.data.traces import Trace, length_control
+from kdlight.data.traces import (
+    Trace,
+    length_control,
+    length_pairs,
+    serialise_steps,
+    shortest_correct,
+)
 
 
 def traces(*sizes: int, prompt: Any = "p", score: float = 1.0) -> list[Trace]:
@@ -71,6 +77,21 @@ def test_the_marker_stands_in_the_last_message_of_the_user() -> None:
             first, *others = trace.prompt
             assert first["content"] == [{"type": "text", "text": f"{marker} q"}]  # type: ignore[index]
             assert others == prompt[1:]
+
+
+def test_a_perplexity_of_another_prompt_is_forgotten() -> None:
+    both = [Trace("p", "x" * n, score=1, perplexity=2.0) for n in (1, 2)]
+    assert [trace.perplexity for trace in length_control(both)] == [None, None]
+
+
+def test_different_prompts_of_one_id_are_refused() -> None:
+    marked = length_control(traces(1, 9))
+    for operator in (length_control, length_pairs, shortest_correct):
+        with pytest.raises(ValueError, match=r"such as '\[\w+\] p' and '\[\w+\] p', so that"):
+            operator(marked)
+    steps = serialise_steps([Trace("p", "one.\n\ntwo.", score=1), Trace("p", "1.\n\n2", score=1)])
+    with pytest.raises(ValueError, match="have different prompts"):
+        length_pairs(steps)
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,11 @@ def test_a_limit_of_perplexity_is_one_or_one_per_teacher() -> None:
     }
     other = Trace("p", "fine", teacher="other")
     assert quality_filter([FINE, other], max_perplexity={"t": 8.0}) == [other]
+    too_long = Trace("p", "not scored", teacher="t")
+    assert quality_filter([FINE, too_long], max_perplexity=9.0).dropped == {"without perplexity": 1}
     with pytest.raises(ValueError, match="no trace is of the teacher 'T'; there are those of 't'"):
         quality_filter([FINE], max_perplexity={"T": 8.0})
-    with pytest.raises(ValueError, match="has no perplexity, which max_perplexity limits"):
+    with pytest.raises(ValueError, match="no trace has a perplexity, which max_perplexity limits"):
         quality_filter([Trace("p", "r")], max_perplexity=8.0)
 
 

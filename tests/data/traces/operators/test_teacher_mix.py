@@ -81,11 +81,17 @@ def test_a_trace_without_a_score_is_no_wrong_one() -> None:
         ({"weights": {"a": 3}, "per_prompt": "all"}, "weights share out prompts"),
         ({"teachers": []}, "teachers must be a list of names"),
         ({"teachers": "a"}, "teachers must be a list of names"),
+        ({"teachers": 5}, "teachers must be a list of names"),
+        ({"weights": [1], "per_prompt": "one"}, "weights must be a mapping of teachers"),
+        (
+            {"weights": {"a": 1}, "teachers": ["a", "b"], "per_prompt": "one"},
+            "teachers and weights must name the same teachers",
+        ),
     ],
-    ids=range(9),
+    ids=range(12),
 )
 def test_bad_arguments_are_named_without_traces(options: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         teacher_mix([], **options)
 
 

@@ -65,6 +65,18 @@ def test_it_is_told_if_incorrect_traces_are_lacking(
     assert all("all traces are correct" in note for note in filler.notes)
 
 
+@pytest.mark.parametrize(("numbers", "told"), [((0, 1, 2), False), ((0, 2), True), ((1,), True)])
+def test_left_out_traces_are_told_by_their_number(numbers: tuple[int, ...], told: bool) -> None:
+    """Such as the unfinished ones, without which a pass rate is too high."""
+    traces = [Trace("1", "2", score=0, meta={"generation": number}) for number in numbers]
+    traces += [
+        Trace("1", "2", score=0, teacher="t", meta={"generation": 0}),
+        Trace("2", "3", score=1),
+    ]
+    notes = PassRateFiller(traces, threshold=0.9, levels=None).notes
+    assert [note[:41] for note in notes] == ["of 1 prompts some generated traces are la"] * told
+
+
 def asking(model: Any, **options: Any) -> JudgeFiller:
     options = {**ASKS, "instruction": "1 or 0?", "levels": None, **options}
     return JudgeFiller(model, tiny_lm.tokenizer(), **options)

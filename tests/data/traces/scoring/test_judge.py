@@ -120,6 +120,22 @@ def test_the_judge_reads_all_but_system_messages() -> None:
     assert problem_of([system, *asks]) == "one\n\ntwo"
     assert problem_of([system]) == "Think."
     assert problem_of("text") == "text"
+    assert problem_of([{**system, "role": "developer"}, *asks]) == "one\n\ntwo"
+
+
+def test_the_judge_reads_parts_of_text_and_tool_calls() -> None:
+    parts = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    prompt = [
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "3"},
+    ]
+    asked, called, told = problem_of(prompt).split("\n\n")
+    assert (asked, told) == ("one two", "3")
+    assert '"add"' in called
+    judge = constant_judge({"1": 1.0, "0": 1.0})
+    assert difficulty(judge, [Trace(prompt[:1], "")]) == [0.5]
 
 
 REFUSES_SYSTEM = (

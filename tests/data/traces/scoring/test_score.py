@@ -205,6 +205,19 @@ def test_a_run_is_not_continued_with_other_weights(network: Any, tmp_path: Path)
         score(path, tiny_lm.model(seed=1), name="student")
 
 
+@pytest.mark.parametrize("perplexity", [True, False])
+def test_a_run_is_not_continued_with_another_tokenizer(
+    perplexity: bool, network: Any, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"perplexity": perplexity, "chat": True}
+    tokenizer, path = tiny_lm.tokenizer(chat=True), tmp_path / "t.jsonl"
+    model = network if perplexity else None
+    score(path, model, tokenizer=tokenizer, **options)
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|", "<").replace("|>", ">")
+    with pytest.raises(ValueError, match=r"other settings \(tokenizer: "):
+        score(path, model, tokenizer=tokenizer, **options)
+
+
 def test_two_runs_do_not_write_one_file(network: Any, tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     with exclusive(path), pytest.raises(ValueError, match="another process writes .*t.jsonl"):

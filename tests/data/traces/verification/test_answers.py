@@ -8,6 +8,7 @@ from kdlight.data.traces.verification.answers import (
     boxed_answer,
     find_answer,
     find_number,
+    stated_lines,
     tagged_answer,
     without_reasoning,
 )
@@ -26,6 +27,43 @@ from kdlight.data.traces.verification.answers import (
         ("答案是7", "7", "mark"),
         ("The answer is", "", "mark"),
         ("3\n4\n\n", "4", "line"),
+        # behind a mark, the next line that states something
+        ("The answer is:\n7", "7", "mark"),
+        ("**The answer is:**\n7", "7", "mark"),
+        ("**Answer:**\n\n**7**", "7", "mark"),
+        ("The final answer is:\n\n$$\n7\n$$", "7", "mark"),
+        ("Answer:\n\\[\n7\n\\]", "7", "mark"),
+        ("Answer:\r\n```python\r\n7\r\n```", "7", "mark"),
+        ("Answer:\n---\n7", "7", "mark"),
+        ("Answer:\n\\begin{align*}\n7\n\\end{align*}", "7", "mark"),
+        ("答案是：\n7", "7", "mark"),
+        ("The answer is as follows:\n7", "7", "mark"),
+        ("The answer is therefore:\n7", "7", "mark"),
+        ("The answer is ∞.\nThank you", "∞.", "mark"),
+        ("The answer is <\n3", "<", "mark"),
+        ("The answer is:\n$$", "", "mark"),
+        # the last line that states something
+        ("so\n\\[\n7\n\\]", "7", "line"),
+        ("so\n$$\n7\n$$\n", "7", "line"),
+        ("```\n7\n```", "7", "line"),
+        ("7\n---", "7", "line"),
+        ("so\n*", "*", "line"),
+        ("$$", "$$", "line"),
+        # a heading of Markdown is no mark
+        ("#### Step 1\n3+4\n#### Step 2: Add\n\nIt is 7", "It is 7", "line"),
+        ("#### Step 2\n7\n#### 8", "8", "mark"),
+        ("##### 2. Result\n7", "7", "line"),
+        ("##### 7", "##### 7", "line"),
+        ("#### Final Answer\n\n7", "7", "line"),
+        ("#### 1.\n7", "7", "line"),
+        ("#### 1\n3+4\n#### 2\n7", "7", "line"),
+        ("3\n#### 7 apples\n", "7 apples", "mark"),
+        ("3 #### 7\nI looked at page 3.", "7", "mark"),
+        ("#### -1,234.5\nThank you", "-1,234.5", "mark"),
+        ("#### Answer: 7", "7", "mark"),
+        ("The answer is 7.\n#### 8", "8", "mark"),
+        ("#### 8\nThe answer is 7.", "7.", "mark"),
+        ("7\n####", "####", "line"),
         (r"\boxed{} 4", r"\boxed{} 4", "line"),
         ("<answer></answer>", "<answer></answer>", "line"),
         (r"\boxed{1}<think>\boxed{2}</think>3", "3", "line"),
@@ -50,6 +88,11 @@ def test_the_order_of_the_places(response: str, text: str, place: str) -> None:
         ("The answer is 40 + 2 = 42.\nCheck step 3.", 42),
         ("The answer is unknown.\n42", None),
         ("It is 42.\nThank you!", 42),
+        ("The final answer is:\n\n$$\n42\n$$", 42),
+        ("#### Step 1: read\n40+2\n#### Step 2: Add\n\nThe total is 42", 42),
+        ("##### 2. Result\n42", 42),
+        ("#### 42\nSee page 3.", 42),
+        ("The answer is x = 41, y = 42.", None),
         ("<think>41</think>It is 42.", 42),
         ("<think>41</think>It is unknown.", None),
         ("<think>42</think>", 42),
@@ -115,3 +158,9 @@ def test_the_last_answer_that_is_closed_counts(response: str, tagged: str | None
 )
 def test_reasoning_is_left_out(response: str, rest: str) -> None:
     assert without_reasoning(response) == rest
+
+
+def test_fences_at_the_end_state_nothing() -> None:
+    assert stated_lines("a\n\nb\n\\]\n$$\n```\n") == ["a", "", "b"]
+    assert stated_lines("$$\n---") == ["$$", "---"]
+    assert stated_lines(" \n") == []

@@ -25,7 +25,10 @@ PIECES = [
     *("<answer>", "</answer>", "<answer></answer>", "<answer>1</answer>", "<think>", "</think>"),
     *("answer is ", "answer:", "answer", "a", "a ", " a", " ", "\n", "\t", "1\n", "\u2009", "####"),
     *("million ", "1 million", "or 1 ", "万", "٣", "\N{GRINNING FACE}", "cm^2", "1 m^2", "1 cm^"),
-    *("1 apple ", "10²", "10^", "≈", "("),
+    *("1 apple ", "10²", "10^", "≈", "(", "$$\n", "---\n", "```\n", "```"),
+    *("\\[\n", "#### ", "#### 1"),
+    *("x = 1, ", "x=1,", "x=", "= ,", "x = 1 or ", "\\quad ", "\\\\ ", "is:\n", "answer is:\n$$\n"),
+    *("1 m per ", "1 miles per hour", "----\nanswer:", "\\lor", ":**\n"),
 ]  # fmt: skip
 WHOLE = [
     "1e" + "9" * SIZE,

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,65 @@ def test_lengths_are_limited() -> None:
     assert process.compare("7", "1" * (CHARACTERS + 1)) == "wrong"
     assert process.compare("1" * (CHARACTERS + 1), "7") == "unreadable"
     assert process._process is None
+
+
+@pytest.mark.slow
+def test_a_reference_that_takes_too_long_is_unreadable(process: MathProcess) -> None:
+    assert process.compare("9^{9^{9^{9}}}", "7") == "unreadable"
+    assert process.compare("8", "7") == "wrong"
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "7",
+        "x",
+        r"\infty",
+        "(1, 2)",
+        r"\{1, 2\}",
+        "x = 1 or x = 2",
+        "x < 3",
+        "1/0",
+        "It is 8",
+        r"50\%",
+    ],
+)
+def test_a_reference_that_can_be_compared_is_readable(process: MathProcess, reference: str) -> None:
+    assert process.compare(reference, r"\boxed{77}") == "wrong"
+    assert reference in process._readable
+
+
+def test_the_references_that_are_remembered_are_limited(
+    process: MathProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(math_process, "REMEMBERED", 2)
+    for reference in ("1", "2", "3", "4"):
+        assert process.compare(reference, "7") == "wrong"
+    assert len(process._readable) <= 2
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(1)", "print('unreadable')", "print()", ""])
+def test_a_process_that_does_not_start_is_named(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(code)
+    monkeypatch.setattr(math_process, "WORKER", worker)
+    monkeypatch.setattr(math_process, "check_math_verify", lambda: None)
+    process = MathProcess()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="the process of math-verify did not start; run `impo"):
+            process.compare("7", "7")
+        assert process._process is None
+
+
+def test_a_python_that_cannot_be_run_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(math_process, "check_math_verify", lambda: None)
+    monkeypatch.setattr(math_process.sys, "executable", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="the process of math-verify did not start"):
+        MathProcess().compare("7", "7")
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

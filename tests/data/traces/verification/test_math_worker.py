@@ -19,6 +19,10 @@ from kdlight.data.traces.verification.math_worker import compare
         ("7", "", "wrong"),
         ("7", "{" * 50, "wrong"),
         ("", r"\boxed{7}", "unreadable"),
+        ("???", r"\boxed{???}", "unreadable"),
+        ("...", r"\boxed{7}", "unreadable"),
+        ("∞", r"\boxed{∞}", "right"),
+        ("∅", r"\boxed{7}", "wrong"),
     ],
 )
 def test_expressions(reference: str, answer: str, outcome: str) -> None:

@@ -39,13 +39,49 @@ def test_built_in_verifiers(verifier: Any, response: str, right: bool) -> None:
     assert verifier(Trace("3 + 4 =", response, answer="7")) is right
 
 
+@pytest.mark.parametrize(
+    "response", ["The answer is:\n7", "**Answer:**\n\n$$\n7\n$$", "so\n\\[\n7\n\\]", "答案是：\n7"]
+)
+def test_an_answer_on_a_line_of_its_own_is_found_by_all(response: str) -> None:
+    pytest.importorskip("math_verify", reason="the extra math is not installed")
+    for verifier in (exact, number, math):
+        assert verifier(Trace("p", response, answer="7")) is True
+        assert verifier(Trace("p", response, answer="8")) is False
+
+
+@pytest.mark.parametrize(
+    ("response", "right"),
+    [
+        ("a\nb", True),
+        ("a\r\nb \n", True),
+        ("so\n\na\nb", True),
+        ("The answer is:\na\nb", True),
+        ("```\na\nb\n```", True),
+        ("<think>b</think>a\nb", True),
+        ("<answer>\na\nb\n</answer>", True),
+        ("a", False),
+        ("b", False),
+        ("b\na", False),
+        ("a\nb\nc", False),
+        ("<think>a\nb</think>c", False),
+        ("<answer>c</answer>\na\nb", False),
+        ("", False),
+    ],
+)
+def test_a_reference_of_several_lines_is_compared_with_the_last_ones(
+    response: str, right: bool
+) -> None:
+    assert exact(Trace("p", response, answer="a\nb")) is right
+
+
 def test_an_answer_that_cannot_be_compared_is_an_error() -> None:
     with pytest.raises(ValueError, match="has no answer to compare"):
         exact(Trace("p", "r"))
     with pytest.raises(ValueError, match="has no answer to compare"):
         exact(Trace("p", "", answer=""))
-    with pytest.raises(ValueError, match="must be a number"):
-        number(Trace("p", "r", answer="blue"))
+    for answer in ("blue", "x = 1, y = 2"):
+        with pytest.raises(ValueError, match="must be a number"):
+            number(Trace("p", "2", answer=answer))
 
 
 @pytest.mark.parametrize(
@@ -87,8 +123,9 @@ def test_formulas_are_compared_by_math_verify() -> None:
         assert math(Trace("p", response, answer="x+1")) is right
     with pytest.raises(ValueError, match="has no answer to compare"):
         math(Trace("p", "r"))
-    with pytest.raises(ValueError, match="must be a formula that math-verify can read, got '1\\+1"):
-        math(Trace("p", "7", answer="1+" * 1000 + "1"))
+    for answer in ("1+" * 1000 + "1", "???"):
+        with pytest.raises(ValueError, match="formula that math-verify can read, and compare"):
+            math(Trace("p", "7", answer=answer))
 
 
 def test_a_trace_that_is_no_task_of_reasoning_gym_is_named() -> None:
