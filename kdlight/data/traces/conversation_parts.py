@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
 
 def plain_parts(messages: Sequence[Message], response: str) -> Iterator[Part]:
-    """Yield the parts of lines of messages, joined as those of a prompt are, and of the response."""
+    """Yield the parts of lines of messages, joined as in a prompt, and of the response."""
     last = len(messages) - 1
     context = ""
     for number, message in enumerate(messages):
