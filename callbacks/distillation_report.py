@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from kdlight.callbacks.module_check import check_module
 from kdlight.callbacks.report.drawing import check_matplotlib, draw_reliability, draw_run
 from kdlight.callbacks.report.evaluation import Evaluation, evaluate
 from kdlight.callbacks.report.table import render
@@ -55,12 +56,8 @@ class DistillationReport(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check before training that the report can be made after it."""
         check_matplotlib()
-        if not isinstance(pl_module, DistillationBase):
-            raise ValueError(
-                "DistillationReport needs a kdlight.DistillationModule, an OnlineDistillationModule"
-                f" or a module with the kdlight.DistillationMixin, got {type(pl_module).__name__}"
-            )
-        pl_module.student_network()  # a mixin that does not tell its network is an error here
+        module = check_module("DistillationReport", pl_module)
+        module.student_network()  # a mixin that does not tell its network is an error here
         directory = self._directory(trainer)
         if stage == "fit" and trainer.is_global_zero:
             check_writable(directory)

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from kdlight.callbacks.module_check import check_module
 from kdlight.checkpoints import check_writable, writable_folder
 from kdlight.export import (
     check_directory,
@@ -71,12 +72,8 @@ class ExportStudent(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check before training that its result can be saved."""
-        if not isinstance(pl_module, DistillationBase):
-            raise ValueError(
-                "ExportStudent needs a kdlight.DistillationModule, an OnlineDistillationModule or a"
-                f" module with the kdlight.DistillationMixin, got {type(pl_module).__name__}"
-            )
-        network = find_network(pl_module, self.network)
+        module = check_module("ExportStudent", pl_module)
+        network = find_network(module, self.network)
         check_exportable(network, adapter_only=self.adapter_only)
         if stage == "fit":
             check_directory(

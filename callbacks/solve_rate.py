@@ -28,11 +28,16 @@ from kdlight.callbacks.generation.answer_checks import (
     check_answerable,
     check_has_batches,
     check_names,
-    check_strategy,
     check_validates,
 )
 from kdlight.callbacks.generation.answering import verified_answers
-from kdlight.callbacks.generation.checks import check_generates, check_tokenizer, datamodule_of
+from kdlight.callbacks.generation.checks import (
+    check_generates,
+    check_strategy,
+    check_tokenizer,
+    datamodule_of,
+)
+from kdlight.callbacks.module_check import check_module
 from kdlight.checks import check_integer, check_type
 from kdlight.data.traces.chat import uses_chat
 from kdlight.data.traces.prompt_groups import CORRECT
@@ -146,12 +151,8 @@ class SolveRate(Callback):
         """Read the prompts, and check that the student can answer and the verifier can verify."""
         if stage not in ("fit", "validate"):
             return
-        if not isinstance(pl_module, DistillationBase):
-            raise ValueError(
-                "SolveRate needs a kdlight.DistillationModule, an OnlineDistillationModule or a"
-                f" module with the kdlight.DistillationMixin, got {type(pl_module).__name__}"
-            )
-        check_generates("SolveRate", "student", pl_module.student_network())
+        module = check_module("SolveRate", pl_module)
+        check_generates("SolveRate", "student", module.student_network())
         check_tokenizer("SolveRate", trainer)
         check_strategy("SolveRate", trainer)
         if stage == "fit":
@@ -161,7 +162,7 @@ class SolveRate(Callback):
         prompts = read_prompts(str(prompts)) if isinstance(prompts, (str, Path)) else list(prompts)
         tokenizer = datamodule_of(trainer).tokenizer
         check_answerable(
-            pl_module.student_network(),
+            module.student_network(),
             tokenizer,
             prompts,
             chat=self._uses_chat(trainer),

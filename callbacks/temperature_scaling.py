@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from kdlight.callbacks.inference.batches import validation_batches
 from kdlight.callbacks.inference.context import inference_context
+from kdlight.callbacks.module_check import check_module
 from kdlight.checkpoints import check_writable
 from kdlight.checks import check_integer
 from kdlight.metrics import TemperatureCurve
@@ -78,15 +79,11 @@ class TemperatureScaling(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the module has the network."""
-        if not isinstance(pl_module, DistillationBase):
-            raise ValueError(
-                "TemperatureScaling needs a kdlight.DistillationModule, an OnlineDistillationModule"
-                f" or a module with the kdlight.DistillationMixin, got {type(pl_module).__name__}"
-            )
+        module = check_module("TemperatureScaling", pl_module)
         directory = self._directory(trainer)
         if trainer.is_global_zero:
             check_writable(directory)
-        others = getattr(pl_module, "peers", [] if pl_module.teacher is None else ["teacher"])
+        others = getattr(module, "peers", [] if module.teacher is None else ["teacher"])
         if self.network not in ("student", *others):
             raise ValueError(
                 f"network must be one of {['student', *others]} in this run, got {self.network!r}"

@@ -7,25 +7,11 @@ from math import lcm
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 
 from kdlight.data.traces.chat import prompt_ids
 from kdlight.data.traces.responses import check_room
 from kdlight.data.traces.trace import Trace
 from kdlight.models.end_tokens import end_tokens
-
-
-def check_strategy(callback: str, trainer: Trainer) -> None:
-    """Raise an error under a strategy whose student cannot generate.
-
-    Raises:
-        ValueError: The strategy is FSDP1 or DeepSpeed.
-    """
-    if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy)):
-        raise ValueError(
-            f"{callback} cannot generate under {type(trainer.strategy).__name__}; use DDP, or"
-            " kdlight.distributed.FSDP2Strategy"
-        )
 
 
 def check_validates(callback: str, trainer: Trainer, *, every_n_epochs: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +10,7 @@ import torch.distributed as dist
 from lightning.pytorch import Trainer
 
 from kdlight.callbacks.inference.context import inference_context
-from kdlight.data.traces.responses import answer
+from kdlight.data.traces.responses import answer, batch_seed
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.verification.verifiers import Verifier
 from kdlight.data.traces.verification.verify import verify_traces
@@ -105,12 +104,6 @@ def verified_answers(
 
 def _place(trace: Trace) -> tuple[str, int]:
     return trace.prompt_id, trace.meta["generation"]
-
-
-def batch_seed(seed: int, start: int) -> int:
-    """Return the seed of the batch that begins with the task of the index ``start``."""
-    # a hash, so that the seeds of batches are not correlated
-    return int(sha256(f"{seed}:{start}".encode()).hexdigest()[:8], 16)
 
 
 def _rank(trainer: Trainer, module: DistillationBase) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 
 from kdlight.checks import check_integer, check_type
 
@@ -29,6 +30,19 @@ def check_generates(callback: str, role: str, network: Any) -> None:
         raise ValueError(
             f"{callback} needs a {role} that generates text, and {type(network).__name__} does not;"
             " use a kdlight.CausalLM, or remove the callback"
+        )
+
+
+def check_strategy(callback: str, trainer: Trainer) -> None:
+    """Raise an error under a strategy whose student cannot generate.
+
+    Raises:
+        ValueError: The strategy is FSDP1 or DeepSpeed.
+    """
+    if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy)):
+        raise ValueError(
+            f"{callback} cannot generate under {type(trainer.strategy).__name__}; use DDP, or"
+            " kdlight.distributed.FSDP2Strategy"
         )
 
 

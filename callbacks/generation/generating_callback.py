@@ -7,16 +7,17 @@ from dataclasses import replace
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 from torch import Tensor
 
 from kdlight.callbacks.generation.checks import (
     check_end,
     check_generates,
     check_prompt_tokens,
+    check_strategy,
     datamodule_of,
 )
 from kdlight.callbacks.generation.continuation import continue_text
+from kdlight.callbacks.module_check import check_module
 from kdlight.models.call_network import call_network
 from kdlight.models.end_tokens import end_tokens
 from kdlight.models.sampling import Sampling
@@ -39,12 +40,8 @@ class GeneratingCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the student can generate responses, and that the teacher is a live network."""
         name = type(self).__name__
-        if not isinstance(pl_module, DistillationBase):
-            raise ValueError(
-                f"{name} needs a kdlight.DistillationModule, an OnlineDistillationModule or a"
-                f" module with the kdlight.DistillationMixin, got {type(pl_module).__name__}"
-            )
-        student = pl_module.student_network()
+        module = check_module(name, pl_module)
+        student = module.student_network()
         check_generates(name, "student", student)
         check_end(self.end)
         size = getattr(student, "vocab_size", None)
@@ -54,17 +51,13 @@ class GeneratingCallback(Callback):
             )
         if (prompt_tokens := getattr(self, "prompt_tokens", None)) is not None:
             check_prompt_tokens(name, prompt_tokens, trainer)
-        teacher = pl_module.teacher
+        teacher = module.teacher
         if isinstance(teacher, Teacher) and not teacher.networks():
             raise ValueError(
                 f"{name} needs the teacher's logits for text that the student generates, but a"
                 f" {type(teacher).__name__} has no network to compute them; use a live teacher"
             )
-        if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy)):
-            raise ValueError(
-                f"{name} cannot generate under {type(trainer.strategy).__name__}; use DDP, or"
-                " kdlight.distributed.FSDP2Strategy"
-            )
+        check_strategy(name, trainer)
 
     def continue_text(
         self,

@@ -23,17 +23,25 @@ def end_tokens(network: Any, tokenizer: Any) -> list[int]:
         >>> end_tokens(network, tokenizer), end_tokens(network, None)
         ([0, 1, 2], [0, 1])
     """
-    # the decoder inside a Hugging Face model is called `model` too, and has no generation config
-    configs = (getattr(each, "generation_config", None) for each in (network, _inner(network)))
-    config = next((each for each in configs if each is not None), None)
-    configured = getattr(config, "eos_token_id", None)
+    configured = getattr(generation_config(network), "eos_token_id", None)
     ids = {*(configured if isinstance(configured, (list, tuple)) else [configured])}
     ids.add(getattr(tokenizer, "eos_token_id", None))
     return sorted(each for each in ids if each is not None)
 
 
-def _inner(network: Any) -> Any:
-    return getattr(network, "model", None)
+def generation_config(network: Any) -> Any:
+    """Return the generation config of a Hugging Face model, or of the model in a network, or None.
+
+    Example:
+        >>> generation_config(object()) is None
+        True
+    """
+    # the decoder inside a Hugging Face model is called `model` too, and has no generation config
+    configs = (
+        getattr(each, "generation_config", None)
+        for each in (network, getattr(network, "model", None))
+    )
+    return next((each for each in configs if each is not None), None)
 
 
 def cut_at_end(ids: Sequence[int], ends: Collection[int]) -> tuple[list[int], bool]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from kdlight.callbacks import ExactResume
 from kdlight.data.loaders import ResumableLoader
 from tests.support import resume_fit, toy
+from tests.support.rank_scripts import start_script
 
-ROOT = Path(__file__).parents[2]
 Result = dict[str, Any]
 
 SCHEDULES = {
@@ -82,21 +80,8 @@ def test_a_resumed_run_can_be_resumed(tmp_path: Path) -> None:
 
 def launch(folder: Path, **options: Any) -> subprocess.CompletedProcess:
     """Run `resume_fit` in its own processes."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.support.resume_fit",
-            json.dumps({**options, "folder": str(folder)}),
-        ],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,  # ranks that wait for each other never end
-        check=False,
-    )
+    arguments = json.dumps({**options, "folder": str(folder)})
+    return start_script("tests.support.resume_fit", arguments)
 
 
 def result(folder: Path, **options: Any) -> Result:

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.support.split_fit import ROOT, load_when_written
+from tests.support.rank_scripts import results_of_ranks, run_script
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     folder = tmp_path_factory.mktemp("ranks")
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.on_policy_fit", str(folder)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,  # ranks that wait for each other never end
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [load_when_written(folder / f"{rank}.pt") for rank in range(2)]
+    run_script("tests.support.on_policy_fit", str(folder), timeout=120)
+    return results_of_ranks(folder)
 
 
 @pytest.mark.slow

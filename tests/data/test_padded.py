@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -28,8 +27,8 @@ from kdlight.distributed import FSDP2Strategy
 from kdlight.models.digits import TinyNet
 from kdlight.objectives import ForwardKL
 from tests.support import toy
+from tests.support.rank_scripts import run_script
 
-ROOT = Path(__file__).parents[2]
 CASES = {"digits ddp": "ddp", "text ddp": "ddp", "text fsdp2": "fsdp2"}
 
 
@@ -145,18 +144,7 @@ def test_the_ranks_of_a_data_module(name: str, count: int, tmp_path: Path) -> No
 @pytest.fixture(scope="module")
 def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.data.test_padded", str(folder)],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "count twice" not in done.stderr
+    assert "count twice" not in run_script("tests.data.test_padded", str(folder))
     return json.loads((folder / "0.json").read_text())
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +16,12 @@ from kdlight import DistillationModule
 from kdlight.cli import main
 from tests.support import toy
 from tests.support.exports import (
-    ROOT,
     check_student,
     checkpoint,
     command,
     same,
 )
+from tests.support.rank_scripts import run_script
 from tests.support.saved_run import flip
 
 
@@ -59,25 +56,12 @@ def test_shards_and_shards_put_together(run: Path, tiny: Path, tmp_path: Path) -
         assert same(folder, run / "student")
 
 
-def launch(*args: str) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(
-        [sys.executable, "-m", "kdlight.cli", *args],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp.yaml", "fsdp2.yaml"])
 def test_two_processes_export_what_their_checkpoint_holds(
     strategy: str, tiny: Path, tmp_path: Path
 ) -> None:
-    launch(*command(tiny, tmp_path / "run", strategy))
+    run_script("kdlight.cli", *command(tiny, tmp_path / "run", strategy))
     path = checkpoint(tmp_path / "run")
     assert path.is_dir() == (strategy == "fsdp2.yaml")
     check_student(tmp_path / "run" / "student", tiny)

@@ -7,7 +7,6 @@ fewer collective calls than the other, and wait for it forever.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from kdlight.distributed import FSDP2Strategy
 from kdlight.objectives import ForwardKL
 from tests.callbacks.test_on_policy import Watch
 from tests.support import toy
+from tests.support.rank_scripts import save_results
 
 
 class Uneven(LightningDataModule):
@@ -71,9 +71,7 @@ def main(folder: Path) -> None:
     """Fit with each strategy, on every rank."""
     torch.set_num_threads(1)
     results = {strategy: fit(strategy) for strategy in ("ddp", "fsdp2")}
-    path = folder / f"{os.environ.get('LOCAL_RANK', 0)}.pt"
-    torch.save(results, path.with_suffix(".part"))
-    path.with_suffix(".part").rename(path)
+    save_results(results, folder)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ options by name and the folder of the results.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,8 +30,8 @@ from kdlight.objectives import (
     Weighted,
 )
 from tests.support import toy
+from tests.support.rank_scripts import results_of_ranks, run_script, save_results
 
-ROOT = Path(__file__).parents[2]
 Result = dict[str, Any]
 Options = dict[str, Any]
 
@@ -120,24 +118,15 @@ def fit(options: Options) -> Result:
 
 def fit_on_ranks(cases: dict[str, Options], folder: Path) -> list[dict[str, Result]]:
     """Run the fits of ``cases`` on two ranks; return the results of each rank by case."""
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.support.online_fit", json.dumps(cases), str(folder)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True,
-        text=True,
-        timeout=240,  # ranks that wait for each other never end
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    run_script("tests.support.online_fit", json.dumps(cases), str(folder))
+    return results_of_ranks(folder)
 
 
 def main(cases: dict[str, Options], folder: Path) -> None:
     """Run one case after the other; called on every rank."""
     torch.set_num_threads(1)
     results = {name: fit({"ranks": 2, **options}) for name, options in cases.items()}
-    torch.save(results, folder / f"{os.environ.get('LOCAL_RANK', 0)}.pt")
+    save_results(results, folder)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ It is a script, so that Lightning can launch the ranks. `measure` also runs in o
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from kdlight.callbacks.generation.answering import gather_results
 from kdlight.distributed import FSDP2Strategy
 from kdlight.models import Sampling
 from tests.callbacks.test_solve_rate import PROMPTS, Data, contains_digit, module
+from tests.support.rank_scripts import save_results
 
 GREEDY = Sampling(temperature=0.0, max_new_tokens=6)
 SAMPLED = Sampling(temperature=1.5, max_new_tokens=6, seed=3)
@@ -113,9 +113,7 @@ def main(folder: Path) -> None:
         results[strategy]["with"] = fit(strategy, answers=True)
         results[strategy]["without"] = fit(strategy, answers=False)
         results[strategy]["error"] = error(strategy)
-    path = folder / f"{os.environ.get('LOCAL_RANK', 0)}.pt"
-    torch.save(results, path.with_suffix(".part"))
-    path.with_suffix(".part").rename(path)
+    save_results(results, folder)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ Each rank writes its results to a file of its own; for a fit that raises, it wri
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +33,8 @@ from kdlight.objectives import (
     Weighted,
 )
 from tests.support import toy
+from tests.support.rank_scripts import results_of_ranks, run_script, save_results
 
-ROOT = Path(__file__).parents[2]
 Result = dict[str, Any]
 Options = dict[str, Any]
 
@@ -192,32 +189,9 @@ def largest_difference(first: Result, second: Result) -> float:
 
 def fit_on_ranks(cases: dict[str, Options], folder: Path, *, ranks: int = 2) -> list[Result]:
     """Run the fits of ``cases`` on ranks of their own; return the results of each rank by case."""
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
     cases = {name: {"ranks": ranks, **options} for name, options in cases.items()}
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.support.split_fit", json.dumps(cases), str(folder)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,  # ranks that wait for each other never end
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
-    return [load_when_written(folder / f"{rank}.pt") for rank in range(ranks)]
-
-
-def load_when_written(path: Path) -> Result:
-    """Load the results of a rank, which may still be writing when the first rank has ended."""
-    for _ in range(600):
-        if path.exists():
-            return torch.load(path)
-        time.sleep(0.1)
-    raise TimeoutError(f"{path.name} is missing a minute after the first rank ended")
+    run_script("tests.support.split_fit", json.dumps(cases), str(folder), timeout=300)
+    return results_of_ranks(folder, ranks=ranks)
 
 
 def main(cases: dict[str, Options], folder: Path) -> None:
@@ -229,9 +203,7 @@ def main(cases: dict[str, Options], folder: Path) -> None:
             results[name] = fit(options)
         except (ValueError, RuntimeError) as error:
             results[name] = {"error": f"{type(error).__name__}: {error}"}
-    path = folder / f"{os.environ.get('LOCAL_RANK', 0)}.pt"
-    torch.save(results, path.with_suffix(".part"))
-    path.with_suffix(".part").rename(path)
+    save_results(results, folder)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from lightning.pytorch import Trainer
 from torch.utils.data import DistributedSampler
 
+from kdlight.checks import check_choice
 from kdlight.data.loaders import EpochSampler
 from kdlight.data.traces.encode import EncodedTrace
 
 Curriculum: TypeAlias = Literal["long_to_short", "short_to_long"]
 CURRICULA = ("long_to_short", "short_to_long")
+
+
+def check_curriculum(curriculum: Any, *, kind: str, per_prompt: int | str | None) -> None:
+    """Raise an error for a curriculum of other samples than all chosen responses of a prompt.
+
+    Raises:
+        ValueError: If it is another word, or the samples are of another kind or limited.
+
+    Example:
+        >>> check_curriculum("long_to_short", kind="pairs", per_prompt=None)
+        Traceback (most recent call last):
+        ValueError: curriculum='long_to_short' orders all chosen responses of a prompt, got...
+    """
+    check_choice("curriculum", curriculum, CURRICULA)
+    if kind != "positives" or per_prompt not in ("auto", None):
+        raise ValueError(
+            f"curriculum={curriculum!r} orders all chosen responses of a prompt, got kind={kind!r}"
+            f" and per_prompt={per_prompt!r}; use kind='positives' and leave per_prompt out"
+        )
+
+
+def curriculum_sampler(
+    samples: Sequence[Sequence[EncodedTrace]],
+    curriculum: Curriculum,
+    *,
+    trainer: Trainer | None,
+    seed: int,
+) -> CurriculumSampler:
+    """Return the sampler of a curriculum for the epochs and the ranks of a run.
+
+    Args:
+        samples: samples of one encoded trace.
+        curriculum: see `length_bands`.
+        trainer: the trainer of the run; None for one rank and any number of epochs.
+        seed: seed of the orders of all epochs.
+    """
+    # ranks are divided here: what Lightning puts around a sampler hides the epoch from it
+    ranks = (trainer and trainer.distributed_sampler_kwargs) or {}
+    epochs = (trainer and trainer.max_epochs) or -1
+    bands = length_bands(samples, curriculum, epochs=epochs if epochs > 0 else None)
+    return CurriculumSampler(bands, seed=seed, **ranks)
 
 
 def length_bands(

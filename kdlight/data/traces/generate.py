@@ -16,7 +16,7 @@ from tqdm import tqdm
 from kdlight.checks import check_integer
 from kdlight.data.traces.chat import prompt_ids
 from kdlight.data.traces.journal import Journal
-from kdlight.data.traces.responses import answer, check_room
+from kdlight.data.traces.responses import answer, batch_seed, check_room
 from kdlight.data.traces.samples_per_prompt import samples_per_prompt
 from kdlight.data.traces.tokenizer_hash import hash_generation_config, hash_tokenizer
 from kdlight.data.traces.trace import Trace
@@ -129,9 +129,8 @@ def _generate(
     """Generate the responses that the journal does not have yet."""
     with tqdm(total=len(tasks), initial=journal.done, desc="generating traces", delay=2) as bar:
         while batch := tasks[journal.done : journal.done + batch_size]:
-            seed = int(sha256(f"{sampling.seed}:{journal.done}".encode()).hexdigest()[:8], 16)
             with isolate_rng():
-                torch.manual_seed(seed)
+                torch.manual_seed(batch_seed(sampling.seed, journal.done))
                 answers = answer(model, tokenizer, batch, chat=chat, **sampling.options())
             journal.append([each.to_json() for each in answers])
             bar.update(len(batch))

@@ -17,12 +17,7 @@ from kdlight.data.loaders import train_loader
 from kdlight.data.split_module import SplitDataModule
 from kdlight.data.splits import sample_prompts
 from kdlight.data.traces.chat import uses_chat
-from kdlight.data.traces.curriculum import (
-    CURRICULA,
-    Curriculum,
-    CurriculumSampler,
-    length_bands,
-)
+from kdlight.data.traces.curriculum import Curriculum, check_curriculum, curriculum_sampler
 from kdlight.data.traces.encode import LOSS_ON, Limits, LossOn, encode
 from kdlight.data.traces.operators.compose import Compose, table
 from kdlight.data.traces.prompt_groups import CORRECT
@@ -34,9 +29,9 @@ from kdlight.data.traces.samples import (
     collate_samples,
     group_samples,
 )
+from kdlight.data.traces.stopping import warn_of_turn_end
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.trace_checks import check_number
-from kdlight.data.traces.turn_ends import warn_of_turn_end
 from kdlight.models.pretrained import as_tokenizer
 
 
@@ -151,13 +146,7 @@ class TracesDataModule(SplitDataModule):
         self.select = None if select is None else Compose([select] if callable(select) else select)
         self.limits = Limits(prompt=max_prompt, completion=max_completion, length=max_length)
         if curriculum is not None:
-            check_choice("curriculum", curriculum, CURRICULA)
-            if kind != "positives" or per_prompt not in ("auto", None):
-                raise ValueError(
-                    f"curriculum={curriculum!r} orders all chosen responses of a prompt, got"
-                    f" kind={kind!r} and per_prompt={per_prompt!r}; use kind='positives' and"
-                    " leave per_prompt out"
-                )
+            check_curriculum(curriculum, kind=kind, per_prompt=per_prompt)
         self.curriculum: Curriculum | None = curriculum
         chosen = 1 if select is None and curriculum is None else None
         self.per_prompt = chosen if per_prompt == "auto" else per_prompt
@@ -215,19 +204,14 @@ class TracesDataModule(SplitDataModule):
         """Return the training samples, in a new order every epoch; with a curriculum, of a band."""
         if self.curriculum is None:
             return super().train_dataloader()
-        # ranks are divided here: what Lightning puts around a sampler hides the epoch from it
-        ranks = (self.trainer and self.trainer.distributed_sampler_kwargs) or {}
-        epochs = (self.trainer and self.trainer.max_epochs) or -1
-        bands = length_bands(
-            self.train_rows.samples, self.curriculum, epochs=epochs if epochs > 0 else None
-        )
+        samples, trainer = self.train_rows.samples, self.trainer
         return train_loader(
             self.train_rows,
             batch_size=self.batch_size,
             seed=self.seed,
             num_workers=self.num_workers,
             collate_fn=self.collate_fn(),
-            sampler=CurriculumSampler(bands, seed=self.seed, **ranks),
+            sampler=curriculum_sampler(samples, self.curriculum, trainer=trainer, seed=self.seed),
         )
 
     def _encode(self, traces: Sequence[Trace], kind: Kind, part: str) -> TraceDataset:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import torch
 
 from kdlight.data.traces.chat import prompt_ids
+from kdlight.data.traces.stopping import turn_end_token
 from kdlight.data.traces.trace import Trace
-from kdlight.data.traces.turn_ends import turn_end_token
 from kdlight.models.context import context_length
 from kdlight.models.end_tokens import cut_at_end, decode, end_tokens
 from kdlight.models.evaluating import evaluating
@@ -69,6 +70,15 @@ def answer(
         made = {"response": response, "response_fields": {}}
         answers.append(replace(prompt, **made, n_tokens=length, finished=finished))
     return answers
+
+
+def batch_seed(seed: int, start: int) -> int:
+    """Return the seed of the batch that begins with the prompt of the index ``start``.
+
+    Batches that are seeded so have the same responses in any order, process and run.
+    """
+    # a hash, so that the seeds of batches are not correlated
+    return int(sha256(f"{seed}:{start}".encode()).hexdigest()[:8], 16)
 
 
 def check_room(

@@ -6,7 +6,7 @@ import json
 from hashlib import sha256
 from typing import Any
 
-from kdlight.models.end_tokens import decode
+from kdlight.models.end_tokens import decode, generation_config
 
 PROBE = (
     "The answer is 12,345.67 - or\n\n\tis it?  def f(x): return x**2  # naïve\n"
@@ -59,10 +59,7 @@ def hash_generation_config(model: Any) -> str | None:
         >>> hash_generation_config(object()) is None
         True
     """
-    configs = (
-        getattr(each, "generation_config", None) for each in (model, getattr(model, "model", None))
-    )
-    config = next((each for each in configs if each is not None), None)
+    config = generation_config(model)
     if config is None:
         return None
     values = dict(config.to_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isnan
 from numbers import Real
 from typing import Any
@@ -29,6 +30,27 @@ def check_text(name: str, value: Any) -> None:
             f"{name} is not valid Unicode: it has the lone surrogate {value[error.start]!r} at"
             f" character {error.start}"
         ) from error
+
+
+def check_texts(name: str, value: Any, *, one: str) -> None:
+    """Raise an error for what is no list of texts, or an empty one; ``one`` is what each is.
+
+    Raises:
+        TypeError: If it is no list of texts.
+        ValueError: If it is empty, or a text is not valid Unicode.
+
+    Example:
+        >>> check_texts("words", "wait", one="word")
+        Traceback (most recent call last):
+        TypeError: words must be a list of texts, got 'wait' (str)
+    """
+    if isinstance(value, str):
+        raise TypeError(f"{name} must be a list of texts, got {value!r} (str)")
+    check_type(name, value, Sequence, "a list of texts")
+    if not value:
+        raise ValueError(f"{name} must hold at least one {one}, got none")
+    for text in value:
+        check_text(name, text)
 
 
 def check_number(name: str, value: Any, *, finite: bool = True) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from os.path import commonprefix
 from typing import Any, NamedTuple
 
 from kdlight.data.traces.messages import Message, written_fields
 from kdlight.data.traces.rendering import Tools, render
+from kdlight.data.traces.turn_end import special_tokens, turn_end
 from kdlight.data.traces.turn_fields import put_fields
 
 PROBE = "kdlightProbe"
@@ -163,7 +163,7 @@ def _template_fields(
     written = conversation[len(shared) :]
     _, after = _around_response(messages, prompt, mark, tokenizer, tools)
     if not (after and written.endswith(after)):  # a turn of calls may end in another way
-        found = re.search(rf"(?:{_special(tokenizer) or '(?!)'})+\s*\Z", written)
+        found = re.search(rf"(?:{special_tokens(tokenizer) or '(?!)'})+\s*\Z", written)
         after = found.group() if found else ""
     text = put_fields(written.removesuffix(after), message)
     end, ended = turn_end("", after, tokenizer)
@@ -172,34 +172,3 @@ def _template_fields(
 
 def _assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
-
-
-def turn_end(response: str, after: str, tokenizer: Any) -> tuple[str, bool]:
-    """Return the end of a turn, and whether it has special tokens.
-
-    The end is what the template writes up to its first special tokens. A line break or an
-    end-of-text token behind them belongs to the template, and is never generated. Tokens with which
-    the response ends already are not repeated.
-    """
-    special = _special(tokenizer)
-    found = re.search(f"(?:{special})+", after) if special else None
-    if found is None:
-        has_end = response.endswith(tokenizer.eos_token or PROBE)
-        return ("", True) if has_end else (after, False)
-    tokens = re.findall(special, found.group())
-    for count in range(len(tokens), 0, -1):
-        if response.endswith("".join(tokens[:count])):
-            return "".join(tokens[count:]), True
-    return after[: found.end()], True
-
-
-def _special(tokenizer: Any) -> str:
-    return _special_tokens(tokenizer, len(tokenizer), tuple(tokenizer.all_special_tokens))
-
-
-@lru_cache(maxsize=4)
-def _special_tokens(tokenizer: Any, size: int, named: tuple[str, ...]) -> str:
-    """Return a pattern of all special tokens; the other arguments tell when they have changed."""
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    texts = {*named, *(str(token) for token in added if token.special)}
-    return "|".join(map(re.escape, sorted(texts, key=len, reverse=True)))

@@ -19,6 +19,9 @@ def hash_weights(model: nn.Module) -> str:
     The values are spread over the whole tensor, so that a model that is trained further, or whose
     weights differ in a part of its rows or columns, has another hash, wherever it is saved.
 
+    That of a cache of logits, `kdlight.cache.fingerprints`, reads entries at equal distances and is
+    a part of files on disk, so the two are not one.
+
     Example:
         >>> model = nn.Linear(2, 3)
         >>> before = hash_weights(model)

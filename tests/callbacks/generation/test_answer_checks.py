@@ -6,23 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lightning.pytorch.strategies import FSDPStrategy, SingleDeviceStrategy
 
 from kdlight.callbacks.generation.answer_checks import (
     check_answerable,
     check_has_batches,
     check_names,
-    check_strategy,
     check_validates,
 )
 from kdlight.data.traces import Trace
 from tests.support import tiny_lm
-
-
-def test_a_strategy_that_hides_the_student_is_refused() -> None:
-    check_strategy("Asks", SimpleNamespace(strategy=SingleDeviceStrategy()))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="Asks cannot generate under FSDPStrategy; use DDP"):
-        check_strategy("Asks", SimpleNamespace(strategy=FSDPStrategy()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("epochs", "every"), [(4, 4), (-1, 9), (None, 9)])

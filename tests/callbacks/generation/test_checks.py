@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lightning.pytorch.strategies import FSDPStrategy, SingleDeviceStrategy
 
 from kdlight import CausalLM, DistillationModule
 from kdlight.callbacks import OnPolicy
-from kdlight.callbacks.generation.checks import check_end, check_generates, check_tokenizer
+from kdlight.callbacks.generation.checks import (
+    check_end,
+    check_generates,
+    check_strategy,
+    check_tokenizer,
+)
 from kdlight.data import TextDataModule
 from kdlight.models import Sampling
 from kdlight.objectives import ForwardKL
@@ -61,3 +68,9 @@ def test_an_end_token_that_the_student_does_not_have_is_refused(tmp_path: Path) 
     trainer = toy.trainer(tmp_path, max_steps=1, callbacks=[OnPolicy(end=[10**6])])
     with pytest.raises(ValueError, match="OnPolicy: end has the id 1000000, but the student has"):
         trainer.fit(toy.module(network="llama"), toy.loader(8))
+
+
+def test_a_strategy_that_hides_the_student_is_refused() -> None:
+    check_strategy("Asks", SimpleNamespace(strategy=SingleDeviceStrategy()))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Asks cannot generate under FSDPStrategy; use DDP"):
+        check_strategy("Asks", SimpleNamespace(strategy=FSDPStrategy()))  # type: ignore[arg-type]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,8 @@ from kdlight.data import TracesDataModule
 from kdlight.data.traces import Trace, write_traces
 from kdlight.objectives import CrossEntropy
 from tests.support import tiny_lm, toy
+from tests.support.rank_scripts import results_of_ranks, run_script, save_results
 
-ROOT = Path(__file__).parents[3]
 SIZES = (9, 6, 3)
 PROMPTS = 6
 
@@ -64,23 +62,12 @@ def test_a_run_with_fewer_epochs_ends_with_the_shortest(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_share_the_prompts_of_each_epoch(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.data.traces.test_curriculum_fit", str(tmp_path)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_script("tests.data.traces.test_curriculum_fit", str(tmp_path))
     half = PROMPTS // 2
-    expected = {str(e): [size] * half for e, size in enumerate([*SIZES, SIZES[-1]])}
-    for rank in range(2):
-        assert json.loads((tmp_path / f"{rank}.json").read_text()) == expected
+    expected = {e: [size] * half for e, size in enumerate([*SIZES, SIZES[-1]])}
+    assert results_of_ranks(tmp_path) == [expected, expected]
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    lengths = fit(folder, devices=2, strategy="ddp")
-    (folder / f"{os.environ.get('LOCAL_RANK', 0)}.json").write_text(json.dumps(lengths))
+    save_results(fit(folder, devices=2, strategy="ddp"), folder)

@@ -11,7 +11,7 @@ import pytest
 from kdlight.data import TracesDataModule, read_traces
 from kdlight.data.traces import Trace
 from kdlight.data.traces.trace import check_trace
-from kdlight.data.traces.trace_checks import check_number, check_text
+from kdlight.data.traces.trace_checks import check_number, check_text, check_texts
 from tests.support import tiny_lm
 
 ROLE = [{"content": "q"}]
@@ -72,3 +72,20 @@ def test_what_a_trace_may_hold_is_accepted() -> None:
         check_number("score", value)
     check_number("perplexity", float("inf"), finite=False)
     Trace("q", "a", perplexity=float("inf"), finished=True, n_tokens=0, teacher="t", score=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("wait", "words must be a list of texts, got 'wait'"),
+        (5, "words must be a list of texts, got 5"),
+        ([], "words must hold at least one word, got none"),
+        ([5], "words must be a text, got 5"),
+        (["\ud800"], "words is not valid Unicode"),
+    ],
+    ids=range(5),
+)
+def test_what_is_no_list_of_texts_is_refused(value: Any, message: str) -> None:
+    check_texts("words", ["wait"], one="word")
+    with pytest.raises((TypeError, ValueError), match=message):
+        check_texts("words", value, one="word")

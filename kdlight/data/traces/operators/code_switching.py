@@ -12,13 +12,13 @@ from random import Random
 from typing import Any
 from unicodedata import category
 
-from kdlight.checks import check_choice, check_integer, check_range, check_type
+from kdlight.checks import check_choice, check_integer, check_range
 from kdlight.data.traces.mappings import as_mapping
-from kdlight.data.traces.operators.quality import UNSPACED
 from kdlight.data.traces.operators.selection import Selection, warn_of_missing
+from kdlight.data.traces.operators.words import UNSPACED
 from kdlight.data.traces.prompt_groups import in_order
 from kdlight.data.traces.trace import Prompt, Trace
-from kdlight.data.traces.trace_checks import check_number, check_text
+from kdlight.data.traces.trace_checks import check_number, check_text, check_texts
 
 Translations = Mapping[str, "str | None"]
 
@@ -77,11 +77,7 @@ def code_switch(
     check_number("p", p)
     check_range("p", p, 0, 1)
     check_integer("seed", seed)
-    if isinstance(roles, str):
-        raise TypeError(f"roles must be a list of texts, got {roles!r} (str)")
-    check_type("roles", roles, Sequence, "a list of texts")
-    if not roles:
-        raise ValueError("roles must hold at least one role, got none")
+    check_texts("roles", roles, one="role")
     for role in roles:
         check_choice("roles", role, ROLES)
     switch = _Switch(fragments, p, roles)

@@ -9,7 +9,7 @@ from hashlib import sha256
 from kdlight.checks import check_integer, check_range, check_type
 from kdlight.data.traces.apportion import apportion
 from kdlight.data.traces.mappings import as_mapping
-from kdlight.data.traces.operators.joint_rank import with_difficulty
+from kdlight.data.traces.operators.requirements import with_difficulty
 from kdlight.data.traces.operators.selection import Selection, warn_of_missing
 from kdlight.data.traces.prompt_groups import CORRECT, group_by_prompt, is_correct
 from kdlight.data.traces.readers import read_traces

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import floor
 
 from kdlight.checks import check_range
+from kdlight.data.traces.operators.requirements import with_difficulty
 from kdlight.data.traces.operators.selection import Selection
 from kdlight.data.traces.prompt_groups import in_order, lengths
 from kdlight.data.traces.trace import Trace
@@ -62,18 +63,3 @@ def _ranks(values: Sequence[float]) -> list[float]:
         positions[value].append(position)
     last = max(len(values) - 1, 1)
     return [sum(positions[value]) / len(positions[value]) / last for value in values]
-
-
-def with_difficulty(traces: Sequence[Trace]) -> list[Trace]:
-    """Return the traces that have a difficulty.
-
-    Raises:
-        ValueError: If there are traces, and none has one.
-    """
-    known = [trace for trace in traces if trace.difficulty is not None]
-    if traces and not known:
-        raise ValueError(
-            "no trace has a difficulty; fill it with kdlight traces score, or set `difficulty` of"
-            " the traces that you select by it"
-        )
-    return known

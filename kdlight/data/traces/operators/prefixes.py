@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
-from tqdm import tqdm
-
 from kdlight.checks import check_integer
-from kdlight.data.traces.operators.rewriting import counts
 from kdlight.data.traces.operators.selection import Selection
 from kdlight.data.traces.operators.splitting import STEP_END, check_split, split_steps
 from kdlight.data.traces.operators.user_texts import (
     TextFunction,
-    check_whole,
     find_text_function,
     find_verify,
     if_correct,
+    revised,
     text_of,
 )
-from kdlight.data.traces.prompt_groups import CORRECT, in_order
+from kdlight.data.traces.prompt_groups import CORRECT
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.trace_checks import check_number
 from kdlight.data.traces.verification.verifiers import Verifier
@@ -72,17 +68,16 @@ def shortest_prefix(
     check_number("threshold", threshold)
     answering = find_text_function("answer", answer, does="of a Trace and a text")
     verifier = find_verify(verify)
-    kept, outcomes = [], Counter[str]()
-    for trace in tqdm(in_order(traces), desc="cutting traces", delay=2):
-        check_whole("shortest_prefix", trace)
-        steps, best = split_steps(trace.response, split), trace
+
+    def revise(trace: Trace) -> tuple[Trace, str]:
+        steps = split_steps(trace.response, split)
         for number in range(min_steps, len(steps)):
             start = "".join(steps[:number])
             response = start + text_of("answer", answering, trace, start)
             if len(start) < len(response) < len(trace.response):
-                best = if_correct(trace, response, verifier, threshold=threshold) or trace
-            if best is not trace:
-                break
-        outcomes["kept, no correct shorter response" if best is trace else "cut"] += 1
-        kept.append(best)
-    return Selection(in_order(kept), notes=counts(outcomes))
+                shorter = if_correct(trace, response, verifier, threshold=threshold)
+                if shorter is not None:
+                    return shorter, "cut"
+        return trace, "kept, no correct shorter response"
+
+    return revised("shortest_prefix", traces, revise, doing="cutting traces")

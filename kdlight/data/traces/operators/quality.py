@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from kdlight.checks import check_integer, check_positive
 from kdlight.data.traces.messages import written_text
+from kdlight.data.traces.operators.requirements import check_teachers
 from kdlight.data.traces.operators.selection import Selection
+from kdlight.data.traces.operators.words import WORD
 from kdlight.data.traces.prompt_groups import in_order
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.trace_checks import check_number
-
-UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
-    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
-)
-WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
-"""A word, a mark, or a character of a script that puts no spaces between words."""
 
 
 def quality_filter(
@@ -87,26 +81,6 @@ def quality_filter(
         else:
             kept.append(trace)
     return Selection(kept, dropped=dropped)
-
-
-def check_teachers(name: str, wanted: Iterable[str], traces: list[Trace]) -> None:
-    """Raise an error for names of teachers of whom there are no traces.
-
-    Raises:
-        ValueError: If there are traces, and none is of such a teacher.
-
-    Example:
-        >>> check_teachers("weights", ["b"], [Trace("1 + 1 =", "2", teacher="a")])
-        Traceback (most recent call last):
-        ValueError: weights: no trace is of the teacher 'b'; there are those of 'a'
-    """
-    there = {trace.teacher or "" for trace in traces}
-    unknown = sorted(set(wanted) - there)
-    if traces and unknown:
-        raise ValueError(
-            f"{name}: no trace is of the teacher {', '.join(map(repr, unknown))}; there are those"
-            f" of {', '.join(map(repr, sorted(there)))}"
-        )
 
 
 def _tokens(trace: Trace) -> int:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-
-from tqdm import tqdm
+from collections.abc import Iterable
 
 from kdlight.data.traces.operators.selection import Selection
 from kdlight.data.traces.operators.user_texts import (
     TextFunction,
-    check_whole,
     find_text_function,
     find_verify,
     if_correct,
+    revised,
     text_of,
 )
-from kdlight.data.traces.prompt_groups import CORRECT, in_order
+from kdlight.data.traces.prompt_groups import CORRECT
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.trace_checks import check_number
 from kdlight.data.traces.verification.verifiers import Verifier
@@ -64,35 +61,16 @@ def rewrite(
     check_number("threshold", threshold)
     rewriter = find_text_function("fn", fn, does=REWRITER)
     verifier = find_verify(verify)
-    kept, outcomes = [], Counter[str]()
-    for trace in tqdm(in_order(traces), desc="rewriting traces", delay=2):
-        check_whole("rewrite", trace)
+
+    def revise(trace: Trace) -> tuple[Trace, str]:
         response = text_of("fn", rewriter, trace)
-        shorter = len(response) < len(trace.response)
-        # an empty response is no training sample
-        better = (
-            if_correct(trace, response, verifier, threshold=threshold)
-            if response.strip() and shorter
-            else None
-        )
-        outcomes[
-            "rewritten"
-            if better is not None
-            else "kept, no other response"
-            if not response.strip()
-            else "kept, not shorter"
-            if not shorter
-            else "kept, the other response is not correct"
-        ] += 1
-        kept.append(trace if better is None else better)
-    return Selection(in_order(kept), notes=counts(outcomes))
+        if not response.strip():  # which is no training sample
+            return trace, "kept, no other response"
+        if len(response) >= len(trace.response):
+            return trace, "kept, not shorter"
+        better = if_correct(trace, response, verifier, threshold=threshold)
+        if better is None:
+            return trace, "kept, the other response is not correct"
+        return better, "rewritten"
 
-
-def counts(outcomes: Mapping[str, int]) -> list[str]:
-    """Return the lines of a report that tell how often each outcome was found.
-
-    Example:
-        >>> counts({"rewritten": 2, "not rewritten": 0})
-        ['rewritten: 2']
-    """
-    return [f"{outcome}: {count}" for outcome, count in sorted(outcomes.items()) if count]
+    return revised("rewrite", traces, revise, doing="rewriting traces")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kdlight.data.traces.operators.quality import UNSPACED
+from kdlight.data.traces.operators.words import UNSPACED
 from kdlight.data.traces.trace_checks import check_text
 
 WITHIN_WORD = re.compile(rf"[^\W{UNSPACED}]{{2}}")

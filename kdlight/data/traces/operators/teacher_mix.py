@@ -8,7 +8,7 @@ from statistics import fmean, quantiles
 from typing import Any, Literal, NamedTuple
 
 from kdlight.checks import check_choice, check_type
-from kdlight.data.traces.operators.quality import check_teachers
+from kdlight.data.traces.operators.requirements import check_teachers
 from kdlight.data.traces.operators.selection import Selection
 from kdlight.data.traces.prompt_groups import group_by_prompt, in_order, lengths
 from kdlight.data.traces.trace import Trace

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 from kdlight.data.traces.mappings import as_mapping
 from kdlight.data.traces.messages import REASONING
-from kdlight.data.traces.operators.rewriting import counts
 from kdlight.data.traces.operators.selection import Selection, warn_of_missing
-from kdlight.data.traces.operators.user_texts import with_response
+from kdlight.data.traces.operators.user_texts import counts, with_response
 from kdlight.data.traces.prompt_groups import in_order
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.trace_checks import check_number, check_text

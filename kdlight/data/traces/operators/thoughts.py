@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tqdm import tqdm
-
-from kdlight.checks import check_type
-from kdlight.data.traces.operators.rewriting import counts
 from kdlight.data.traces.operators.selection import Selection
 from kdlight.data.traces.operators.splitting import STEP_END, check_split, split_thoughts
 from kdlight.data.traces.operators.user_texts import (
     TextFunction,
-    check_whole,
     find_text_function,
     find_verify,
     if_correct,
+    revised,
     text_of,
 )
-from kdlight.data.traces.prompt_groups import CORRECT, in_order, is_correct
+from kdlight.data.traces.prompt_groups import CORRECT, is_correct
 from kdlight.data.traces.trace import Trace
-from kdlight.data.traces.trace_checks import check_number, check_text
+from kdlight.data.traces.trace_checks import check_number, check_texts
 from kdlight.data.traces.verification.verifiers import Verifier
 
 TRANSITIONS = (
@@ -85,28 +80,22 @@ def revise_thoughts(
     check_number("threshold", threshold)
     continuing = find_text_function("continue_fn", continue_fn, does="of a Trace and a text")
     verifier = find_verify(verify)
-    kept, outcomes = [], Counter[str]()
-    for trace in tqdm(in_order(traces), desc="revising traces", delay=2):
-        check_whole("revise_thoughts", trace)
-        best = trace
+
+    def revise(trace: Trace) -> tuple[Trace, str]:
         thoughts = split_thoughts(trace.response, words, split)
-        start, correct = "", is_correct(trace, threshold)
-        for thought in thoughts[:-1] if correct else ():
+        if not is_correct(trace, threshold):
+            return trace, "kept, not correct"
+        if len(thoughts) < 2:
+            return trace, "kept, one thought"
+        best, start = trace, ""
+        for thought in thoughts[:-1]:
             start += thought
             response = start + text_of("continue_fn", continuing, trace, start)
-            if len(response) < len(best.response) and len(response) > len(start):
+            if len(start) < len(response) < len(best.response):
                 best = if_correct(trace, response, verifier, threshold=threshold) or best
-        outcomes[
-            "kept, not correct"
-            if not correct
-            else "kept, one thought"
-            if len(thoughts) < 2
-            else "kept, no shorter correct response"
-            if best is trace
-            else "revised"
-        ] += 1
-        kept.append(best)
-    return Selection(in_order(kept), notes=counts(outcomes))
+        return best, "kept, no shorter correct response" if best is trace else "revised"
+
+    return revised("revise_thoughts", traces, revise, doing="revising traces")
 
 
 def check_words(words: Sequence[str]) -> None:
@@ -121,12 +110,7 @@ def check_words(words: Sequence[str]) -> None:
         Traceback (most recent call last):
         ValueError: words must hold at least one word, got none
     """
-    if isinstance(words, str):
-        raise TypeError(f"words must be a list of texts, got {words!r} (str)")
-    check_type("words", words, Sequence, "a list of texts")
-    if not words:
-        raise ValueError("words must hold at least one word, got none")
+    check_texts("words", words, one="word")
     for word in words:
-        check_text("words", word)
         if not word.strip() or word != word.strip():
             raise ValueError(f"words must be without spaces around them, got {word!r}")

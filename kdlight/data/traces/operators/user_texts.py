@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
+
+from tqdm import tqdm
 
 from kdlight.checks import check_type
 from kdlight.data.traces.functions import find_function
 from kdlight.data.traces.messages import REASONING
+from kdlight.data.traces.operators.selection import Selection
+from kdlight.data.traces.prompt_groups import in_order
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.trace_checks import check_text
 from kdlight.data.traces.verification.verifiers import Verifier, find_verifier
@@ -105,6 +110,45 @@ def with_response(trace: Trace, response: str) -> Trace:
         True
     """
     return replace(trace, response=response, n_tokens=None, perplexity=None)
+
+
+def revised(
+    operator: str,
+    traces: Iterable[Trace],
+    revise: Callable[[Trace], tuple[Trace, str]],
+    *,
+    doing: str,
+) -> Selection:
+    """Return what became of each trace, with the number of each outcome as the notes.
+
+    Args:
+        operator: name of the operator, for messages.
+        traces: traces, whose responses must be texts, see `check_whole`.
+        revise: from a trace to what replaces it, itself where nothing does, and the outcome.
+        doing: what is done, for the progress bar.
+
+    Example:
+        >>> one = Trace("1 + 1 =", "2")
+        >>> revised("rewrite", [one], lambda t: (t, "kept"), doing="rewriting traces").notes
+        ['kept: 1']
+    """
+    kept, outcomes = [], Counter[str]()
+    for trace in tqdm(in_order(traces), desc=doing, delay=2):
+        check_whole(operator, trace)
+        new, outcome = revise(trace)
+        kept.append(new)
+        outcomes[outcome] += 1
+    return Selection(in_order(kept), notes=counts(outcomes))
+
+
+def counts(outcomes: Mapping[str, int]) -> list[str]:
+    """Return the lines of a report that tell how often each outcome was found.
+
+    Example:
+        >>> counts({"rewritten": 2, "not rewritten": 0})
+        ['rewritten: 2']
+    """
+    return [f"{outcome}: {count}" for outcome, count in sorted(outcomes.items()) if count]
 
 
 def if_correct(trace: Trace, response: str, verify: Verifier, *, threshold: float) -> Trace | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from kdlight.data.traces.scoring.response_tokens import count_tokens
 from kdlight.data.traces.trace import Trace
 
 
-class Filler:
+class Filler(ABC):
     """Fills a field of traces.
 
     Attributes:
@@ -22,15 +23,17 @@ class Filler:
 
     field = ""
 
+    @abstractmethod
     def values(self, traces: Sequence[Trace]) -> Sequence[float | None]:
         """Return the value of each trace; None where there is none."""
-        raise NotImplementedError
 
     def why_none(self, trace: Trace) -> str:
-        """Return why a trace has no value."""
-        raise NotImplementedError
+        """Return why a trace has no value, of which only some fillers leave any."""
+        return "unknown"
 
-    def recall(self, traces: Sequence[Trace], values: Sequence[float | None]) -> None:
+    def recall(  # noqa: B027 - only some fillers use what is known
+        self, traces: Sequence[Trace], values: Sequence[float | None]
+    ) -> None:
         """Take the values that an earlier run found, before those of other traces are asked."""
 
     @property
@@ -70,7 +73,7 @@ class PerplexityFiller(Filler):
     def why_none(self, trace: Trace) -> str:
         """Return why a trace has no perplexity."""
         row = tokenize(trace, self.tokenizer, chat=self.chat)
-        return why_none(trace, row, self.model) or "unknown"
+        return why_none(trace, row, self.model) or super().why_none(trace)
 
 
 class PassRateFiller(Filler):

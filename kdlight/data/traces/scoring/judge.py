@@ -9,11 +9,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from kdlight.checks import check_type
+from kdlight.data.traces.chat import plain_ids, text_ids
 from kdlight.data.traces.messages import as_messages, content_text, other_fields, written_text
+from kdlight.data.traces.rendering import render
 from kdlight.data.traces.scoring.batches import batch_logits, batches_by_length
 from kdlight.data.traces.scoring.pass_rate import check_levels, to_level
 from kdlight.data.traces.trace import Prompt, Trace
-from kdlight.data.traces.turn import render
 from kdlight.models.context import context_length
 from kdlight.models.end_tokens import decode
 from kdlight.models.evaluating import evaluating
@@ -172,9 +173,7 @@ def question_ids(problem: str, instruction: str, tokenizer: Any, *, chat: bool) 
         text = _chat_text(problem, instruction, tokenizer)
     else:
         text = f"{instruction}\n\n{problem}\n\nAnswer:"
-    ids = tokenizer(text, add_special_tokens=not chat, verbose=False)["input_ids"]
-    # some tokenizers add an end-of-text token, after which no answer would follow
-    return ids[:-1] if not chat and ids and ids[-1] == tokenizer.eos_token_id else ids
+    return text_ids(text, tokenizer) if chat else plain_ids(text, tokenizer)
 
 
 def _chat_text(problem: str, instruction: str, tokenizer: Any) -> str:

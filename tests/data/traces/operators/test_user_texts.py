@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from kdlight.data.traces.operators.user_texts import (
     find_text_function,
     find_verify,
     if_correct,
+    revised,
     text_of,
     with_response,
 )
@@ -77,3 +79,18 @@ def test_a_response_with_other_fields_is_no_text(name: str) -> None:
     with pytest.raises(ValueError, match=f"rewrite needs responses that are texts.*{name}"):
         check_whole("rewrite", Trace("p", "2", response_fields={name: value}))
     check_whole("rewrite", Trace("p", "2"))
+
+
+def test_each_trace_is_revised_and_the_outcomes_are_counted() -> None:
+    traces = [Trace(f"q{i}", "r", prompt_id=f"{i}") for i in range(4)]
+
+    def revise(trace: Trace) -> tuple[Trace, str]:
+        odd = int(trace.prompt_id) % 2
+        return (replace(trace, response="new"), "changed") if odd else (trace, "kept")
+
+    found = revised("rewrite", traces[::-1], revise, doing="rewriting traces")
+    assert [trace.response for trace in found] == ["r", "new", "r", "new"]
+    assert found.notes == ["changed: 2", "kept: 2"]
+    fields = [replace(traces[0], response_fields={"reasoning": "One."})]
+    with pytest.raises(ValueError, match="rewrite needs responses that are texts"):
+        revised("rewrite", fields, revise, doing="rewriting traces")

@@ -116,8 +116,16 @@ def test_wrong_options_of_a_judge_are_refused_before_it_is_asked(options: Any) -
 
 
 def test_a_filler_has_to_be_written() -> None:
-    with pytest.raises(NotImplementedError):
-        Filler().values(TRACES)
-    with pytest.raises(NotImplementedError):
-        Filler().why_none(TRACES[0])
-    assert Filler().notes == []
+    with pytest.raises(TypeError, match="abstract"):
+        Filler()  # type: ignore[abstract]
+
+    class Ones(Filler):
+        field = "difficulty"
+
+        def values(self, traces: Any) -> list[float]:
+            return [1.0] * len(traces)
+
+    filler = Ones()
+    filler.recall([], [])
+    assert filler.notes == []
+    assert filler.why_none(Trace("q", "r")) == "unknown"

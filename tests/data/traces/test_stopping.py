@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kdlight.data.traces import Trace, answer
-from kdlight.data.traces.turn_ends import turn_end_token, warn_of_turn_end
+from kdlight.data.traces.stopping import turn_end_token, warn_of_turn_end
 from tests.data.traces import chat_templates
 from tests.support import tiny_lm
 

@@ -1,4 +1,4 @@
-"""The token with which a chat template ends a turn, and whether a model stops at it."""
+"""Whether a model stops where the chat template ends a turn."""
 
 from __future__ import annotations
 
