@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 # Set before torch and transformers are imported, and inherited by the processes that tests start.
@@ -27,9 +28,13 @@ def _seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
-    """Undo what a test sets, such as the port of a process group, which the next one would use."""
-    before = dict(os.environ)
+    """Undo what a test sets, such as the port of a process group, which the next one would use.
+
+    The same is done with where modules are found: a folder that a test made is none of the next.
+    """
+    before, path = dict(os.environ), list(sys.path)
     yield
+    sys.path[:] = path  # a command adds the folder it runs in
     for name in os.environ.keys() | before.keys():
         if name == "PYTEST_CURRENT_TEST":  # pytest's own
             continue

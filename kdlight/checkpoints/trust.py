@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from pydoc import ErrorDuringImport, locate
@@ -114,11 +115,20 @@ def _is_trusted(name: str) -> bool:
 
 
 def _is_importable(name: str) -> bool:
-    """Return whether the first part of a dotted name is a module; others are no names of code."""
+    """Return whether a dotted name leads into a module; others are no names of code.
+
+    A folder without ``__init__.py`` is a package as well, but holds nothing except modules: beside
+    a folder ``model``, ``model.gguf`` is still a file.
+    """
+    first, _, rest = name.partition(".")
     try:
-        return find_spec(name.partition(".")[0]) is not None
+        spec = find_spec(first)
     except (ImportError, ValueError):
         return True  # such as a module that is in the middle of an import
+    if spec is None or spec.origin is not None or spec.submodule_search_locations is None:
+        return spec is not None
+    inner = f"{first}.{rest.partition('.')[0]}"
+    return PathFinder.find_spec(inner, list(spec.submodule_search_locations)) is not None
 
 
 def _parse(text: str) -> Any:

@@ -30,6 +30,17 @@ def test_a_config_of_kdlight_and_torch_is_plain() -> None:
     assert list(named_code(PLAIN)) == []
 
 
+def test_a_folder_without_modules_names_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a folder ``model``, which Python takes for a package, a file may be model.gguf."""
+    (tmp_path / "model").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert list(named_code({"source": "model.gguf"})) == []
+    (tmp_path / "model" / "gguf.py").touch()
+    assert list(named_code({"source": "model.gguf"})) == [("source", "model.gguf")]
+
+
 @pytest.fixture
 def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module in the working directory that leaves a trace when it is imported."""

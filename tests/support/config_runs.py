@@ -93,7 +93,7 @@ def arguments(config: Path, tiny: dict[str, str]) -> list[str]:
             "--model.init_args.student.init_args.source": tiny["source"],
             "--data.init_args.files": tiny["traces"],
             "--data.init_args.batch_size": "2",
-            "--trainer.max_epochs": "1",
+            "--trainer.max_epochs": "2",  # a curriculum needs two
             "--trainer.max_steps": "2",
             "--trainer.accumulate_grad_batches": "1",
         }
