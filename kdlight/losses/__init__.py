@@ -2,7 +2,8 @@
 
 A loss maps the logits of student and teacher to one value per token, (..., V), (..., V) -> (...).
 Values are in float32 or wider, unreduced, and without a factor T^2. Positions must already be
-aligned. Columns at -inf on both sides are outside the vocabulary.
+aligned. Columns at -inf on both sides are outside the vocabulary. The losses on features, tensors
+from inside of both networks, give one value per row, per sample or per batch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,14 @@ from kdlight.losses.balanced import balanced_kl
 from kdlight.losses.clipped_kl.dac_kl import dac_kl
 from kdlight.losses.cross_entropy import cross_entropy
 from kdlight.losses.decoupled import decoupled_kl
+from kdlight.losses.features.attention_relation import attention_relation
+from kdlight.losses.features.attention_transfer import attention_transfer
+from kdlight.losses.features.channel_correlation import inter_channel_correlation
+from kdlight.losses.features.cka import linear_cka
+from kdlight.losses.features.distance import feature_distance
+from kdlight.losses.features.relational_angle import relational_angle
+from kdlight.losses.features.relational_distance import relational_distance
+from kdlight.losses.features.similarity import similarity_preserving
 from kdlight.losses.kl import forward_kl, reverse_kl, symmetric_kl
 from kdlight.losses.masked_mean import masked_mean
 from kdlight.losses.mean_squared_error import mean_squared_error
@@ -33,19 +42,27 @@ from kdlight.losses.unlikelihood import unlikelihood
 __all__ = [
     "adaptive_kl",
     "alpha_beta",
+    "attention_relation",
+    "attention_transfer",
     "balanced_kl",
     "cross_entropy",
     "dac_kl",
     "decoupled_kl",
     "dpo",
+    "feature_distance",
     "forward_kl",
+    "inter_channel_correlation",
     "jensen_shannon",
+    "linear_cka",
     "masked_mean",
     "mean_squared_error",
     "multi_level_ot",
     "redi",
+    "relational_angle",
+    "relational_distance",
     "reverse_kl",
     "sequence_log_probs",
+    "similarity_preserving",
     "simpo",
     "sinkhorn",
     "sinkhorn_plan",
