@@ -17,7 +17,7 @@ from kdlight.cli.source_code import Definition, find, find_in, source_file
 
 CONFIGS = Path(kdlight.configs.__path__[0]).resolve()
 
-BASES = ("Objective", "TokenObjective", "Divergence")
+BASES = ("Objective", "TokenObjective", "Divergence", "FeatureObjective", "BatchObjective")
 """Base classes, which are not listed."""
 
 NEEDS = {

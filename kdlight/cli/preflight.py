@@ -53,13 +53,13 @@ class Preflight(DistillationCLI):
         """Run nothing."""
 
 
-def check(args: list[str], description: str = "") -> Report:
-    """Return the report on a fit with these options."""
+def check(args: list[str], description: str = "", *, paths: bool = False) -> Report:
+    """Return the report on a fit with these options, with ``paths`` those of features as well."""
     run = Preflight(args, description)
     environment = None
     if run.trainer_error is not None:
         environment = RunEnvironment.from_options(run._get(run.config_init, "trainer"))
-    report = examine(run.model, run.datamodule, run.trainer, environment)
+    report = examine(run.model, run.datamodule, run.trainer, environment, paths=paths)
     if run.trainer_error is not None:
         report.findings.insert(0, error(f"the Trainer cannot be made here: {run.trainer_error}"))
     return report

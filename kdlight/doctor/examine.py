@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import nn
 
 from kdlight.doctor.available_memory import check_memory, memory_of_a_rank
 from kdlight.doctor.data_checks import NoBatchError, check_amount, first_batch, open_data
+from kdlight.doctor.fake_step import live_networks
 from kdlight.doctor.fast_path import fast_paths
+from kdlight.doctor.feature_shapes import recorded_features
 from kdlight.doctor.findings import Finding
 from kdlight.doctor.logits_bytes import logits_bytes, position_count
 from kdlight.doctor.memory_rows import MemoryRow, step_rows, teacher_rows, weight_rows
@@ -33,6 +36,8 @@ def examine(
     data: LightningDataModule | None,
     trainer: Trainer,
     environment: RunEnvironment | None = None,
+    *,
+    paths: bool = False,
 ) -> Report:
     """Check a run before it starts; nothing is trained, and no file is left.
 
@@ -41,6 +46,7 @@ def examine(
         data: the data; None if the module has its own dataloaders.
         trainer: the Trainer; if it cannot be created on this machine, one that can.
         environment: strategy, ranks and precision of the run; None for those of ``trainer``.
+        paths: list the paths and shapes of the features of student and teacher.
 
     Example:
         >>> from kdlight import DistillationModule, SingleInput
@@ -68,7 +74,8 @@ def examine(
         rows_of_a_step = step_rows(None, None)
     else:
         report.add(*check_ids(module, data, batch), *check_tokenizers(module, data))
-        rows_of_a_step = _check_batch(module, batch, environment, report)
+        networks = _networks(module) if paths else {}
+        rows_of_a_step = _check_batch(module, batch, environment, report, networks)
     state = optimizer_bytes(module, weight_dtype=environment.weight_dtype)
     if isinstance(state, Finding):
         report.add(state)
@@ -84,10 +91,18 @@ def examine(
 
 
 def _check_batch(
-    module: DistillationBase, batch: Any, environment: RunEnvironment, report: Report
+    module: DistillationBase,
+    batch: Any,
+    environment: RunEnvironment,
+    report: Report,
+    networks: Mapping[str, nn.Module],
 ) -> list[MemoryRow]:
-    """Check a step on ``batch``, add the findings to ``report``, and return its memory."""
-    step = check_step(module, batch, environment)
+    """Check a step on ``batch``, add the findings to ``report``, and return its memory.
+
+    The features of ``networks`` are recorded as well.
+    """
+    with recorded_features(networks) as report.features:
+        step = check_step(module, batch, environment)
     if isinstance(step, Finding):
         report.add(step)
         return step_rows(None, None)
@@ -113,6 +128,12 @@ def _check_batch(
     how = "in chunks" if logits.in_chunks else "all at once"
     report.facts.append(("logits", f"computed {how}: {logits.why}"))
     return step_rows(step.activations, logits)
+
+
+def _networks(module: DistillationBase) -> dict[str, nn.Module]:
+    teachers = live_networks(module.teacher)
+    names = ["teacher"] if len(teachers) == 1 else [f"teacher {i}" for i in range(len(teachers))]
+    return {"student": module.feature_network(), **dict(zip(names, teachers, strict=True))}
 
 
 def _facts(module: DistillationBase, environment: RunEnvironment) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kdlight.doctor.byte_sizes import format_bytes
+from kdlight.doctor.feature_shapes import FeatureRow
 from kdlight.doctor.findings import Finding
 from kdlight.doctor.memory_rows import MemoryRow, total_bytes
 
@@ -18,6 +19,7 @@ class Report:
         rows: the memory of one rank.
         memory: bytes that are available to one rank; None if unknown.
         findings: errors and warnings.
+        features: the paths of the features of each network, if they were asked for.
 
     Example:
         >>> print(Report(facts=[("student", "Linear, 15 parameters")]))
@@ -30,6 +32,7 @@ class Report:
     rows: list[MemoryRow] = field(default_factory=list)
     memory: int | None = None
     findings: list[Finding] = field(default_factory=list)
+    features: dict[str, list[FeatureRow]] = field(default_factory=dict)
 
     def add(self, *findings: Finding) -> None:
         """Add findings, each once: several checks may find the same."""
@@ -49,6 +52,8 @@ class Report:
         lines = [f"{name:<11}{description}" for name, description in self.facts]
         if self.rows:
             lines += ["", "each rank holds", *map(_line, self.rows), self._sum()]
+        for network, rows in self.features.items():
+            lines += ["", f"features of the {network}", *map(str, rows)]
         if self.findings:
             lines += ["", *(f"{finding.level}: {finding.text}" for finding in self.findings)]
         verdict = "this run cannot work" if self.errors else "this run can start"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdlight.features import not_captured
 from kdlight.models.evaluating import evaluating
 from kdlight.models.model_inputs import model_inputs
 from kdlight.sources import LogitsSource
@@ -47,7 +48,7 @@ def fast_path_difference(
         index.append(torch.arange(0, count, step, device=hidden.device))
         return (hidden[:, index[0]], *args[1:])
 
-    with evaluating(model):
+    with evaluating(model), not_captured():
         hook = model.get_output_embeddings().register_forward_pre_hook(keep_some_positions)
         try:
             expected = model(**model_inputs(model, row)).logits

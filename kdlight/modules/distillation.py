@@ -139,6 +139,10 @@ class DistillationModule(StandaloneModule):
         """Return ``student``."""
         return self.student
 
+    def feature_network(self) -> nn.Module:
+        """Return ``student``."""
+        return self.student
+
     def prepare_run(self) -> None:
         """Check that the parts fit, and prepare the teacher."""
         check_shared(self.student, self.teacher)

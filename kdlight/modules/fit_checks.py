@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from kdlight.models.context import context_length
+from kdlight.modules.captured_features import check_features
 from kdlight.modules.tokenizer_checks import check_tokenizers
 from kdlight.objectives import Objective, TokenObjective, check_vocabularies
 from kdlight.teachers import Teacher
@@ -35,6 +36,7 @@ def check_fit(objective: Objective, student: nn.Module, teacher: Any, datamodule
             f"objective {type(objective).__name__} needs a teacher, but teacher is None; give"
             " one, or an objective that needs none, such as CrossEntropy"
         )
+    check_features(objective, student, teacher)
     if compares_vocabularies(objective):
         _check_vocabulary_sizes(student, teacher)
         check_tokenizers(datamodule, student, teacher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -13,6 +14,11 @@ from kdlight.data.targets import batch_labels
 from kdlight.models import ModelKind, model_kind
 from kdlight.models.call_network import binary_logits, to_logits
 from kdlight.models.router_loss import warn_about_router_loss
+from kdlight.modules.captured_features import (
+    CapturedFeatures,
+    capture_features,
+    check_not_compiled,
+)
 from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.placed_labels import placed_labels
 from kdlight.objectives import LossInputs, Objective
@@ -103,7 +109,17 @@ class LossInputsModule(LightningModule):
 
     def loss_inputs(self, batch: Any) -> LossInputs:
         """Compute the inputs of the objective, and of the metrics in evaluation."""
-        return self.make_loss_inputs(batch, *self._logits(batch))
+        with self.capture_features() as features:
+            student, teacher = self._logits(batch)
+        return self.make_loss_inputs(batch, student, teacher, features)
+
+    def capture_features(self) -> AbstractContextManager[CapturedFeatures | None]:
+        """Capture the features that the objective compares, while the networks run."""
+        return capture_features(self.objective, self.feature_network(), self.frozen_teacher)
+
+    def feature_network(self) -> nn.Module:
+        """Return the network in which the paths of the student's features are found."""
+        return self
 
     def _logits(self, batch: Any, student: Logits | None = None) -> tuple[Logits, Logits | None]:
         """Return the logits of both; those of the student may be known already."""
@@ -124,7 +140,13 @@ class LossInputsModule(LightningModule):
         frozen = self.frozen_teacher
         return student if frozen is None else frozen.mask_student(student)
 
-    def make_loss_inputs(self, batch: Any, student: Logits, teacher: Logits | None) -> LossInputs:
+    def make_loss_inputs(
+        self,
+        batch: Any,
+        student: Logits,
+        teacher: Logits | None,
+        features: CapturedFeatures | None = None,
+    ) -> LossInputs:
         """Combine logits with the labels of ``batch`` and the mask of valid positions.
 
         Further fields of `LossInputs` (``rejected``, ...) are taken from a batch that is a mapping.
@@ -153,6 +175,7 @@ class LossInputsModule(LightningModule):
             mask,
             chunked=self.chunked,
             group=None if mesh is None else mesh["data_parallel"].get_group(),
+            **({} if features is None else features.fields(batch, self.known_student())),
             **{name: batch[name] for name in fields},
         )
         if self.is_first_batch:
@@ -178,6 +201,8 @@ class LossInputsModule(LightningModule):
         """
         self._kind, self.is_first_batch, self._has_logged_plan = None, True, False
         self.label_format.reset()
+        if hasattr(self, "objective"):
+            check_not_compiled(self.objective, self)
         if self.trainer.state.fn == "fit":
             warn_about_router_loss(self)
         if self.frozen_teacher is not None:

@@ -18,7 +18,7 @@ from kdlight.modules.own_step import call_own_step, loss_and_logits
 from kdlight.modules.part_checks import check_teacher
 from kdlight.modules.running_statistics import kept_running_statistics
 from kdlight.modules.step_driver import STUDENT, TASK
-from kdlight.objectives import Loss, LossInputs, Objective
+from kdlight.objectives import Objective
 from kdlight.reduce import Chunking
 from kdlight.teachers import Teacher, as_teacher, check_shared
 
@@ -150,26 +150,23 @@ class DistillationMixin(DistillationBase):
         batch = args[0] if args else next(iter(kwargs.values()))
         if not self.task_weight:
             return self.scaled_loss(self.learner_losses(batch), batch=batch)
-        output = call_own_step(super().training_step, *args, **kwargs)
-        if output is None:  # which skips the batch
-            return None
-        loss, logits = loss_and_logits(output)
-        if logits is None:
+        with self.capture_features() as features:
+            output = call_own_step(super().training_step, *args, **kwargs)
+            if output is None:  # which skips the batch
+                return None
+            loss, logits = loss_and_logits(output)
+            both = None if logits is None else self._logits(batch, logits)
+        if both is None:
             with kept_running_statistics(self):
                 losses = self.learner_losses(batch)
         else:
-            losses = self._losses_of(batch, logits)
+            inputs = self.make_loss_inputs(batch, *both, features)
+            losses = {STUDENT: (self.objective(inputs), inputs)}
         task = {TASK: (self.task_weight, loss)}
         total = self.scaled_loss(losses, batch=batch, task=task)
         if not isinstance(output, Mapping):
             return total
         return {**{k: v for k, v in output.items() if k != "logits"}, "loss": total}
-
-    def _losses_of(self, batch: Any, logits: Any) -> dict[str, tuple[Loss, LossInputs]]:
-        """Compute the losses with the student's logits, which are known."""
-        student, teacher = self._logits(batch, logits)
-        inputs = self.make_loss_inputs(batch, student, teacher)
-        return {STUDENT: (self.objective(inputs), inputs)}
 
     def prepare_run(self) -> None:
         """Check that distillation is set up, and that the parts fit."""

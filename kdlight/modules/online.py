@@ -21,6 +21,7 @@ from kdlight.modules.optimizers import Groups, default_optimizer, trainable
 from kdlight.modules.standalone import StandaloneModule, from_config
 from kdlight.modules.step_driver import STUDENT
 from kdlight.objectives import Loss, LossInputs, Objective
+from kdlight.objectives.features.feature_objective import feature_paths
 from kdlight.reduce import Chunking
 from kdlight.sources import Logits, LogitsSource, as_source, detached
 
@@ -133,6 +134,11 @@ class OnlineDistillationModule(StandaloneModule):
         for name, (network, objective) in self.learners().items():
             others = [other for peer, (other, _) in self.learners().items() if peer != name]
             objective.bind(network, others[0])
+            if feature_paths(objective)[0]:
+                raise ValueError(
+                    f"the objective of learner {name!r} compares features, which networks that are"
+                    " trained together do not offer; use a DistillationModule"
+                )
 
     def _set_network(self, name: str, network: nn.Module) -> None:
         taken = {*dir(type(self)), *dir(nn.ModuleDict), *vars(self), *self._modules} - {"teacher"}

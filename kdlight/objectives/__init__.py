@@ -17,6 +17,15 @@ from kdlight.objectives.cross_entropy import CrossEntropy
 from kdlight.objectives.dac_kl import DACKL
 from kdlight.objectives.decoupled_kl import DecoupledKL
 from kdlight.objectives.dpo import DPO
+from kdlight.objectives.features.attention_relation import AttentionRelation
+from kdlight.objectives.features.attention_transfer import AttentionTransfer
+from kdlight.objectives.features.batch_objective import BatchObjective
+from kdlight.objectives.features.feature_objective import FeatureObjective
+from kdlight.objectives.features.hidden_states import HiddenStates
+from kdlight.objectives.features.inter_channel_correlation import InterChannelCorrelation
+from kdlight.objectives.features.linear_cka import LinearCKA
+from kdlight.objectives.features.relational import Relational
+from kdlight.objectives.features.similarity_preserving import SimilarityPreserving
 from kdlight.objectives.forward_kl import ForwardKL
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.jensen_shannon import JensenShannon
@@ -45,6 +54,8 @@ from kdlight.reduce import Loss
 OBJECTIVES: dict[str, type[Objective]] = {
     "adaptive_kl": AdaptiveKL,
     "alpha_beta": AlphaBeta,
+    "attention_relation": AttentionRelation,
+    "attention_transfer": AttentionTransfer,
     "bdkd": BDKD,
     "cross_entropy": CrossEntropy,
     "ctkd": LearnableTemperature,
@@ -52,11 +63,16 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "decoupled_kl": DecoupledKL,
     "dpo": DPO,
     "forward_kl": ForwardKL,
+    "hidden_states": HiddenStates,
+    "inter_channel_correlation": InterChannelCorrelation,
     "jensen_shannon": JensenShannon,
+    "linear_cka": LinearCKA,
     "mean_squared_error": MeanSquaredError,
     "multi_level_ot": MultiLevelOT,
     "redi": REDI,
+    "relational": Relational,
     "reverse_kl": ReverseKL,
+    "similarity_preserving": SimilarityPreserving,
     "simpo": SimPO,
     "sinkd": SinkhornKD,
     "skew_forward_kl": SkewForwardKL,
@@ -96,19 +112,28 @@ __all__ = [
     "BDKD",
     "AdaptiveKL",
     "AlphaBeta",
+    "AttentionRelation",
+    "AttentionTransfer",
+    "BatchObjective",
     "ClippingNetwork",
     "CrossEntropy",
     "DecoupledKL",
     "Divergence",
+    "FeatureObjective",
     "ForwardKL",
+    "HiddenStates",
+    "InterChannelCorrelation",
     "JensenShannon",
     "LearnableTemperature",
+    "LinearCKA",
     "Loss",
     "MeanSquaredError",
     "MultiLevelOT",
     "Objective",
+    "Relational",
     "ReverseKL",
     "SimPO",
+    "SimilarityPreserving",
     "Sinkhorn",
     "SinkhornKD",
     "SkewForwardKL",

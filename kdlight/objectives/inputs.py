@@ -34,8 +34,9 @@ class LossInputs:
         rejected: boolean ``(B,)``, True where a sequence is a rejected one.
         span_ids: aligned integers ``(B, T)``, the span of a position, -1 outside of all spans.
         index: integers ``(B,)``, the place of each sample in the data set.
-        student_features: hidden states of the student by module path.
-        teacher_features: hidden states of the teacher by module path.
+        student_features: features of the student by path, see `kdlight.features.FeaturePath`.
+        teacher_features: features of the teacher by path.
+        feature_masks: boolean ``(B, T)`` by the student's path, False at padding.
         group: the ranks that hold different data, for losses over the global batch; None for all.
         chunked: whether logits are computed in chunks, see `kdlight.reduce.Chunking`.
 
@@ -58,6 +59,7 @@ class LossInputs:
     index: Tensor | None
     student_features: Mapping[str, Tensor] | None
     teacher_features: Mapping[str, Tensor] | None
+    feature_masks: Mapping[str, Tensor] | None
     group: ProcessGroup | None
     chunked: Chunked
 
@@ -74,6 +76,7 @@ class LossInputs:
         index: Tensor | None = None,
         student_features: Mapping[str, Tensor] | None = None,
         teacher_features: Mapping[str, Tensor] | None = None,
+        feature_masks: Mapping[str, Tensor] | None = None,
         group: ProcessGroup | None = None,
         chunked: Chunked = "auto",
     ) -> None:
@@ -88,6 +91,7 @@ class LossInputs:
             "index": index,
             "student_features": student_features,
             "teacher_features": teacher_features,
+            "feature_masks": feature_masks,
             "group": group,
             "chunked": chunked,
         }

@@ -9,6 +9,7 @@ import torch
 
 from kdlight.cli.descriptions import BASES, find_configs, find_methods, find_objectives
 from kdlight.objectives import OBJECTIVES, LossInputs, Objective
+from tests.objectives.features.samples import build_with_pairs, feature_fields
 
 FOUND = find_objectives()
 METHODS = find_methods()
@@ -61,16 +62,18 @@ def test_an_objective_refuses_inputs_without_what_it_needs(name: str) -> None:
         "labels": torch.ones(2, 3, dtype=torch.long),
         "rejected": torch.tensor([False, True]),
         "span_ids": torch.zeros(2, 3, dtype=torch.long),
+        **feature_fields(torch.zeros(2, 3, 12), torch.zeros(2, 3, 12)),
     }
-    assert cls()(LossInputs(**complete)).count > 0
+    objective = build_with_pairs(cls)
+    assert objective(LossInputs(**complete)).count > 0
     for need, without in NEEDS.items():
         inputs = LossInputs(**complete | without)
         if need in FOUND[name].needs:
             (field,) = without
             with pytest.raises(ValueError, match=f"needs .*{field}"):
-                cls()(inputs)
+                objective(inputs)
         else:
-            cls()(inputs)
+            objective(inputs)
 
 
 def test_needs_are_those_of_the_class() -> None:

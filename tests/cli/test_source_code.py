@@ -11,6 +11,7 @@ import torch
 from kdlight import objectives
 from kdlight.cli.source_code import SourceFile, find, find_in, source_file
 from kdlight.objectives import OBJECTIVES
+from tests.objectives.features.samples import build_with_pairs
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -20,8 +21,9 @@ def test_an_objective_is_read_as_it_is(name: str) -> None:
     assert found is not None
     assert found.doc == cleandoc(cls.__doc__ or "")
     assert found.file.name == cls.__module__
-    assert found.attribute("needs") == cls().needs
-    assert found.attribute("unit") == cls().unit
+    objective = build_with_pairs(cls)
+    assert found.attribute("needs") == objective.needs
+    assert found.attribute("unit") == objective.unit
     method = found.method("__init__")
     if method is None:
         assert cls.__init__ is torch.nn.Module.__init__

@@ -17,10 +17,11 @@ from kdlight.sources.detached import Detached
 from kdlight.sources.mixture import Mixture
 from kdlight.sources.stacked import Stacked
 from kdlight.sources.transformed import Moved
+from tests.objectives.features.samples import FEATURES
 
 B, T, D, V = 4, 5, 6, 9
 CPU = torch.device("cpu")
-NAMES = sorted({*OBJECTIVES} - {"topk_forward_kl"}) + ["sinkhorn"]
+NAMES = sorted({*OBJECTIVES} - {"topk_forward_kl"} - FEATURES) + ["sinkhorn"]
 SMOOTH = ["dpo", "simpo", "redi", "sinkhorn", "uld", "multi_level_ot", "forward_kl"]
 CHUNKS: dict[str, Any] = {"chunks": Chunking(tokens=3, block=2), "auto": "auto", "at once": False}
 

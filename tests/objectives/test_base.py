@@ -20,6 +20,10 @@ from kdlight.objectives import (
     Weighted,
     build_objective,
 )
+from tests.objectives.features.samples import FEATURES
+
+# tests/objectives/features/test_feature_laws.py has the same tests of the others
+ON_LOGITS = [name for name in OBJECTIVES if name not in FEATURES]
 
 
 class Projector(Objective):
@@ -82,7 +86,7 @@ def test_an_objective_without_forward_names_its_class(inputs: LossInputs) -> Non
         Nothing()(inputs)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ON_LOGITS)
 def test_one_logit_is_refused_where_it_would_be_a_probability(name: str) -> None:
     one, two = torch.randn(2, 3, 1), torch.randn(2, 3, 2)
     objective = build_objective(name)
@@ -97,7 +101,7 @@ def test_one_logit_is_refused_where_it_would_be_a_probability(name: str) -> None
             objective(LossInputs(two, one, **rest))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ON_LOGITS)
 def test_a_batch_without_samples_is_zero_with_a_graph(name: str) -> None:
     student = torch.zeros(0, 3, 5, requires_grad=True)
     labels, rejected = torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, dtype=torch.bool)

@@ -25,6 +25,7 @@ from kdlight.objectives import (
 )
 from kdlight.testing import LAWS, Sample, worst
 from kdlight.testing.laws import Deviations, compared
+from tests.objectives.features.samples import FEATURES
 from tests.support.reference import REFERENCE
 
 # Hyper-parameters that the laws are checked with, in addition to the defaults.
@@ -54,6 +55,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 
 # Their inputs mark rejected sequences: tests/methods/test_redi_laws.py has the laws for them.
 ELSEWHERE = {"dpo", "redi", "simpo", "unlikelihood"}
+# Those of `FEATURES` have laws in tests/objectives/features/test_feature_laws.py.
 
 # (law, objective or one of its settings): why it cannot hold there
 EXCEPTIONS = {
@@ -142,7 +144,7 @@ def settings() -> dict[str, Callable[[], Objective]]:
     """All objectives with their defaults, another temperature, and `SETTINGS`, by id."""
     objectives: dict[str, Callable[[], Objective]] = {}
     for name, kind in OBJECTIVES.items():
-        if name in ELSEWHERE:
+        if name in ELSEWHERE or name in FEATURES:
             continue
         tempered = [{"temperature": 2.5}] if issubclass(kind, Divergence) else []
         for chosen in ({}, *tempered, *SETTINGS.get(name, [])):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdlight import losses
 from kdlight.objectives import OBJECTIVES, TAID, LossInputs, build_objective
 from kdlight.schedules import Linear
+from tests.objectives.features.samples import FEATURES, build_with_pairs, feature_fields
 from tests.objectives.test_laws import ELSEWHERE
 
 STEPS, ROWS, WIDTH, CLASSES = 100, 64, 8, 12
@@ -60,7 +61,9 @@ RANKED = {"multi_level_ot", "uld"}
 
 
 # objectives on chosen and rejected sequences are tested in tests/studies/redi.py
-@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in {*ELSEWHERE, *RANKED}])
+@pytest.mark.parametrize(
+    "name", [name for name in OBJECTIVES if name not in {*ELSEWHERE, *RANKED, *FEATURES}]
+)
 def test_every_objective_brings_the_student_nearer_to_the_teacher(
     name: str, teacher: nn.Module
 ) -> None:
@@ -71,3 +74,45 @@ def test_every_objective_brings_the_student_nearer_to_the_teacher(
 def test_the_same_seed_gives_the_same_student(teacher: nn.Module) -> None:
     assert fit("forward_kl", teacher, seed=5) == fit("forward_kl", teacher, seed=5)
     assert fit("forward_kl", teacher, seed=5) != fit("forward_kl", teacher, seed=6)
+
+
+# the feature of a sample: a sequence of tokens for relations of tokens, else a map
+SHAPES = {"attention_relation": (3, 12), "hidden_states": (3, 12)}
+
+
+def features(x: Tensor, network: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    return network(x).unflatten(-1, shape)
+
+
+def fit_features(name: str) -> tuple[float, float]:
+    """The objective on held-out samples before and after some steps."""
+    shape = SHAPES.get(name, (4, 3, 3))
+    size = torch.Size(shape).numel()
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Linear(WIDTH, 24), nn.Tanh(), nn.Linear(24, size))
+    teacher = nn.Sequential(nn.Linear(WIDTH, 16), nn.Tanh(), nn.Linear(16, size))
+    objective = build_with_pairs(OBJECTIVES[name])
+    optimizer = torch.optim.Adam(student.parameters(), lr=1e-2)
+
+    def loss(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            theirs = features(x, teacher, shape)
+        fields = feature_fields(features(x, student, shape), theirs)
+        logits = torch.zeros(len(x), 2)
+        return objective(LossInputs(logits, logits, **fields)).mean()
+
+    held_out = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(99))
+    with torch.no_grad():
+        before = loss(held_out).item()
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss(torch.randn(ROWS, WIDTH)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return before, loss(held_out).item()
+
+
+@pytest.mark.parametrize("name", sorted(FEATURES))
+def test_every_objective_on_features_brings_them_nearer(name: str) -> None:
+    before, after = fit_features(name)
+    assert after < 0.25 * before

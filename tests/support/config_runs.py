@@ -40,7 +40,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     tokenizer.save_pretrained(folder)
     sizes = LlamaConfig(
         vocab_size=len(signs),
-        hidden_size=8,
+        hidden_size=24,  # queries, keys and values are divided into 12 relation heads
         intermediate_size=16,
         num_hidden_layers=30,  # configs may name layers of the model they were written for
         num_attention_heads=2,
@@ -96,6 +96,19 @@ def arguments(config: Path, tiny: dict[str, str]) -> list[str]:
             "--trainer.max_epochs": "2",  # a curriculum needs two
             "--trainer.max_steps": "2",
             "--trainer.accumulate_grad_batches": "1",
+        }
+    elif chosen["data"]["class_path"] == "kdlight.data.TonesDataModule":
+        small |= {
+            "--data.init_args.frames": "4",
+            "--data.init_args.validation_frames": "2",
+            "--data.init_args.batch_size": "2",
+            "--trainer.max_epochs": "1",
+        }
+    elif chosen["data"]["class_path"] == "kdlight.data.DocstringsDataModule":
+        small |= {
+            "--data.init_args.per_package": "20",
+            "--data.init_args.batch_size": "64",
+            "--trainer.max_epochs": "1",
         }
     else:
         small |= {"--data.init_args.batch_size": "1024", "--trainer.max_epochs": "1"}

@@ -1,0 +1,17 @@
+"""Features: tensors from inside a network, captured by the path of a module."""
+
+from __future__ import annotations
+
+from kdlight.features.capture import Capture, not_captured
+from kdlight.features.layer_mapping import LayerMapping
+from kdlight.features.paths import FeaturePath, find_module
+from kdlight.features.width import feature_width
+
+__all__ = [
+    "Capture",
+    "FeaturePath",
+    "LayerMapping",
+    "feature_width",
+    "find_module",
+    "not_captured",
+]

@@ -1,0 +1,91 @@
+"""Which tensor a path means, among the arguments of a module or what it returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from kdlight.features.paths import FeaturePath
+
+
+def output_feature(path: str, parsed: FeaturePath, output: Any) -> Tensor:
+    """Return the tensor that a path means among what its module returned.
+
+    Raises:
+        ValueError: there is none.
+
+    Example:
+        >>> import torch
+        >>> output = (torch.zeros(2), torch.ones(3))
+        >>> output_feature("0:output.1", FeaturePath.parse("0:output.1"), output)
+        tensor([1., 1., 1.])
+    """
+    tensors = list(_tensors(_entry(output, parsed.key)))
+    if tensors:
+        return tensors[0]
+    raise ValueError(f"the feature {path!r} is no tensor: the module returned {_describe(output)}")
+
+
+def input_feature(
+    path: str, parsed: FeaturePath, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
+    """Return the tensor that a path means among the arguments of its module.
+
+    Raises:
+        ValueError: there is none, or several keyword arguments could be meant.
+
+    Example:
+        >>> import torch
+        >>> input_feature("0:input", FeaturePath.parse("0:input"), (torch.zeros(2),), {})
+        tensor([0., 0.])
+    """
+    named = _entry(kwargs, parsed.key)
+    given = named if parsed.key and named is not None else _entry(args, parsed.key)
+    tensors = list(_tensors(given))
+    if not tensors and not parsed.key:
+        tensors = [each for each in _tensors(kwargs) if each.is_floating_point()]
+        if len(tensors) > 1:
+            names = sorted(name for name, v in kwargs.items() if isinstance(v, Tensor))
+            raise ValueError(
+                f"the feature {path!r} is ambiguous: the module was called with the"
+                f" keyword arguments {names}; name one, such as '{path}.{names[0]}'"
+            )
+    if tensors:
+        return tensors[0]
+    raise ValueError(
+        f"the feature {path!r} is no tensor: the module was called with {_describe(args)}"
+        f" and the keyword arguments {sorted(kwargs)}"
+    )
+
+
+def _entry(value: Any, key: str) -> Any:
+    """Return an entry of a mapping, a tuple or an object; None if there is none."""
+    if not key:
+        return value
+    if isinstance(value, (tuple, list)):
+        is_position = key.isdecimal() and int(key) < len(value)
+        return value[int(key)] if is_position else getattr(value, key, None)
+    if isinstance(value, Mapping):
+        return value.get(key)
+    return None if isinstance(value, Tensor) else getattr(value, key, None)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _tensors(each)
+    elif isinstance(value, (tuple, list)):
+        for each in value:
+            yield from _tensors(each)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a mapping with {sorted(value)}"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(type(each).__name__ for each in value)})"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,133 @@
+"""The features that an objective compares, captured in the forward passes of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdlight.data.label_positions import padding_mask
+from kdlight.distributed.backward_entry import ShardedOutputs
+from kdlight.features import Capture
+from kdlight.models.audio_frames import frame_mask
+from kdlight.objectives import Objective
+from kdlight.objectives.features.feature_objective import feature_paths
+from kdlight.teachers import Teacher
+
+
+class CapturedFeatures:
+    """The features of one batch; they are read after the forward passes.
+
+    Args:
+        student: features of the student's network.
+        teacher: features of the teacher's network.
+        outputs: what the student's network returned, if it is sharded.
+    """
+
+    def __init__(
+        self,
+        student: Mapping[str, Tensor],
+        teacher: Mapping[str, Tensor],
+        outputs: ShardedOutputs,
+    ) -> None:
+        self.student, self.teacher, self.outputs = student, teacher, outputs
+
+    def fields(self, batch: Any, network: nn.Module | None) -> dict[str, Any]:
+        """Return the fields of `kdlight.LossInputs` that have features.
+
+        Args:
+            batch: the batch, whose mask marks padding.
+            network: the student's network, if it is known.
+
+        Raises:
+            ValueError: a feature was not captured, or one of the student has no graph.
+        """
+        student, teacher = dict(self.student), dict(self.teacher)
+        masks: dict[str, Tensor] = {}
+        for path, feature in student.items():
+            _check_graph(path, feature, network)
+            if feature.dim() == 3:
+                mask = padding_mask(batch, feature.shape[:2], is_encoder_decoder=False)
+                mask = frame_mask(network, batch, feature.shape[:2]) if mask is None else mask
+                masks |= {} if mask is None else {path: mask}
+        student = {path: self.outputs.attach(feature) for path, feature in student.items()}
+        return {"student_features": student, "teacher_features": teacher, "feature_masks": masks}
+
+
+@contextmanager
+def capture_features(
+    objective: Objective, student: nn.Module, teacher: Any
+) -> Iterator[CapturedFeatures | None]:
+    """Capture what ``objective`` compares while student and teacher run; None if it is nothing.
+
+    Args:
+        objective: the objective.
+        student: the network that is trained.
+        teacher: a `kdlight.teachers.Teacher`, or None.
+
+    Raises:
+        ValueError: a path leads to no module, a network is compiled, or the teacher is not one live
+            network.
+    """
+    ours, theirs = feature_paths(objective)
+    if not ours:
+        yield None
+        return
+    with ExitStack() as stack:
+        one = stack.enter_context(Capture(student, ours))
+        other = stack.enter_context(Capture(teacher_network(objective, teacher), theirs))
+        yield CapturedFeatures(one, other, stack.enter_context(ShardedOutputs(student)))
+
+
+def check_features(objective: Objective, student: nn.Module, teacher: Any) -> None:
+    """Raise a ValueError where the features of an objective cannot be captured."""
+    with capture_features(objective, student, teacher):
+        pass
+
+
+def teacher_network(objective: Objective, teacher: Any) -> nn.Module:
+    """Return the network that a teacher consists of.
+
+    Raises:
+        ValueError: it consists of none or of several, or is asked about some rows of a batch only.
+    """
+    networks = teacher.networks() if isinstance(teacher, Teacher) else []
+    several = isinstance(teacher, Teacher) and len(list(teacher.teachers())) > 1
+    if len(networks) == 1 and not several and not teacher.needs_student:
+        return networks[0]
+    if not networks:
+        has = "has none"
+    elif several or len(networks) > 1:
+        has = "consists of several"
+    else:
+        has = "asks it about some rows of a batch only"
+    raise ValueError(
+        f"the objective {type(objective).__name__} compares features, which are inside one live"
+        f" network, but the teacher ({type(teacher).__name__}) {has}; pass a network or a"
+        " kdlight.FrozenTeacher"
+    )
+
+
+def check_not_compiled(objective: Objective, module: nn.Module) -> None:
+    """Raise a ValueError where a LightningModule is compiled that is to capture features."""
+    paths = [path for side in feature_paths(objective) for path in side]
+    if paths and getattr(module, "_compiler_ctx", None):  # set by Lightning
+        raise ValueError(
+            f"the feature {paths[0]!r} cannot be captured: {type(module).__name__} is compiled, and"
+            " torch.compile leaves out what is captured inside of it; pass the module to the"
+            " trainer without torch.compile"
+        )
+
+
+def _check_graph(path: str, feature: Tensor, network: nn.Module | None) -> None:
+    if not torch.is_grad_enabled() or feature.requires_grad or network is None:
+        return
+    if network.training and any(p.requires_grad for p in network.parameters()):
+        raise ValueError(
+            f"the feature {path!r} of the student has no gradient: nothing before it is trained, or"
+            " it is inside of gradient checkpointing with use_reentrant=True; choose a later path,"
+            " or use_reentrant=False"
+        )

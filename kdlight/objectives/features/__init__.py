@@ -1,0 +1,1 @@
+"""Objectives on features: tensors from inside both networks, in place of their logits."""
