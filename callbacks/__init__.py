@@ -9,6 +9,7 @@ from kdlight.callbacks.export_student import ExportStudent
 from kdlight.callbacks.generation_samples import GenerationSamples
 from kdlight.callbacks.hyperparameter_scheduler import HyperparameterScheduler
 from kdlight.callbacks.on_policy import OnPolicy
+from kdlight.callbacks.pitch_accuracy import PitchAccuracy
 from kdlight.callbacks.prediction_writer import PredictionWriter
 from kdlight.callbacks.preemption import Preemption
 from kdlight.callbacks.redi_guard import REDIGuard
@@ -25,6 +26,7 @@ __all__ = [
     "GenerationSamples",
     "HyperparameterScheduler",
     "OnPolicy",
+    "PitchAccuracy",
     "PredictionWriter",
     "Preemption",
     "REDIGuard",

@@ -11,12 +11,14 @@ from kdlight.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from kdlight.data.digits import DigitsDataModule as DigitsDataModule
+    from kdlight.data.docstrings_module import DocstringsDataModule as DocstringsDataModule
     from kdlight.data.documents import read_documents as read_documents
     from kdlight.data.packing import Blocks as Blocks
     from kdlight.data.targets import batch_labels as batch_labels
     from kdlight.data.targets import next_token_labels as next_token_labels
     from kdlight.data.teacher_tokens import TeacherTokens as TeacherTokens
     from kdlight.data.text import TextDataModule as TextDataModule
+    from kdlight.data.tones import TonesDataModule as TonesDataModule
     from kdlight.data.traces.module import TracesDataModule as TracesDataModule
     from kdlight.data.traces.readers import read_traces as read_traces
     from kdlight.data.traces.trace import Trace as Trace
