@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WOR
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths compare notebooks site build clean
+.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths study-features study-ranking compare notebooks site build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ study-redi: $(READY)  ## measure REDI and its baselines over alpha and learning 
 study-lengths: $(READY)  ## measure chains of five lengths, curricula, markers and pairs; 40 minutes, resumable; writes build/lengths
 	$(PIP) --editable ".[gym]"
 	$(BIN)/python -m tests.studies.lengths --output build/lengths $(ARGS)
+
+study-features: $(READY)  ## measure losses on features beside logits; resumable; writes build/features
+	$(BIN)/python -m tests.studies.features --output build/features $(ARGS)
+
+study-ranking: $(READY)  ## measure whether ranking students without training tells which is best; 9 minutes, resumable; writes build/ranking
+	$(BIN)/python -m tests.studies.ranking --output build/ranking --students second $(ARGS)
 
 compare: $(READY)  ## compare all objectives on the same teacher, text and tokens; 86 minutes on 2 cores, resumable; writes build/compare
 	$(PIP) --editable ".[compare]"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kdlight.modules import DistillationMixin as DistillationMixin
     from kdlight.modules import DistillationModule as DistillationModule
     from kdlight.modules import GradientNormalizer as GradientNormalizer
+    from kdlight.modules import LayerwiseDistillationModule as LayerwiseDistillationModule
     from kdlight.modules import Learner as Learner
     from kdlight.modules import OnlineDistillationModule as OnlineDistillationModule
     from kdlight.objectives import OBJECTIVES as OBJECTIVES
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kdlight.objectives import Objective as Objective
     from kdlight.objectives import TokenObjective as TokenObjective
     from kdlight.objectives import Weighted as Weighted
+    from kdlight.ranking import rank_students as rank_students
     from kdlight.reduce import Chunking as Chunking
     from kdlight.reduce import Loss as Loss
     from kdlight.sources import Dense as Dense

@@ -33,6 +33,7 @@ ORDER = (
     ("models",),
     ("teachers",),
     ("checkpoints", "data", "metrics"),
+    ("ranking",),
     ("vocabulary",),
     ("cache",),
     ("modules",),

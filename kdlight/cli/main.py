@@ -28,6 +28,7 @@ SUMMARIES = {
     "doctor": "Check a fit before it starts, and estimate its memory.",
     "export": "Save the student of a checkpoint with save_pretrained.",
     "objectives": "List the objectives, or describe one.",
+    "rank": "Rank students before any of them is trained.",
     "traces": "Sample a teacher's answers, or score them.",
 }
 

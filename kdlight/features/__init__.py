@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from kdlight.features.calls import ModuleCall, ModuleCalls
 from kdlight.features.capture import Capture, not_captured
 from kdlight.features.layer_mapping import LayerMapping
-from kdlight.features.paths import FeaturePath, find_module
+from kdlight.features.paths import FeaturePath, find_module, find_modules
 from kdlight.features.width import feature_width
 
 __all__ = [
     "Capture",
     "FeaturePath",
     "LayerMapping",
+    "ModuleCall",
+    "ModuleCalls",
     "feature_width",
     "find_module",
+    "find_modules",
     "not_captured",
 ]

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from kdlight.models.call_network import call_network
 from kdlight.models.causal_lm import CausalLM
+from kdlight.models.cut_modules import assemble, cut_modules
+from kdlight.models.hybrid import Hybrid
 from kdlight.models.layer_pruning import choose_layers, prune_layers
+from kdlight.models.learner_stack import LearnerStack, sufficient_learners
 from kdlight.models.lora_causal_lm import LoRACausalLM
 from kdlight.models.model_kind import ModelKind, model_kind
 from kdlight.models.model_source import Source, resolve_source
@@ -21,6 +24,8 @@ from kdlight.models.transformers_model import TransformersModel
 
 __all__ = [
     "CausalLM",
+    "Hybrid",
+    "LearnerStack",
     "LoRACausalLM",
     "ModelKind",
     "MultiLabel",
@@ -30,11 +35,14 @@ __all__ = [
     "Source",
     "StudentRecipe",
     "TransformersModel",
+    "assemble",
     "call_network",
     "choose_layers",
+    "cut_modules",
     "load_model",
     "load_tokenizer",
     "model_kind",
     "prune_layers",
     "resolve_source",
+    "sufficient_learners",
 ]

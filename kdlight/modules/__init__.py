@@ -6,6 +6,7 @@ from kdlight.modules.base import DistillationBase
 from kdlight.modules.distillation import DistillationModule
 from kdlight.modules.gradient_normalizer import GradientNormalizer, StepResult
 from kdlight.modules.guards import NonFiniteLossError
+from kdlight.modules.layerwise import LayerwiseDistillationModule
 from kdlight.modules.learner import Learner
 from kdlight.modules.mixin import DistillationMixin
 from kdlight.modules.online import OnlineDistillationModule
@@ -17,6 +18,7 @@ __all__ = [
     "DistillationMixin",
     "DistillationModule",
     "GradientNormalizer",
+    "LayerwiseDistillationModule",
     "Learner",
     "NonFiniteLossError",
     "OnlineDistillationModule",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from kdlight.data.label_positions import padding_mask
 from kdlight.distributed.backward_entry import ShardedOutputs
-from kdlight.features import Capture
+from kdlight.distributed.divided import check_undivided
+from kdlight.features import Capture, FeaturePath, find_module
 from kdlight.models.audio_frames import frame_mask
 from kdlight.objectives import Objective
 from kdlight.objectives.features.feature_objective import feature_paths
@@ -25,6 +27,7 @@ class CapturedFeatures:
         student: features of the student's network.
         teacher: features of the teacher's network.
         outputs: what the student's network returned, if it is sharded.
+        inside: paths of the student that lead inside of a sharded module.
     """
 
     def __init__(
@@ -32,8 +35,10 @@ class CapturedFeatures:
         student: Mapping[str, Tensor],
         teacher: Mapping[str, Tensor],
         outputs: ShardedOutputs,
+        inside: Collection[str],
     ) -> None:
-        self.student, self.teacher, self.outputs = student, teacher, outputs
+        self.student, self.teacher = student, teacher
+        self.outputs, self.inside = outputs, inside
 
     def fields(self, batch: Any, network: nn.Module | None) -> dict[str, Any]:
         """Return the fields of `kdlight.LossInputs` that have features.
@@ -53,7 +58,8 @@ class CapturedFeatures:
                 mask = padding_mask(batch, feature.shape[:2], is_encoder_decoder=False)
                 mask = frame_mask(network, batch, feature.shape[:2]) if mask is None else mask
                 masks |= {} if mask is None else {path: mask}
-        student = {path: self.outputs.attach(feature) for path, feature in student.items()}
+        for path in self.inside:
+            student[path] = self.outputs.attach(student[path])
         return {"student_features": student, "teacher_features": teacher, "feature_masks": masks}
 
 
@@ -69,17 +75,22 @@ def capture_features(
         teacher: a `kdlight.teachers.Teacher`, or None.
 
     Raises:
-        ValueError: a path leads to no module, a network is compiled, or the teacher is not one live
-            network.
+        ValueError: a path leads to no module, a network is compiled, the teacher is not one live
+            network, or tensor parallelism divides a feature.
     """
     ours, theirs = feature_paths(objective)
     if not ours:
         yield None
         return
+    network = teacher_network(objective, teacher)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        check_undivided(student, {path: find_module(student, path) for path in ours})
+        check_undivided(network, {path: find_module(network, path) for path in theirs})
     with ExitStack() as stack:
         one = stack.enter_context(Capture(student, ours))
-        other = stack.enter_context(Capture(teacher_network(objective, teacher), theirs))
-        yield CapturedFeatures(one, other, stack.enter_context(ShardedOutputs(student)))
+        other = stack.enter_context(Capture(network, theirs))
+        outputs = stack.enter_context(ShardedOutputs(student))
+        yield CapturedFeatures(one, other, outputs, _inside(student, ours))
 
 
 def check_features(objective: Objective, student: nn.Module, teacher: Any) -> None:
@@ -120,6 +131,16 @@ def check_not_compiled(objective: Objective, module: nn.Module) -> None:
             " torch.compile leaves out what is captured inside of it; pass the module to the"
             " trainer without torch.compile"
         )
+
+
+def _inside(network: nn.Module, paths: Iterable[str]) -> list[str]:
+    """Return the paths that are no outputs of a sharded module, which have the hooks of FSDP2."""
+    return [
+        path
+        for path in paths
+        if FeaturePath.parse(path).side == "input"
+        or not isinstance(find_module(network, path), FSDPModule)
+    ]
 
 
 def _check_graph(path: str, feature: Tensor, network: nn.Module | None) -> None:

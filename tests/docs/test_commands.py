@@ -22,6 +22,7 @@ REQUIRED = {
     "validate": {"--config": CONFIG},
     "predict": {"--config": CONFIG},
     "doctor": {"--config": CONFIG},
+    "rank": {"--config": "configs/rank/digits.yaml"},
     "cache": {"--config": CONFIG, "--output": "FOLDER"},
     "export": {"--ckpt_path": "FILE", "--output": "FOLDER"},
     "traces generate": {"--source": "TEACHER", "--prompts": "FILE", "--output": "FILE"},

@@ -64,7 +64,7 @@ def linear_cka(student: Tensor, teacher: Tensor, *, debiased: bool = False) -> T
 def centered(rows: Tensor) -> Tensor:
     """Subtract the mean of each column, and divide all by one constant, (B, D) -> (B, D).
 
-    A column whose numbers are all the same is exactly 0 afterwards, and so is its gradient.
+    A column whose numbers are all the same is exactly 0 afterwards.
 
     >>> centered(torch.tensor([[0.1, 1.0], [0.1, 2.0], [0.1, 3.0]]))
     tensor([[ 0., -1.],
@@ -73,10 +73,10 @@ def centered(rows: Tensor) -> Tensor:
     """
     if not rows.numel():
         return rows
-    varies = (rows.detach() != rows.detach()[:1]).any(0)
-    rows = rows.masked_fill(~varies, 0.0)
     rows = rows - rows.detach().mean(0)
-    rows = rows - rows.mean(0)  # again: far from 0, the first mean is rounded
+    # Far from 0 that mean was rounded. The mean of what is left, a few units of rounding if the
+    # column is constant, is exact.
+    rows = rows - rows.mean(0)
     return scaled(rows, (0, 1))
 
 

@@ -1,0 +1,53 @@
+"""What layer-wise distillation refuses, and what it reads from labels and from the trainer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
+from torch import nn
+
+from kdlight.distributed import FSDP2Strategy
+from kdlight.modules.layer_checks import check_pairs, check_whole, loss_scale, valid_labels
+
+
+def test_names_are_found_and_shared_parameters_refused() -> None:
+    network = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Linear(2, 2))
+    assert check_pairs(network, {"0.0": "0", "1:output.0": "1"}) == {
+        "0.0": "0.0",
+        "1:output.0": "1",
+    }
+    tied = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    tied[1].weight = tied[0].weight
+    with pytest.raises(ValueError, match="'0' and '1' of the student share parameters"):
+        check_pairs(tied, {"0": "0", "1": "1"})
+    assert check_pairs(tied, {"1": "1"}) == {"1": "1"}
+    network.requires_grad_(False)
+    with pytest.raises(ValueError, match="'1' of the student has no trainable parameters"):
+        check_pairs(network, {"1": "1"})
+
+
+def test_sharded_strategies_are_refused() -> None:
+    check_whole(SingleDeviceStrategy("cpu"))
+    check_whole(DDPStrategy())
+    for strategy in (FSDP2Strategy(), FSDPStrategy()):
+        with pytest.raises(ValueError, match=f"{type(strategy).__name__} cannot"):
+            check_whole(strategy)
+
+
+def test_labels_that_count() -> None:
+    tokens = torch.tensor([[1, -100], [-100, -100]])
+    assert torch.equal(valid_labels(tokens), torch.tensor([[True, False], [False, False]]))
+    nan = float("nan")
+    answers = torch.tensor([[1.0, nan], [nan, -100.0]])
+    assert torch.equal(valid_labels(answers), torch.tensor([True, False]))
+    assert torch.equal(valid_labels(torch.tensor([0.5, nan])), torch.tensor([True, False]))
+
+
+def test_the_scale_of_mixed_precision() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)  # type: ignore[attr-defined]
+    plugin = SimpleNamespace(scaler=scaler)
+    assert loss_scale(SimpleNamespace(precision_plugin=plugin)) == 8.0
+    assert loss_scale(SimpleNamespace(precision_plugin=SimpleNamespace())) == 1.0
