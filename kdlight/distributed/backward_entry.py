@@ -21,6 +21,9 @@ class ShardedOutputs:
     gradient. So the hooks run, in the order that FSDP2 expects, and parameters behind the feature
     keep the gradient None that they have in one process.
 
+    Attributes:
+        network: the network.
+
     Args:
         network: any network; one without `torch.distributed.fsdp.FSDPModule` is left alone.
 
@@ -32,6 +35,7 @@ class ShardedOutputs:
     """
 
     def __init__(self, network: nn.Module) -> None:
+        self.network = network
         self._roots = list(_sharded_roots(network))
         self._outputs: list[Tensor] = []
         self._handles: list[Any] = []

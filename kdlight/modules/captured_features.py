@@ -53,7 +53,7 @@ class CapturedFeatures:
         student, teacher = dict(self.student), dict(self.teacher)
         masks: dict[str, Tensor] = {}
         for path, feature in student.items():
-            _check_graph(path, feature, network)
+            _check_graph(path, feature, self.outputs.network)
             if feature.dim() == 3:
                 mask = padding_mask(batch, feature.shape[:2], is_encoder_decoder=False)
                 mask = frame_mask(network, batch, feature.shape[:2]) if mask is None else mask
@@ -143,8 +143,8 @@ def _inside(network: nn.Module, paths: Iterable[str]) -> list[str]:
     ]
 
 
-def _check_graph(path: str, feature: Tensor, network: nn.Module | None) -> None:
-    if not torch.is_grad_enabled() or feature.requires_grad or network is None:
+def _check_graph(path: str, feature: Tensor, network: nn.Module) -> None:
+    if not torch.is_grad_enabled() or feature.requires_grad:
         return
     if network.training and any(p.requires_grad for p in network.parameters()):
         raise ValueError(

@@ -1,8 +1,8 @@
-"""The loss of a student module against its teacher module, and its metrics."""
+"""The loss of a student module against its teacher module."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -11,9 +11,8 @@ from torch import Tensor
 from kdlight.checks import check_choice
 from kdlight.losses.features.distance import KINDS, feature_distance
 from kdlight.losses.log_space import widen
-from kdlight.metrics import DistillationMetrics
-from kdlight.metrics.precision import Mean
 from kdlight.objectives import LossInputs
+from kdlight.objectives.features.channels import channel_axis
 from kdlight.objectives.features.feature_objective import FeatureObjective, Pairs
 from kdlight.objectives.features.positions import position_weights, valid_positions
 
@@ -61,7 +60,7 @@ class LayerLoss(FeatureObjective):
     def pair_loss(self, student: Tensor, teacher: Tensor, inputs: LossInputs, pair: int) -> Tensor:
         """Return the sum over valid positions of their distance."""
         path = list(self.paths)[pair]
-        axis = (1 if teacher.dim() > 3 else -1) if self.channel_dim is None else self.channel_dim
+        axis = channel_axis(teacher, self.channel_dim)
         theirs = teacher.movedim(axis, -1)
         ours = student.movedim(axis, -1) if student.dim() == teacher.dim() else student
         positions = theirs.shape[:-1]
@@ -72,7 +71,7 @@ class LayerLoss(FeatureObjective):
             )
         mask = valid_positions(inputs, path, positions)
         weights = position_weights(inputs, positions, mask, ours.dtype)
-        # rows are selected, as a gradient would be NaN where masked values are
+        # rows are selected: a mask that multiplies would let NaN at masked positions through
         rows = slice(None) if mask is None else mask.flatten()
         last = len(positions) - 1
         with torch.autocast(ours.device.type, enabled=False):
@@ -85,35 +84,3 @@ class LayerLoss(FeatureObjective):
                     f" the shape {tuple(values.shape)}"
                 )
             return (values if weights is None else values * weights.flatten()[rows]).sum()
-
-
-class LayerwiseMetrics(DistillationMetrics):
-    """`kdlight.DistillationMetrics`, and the loss of each pair of modules.
-
-    Args:
-        paths: the paths of the student's modules.
-        temperature: see `kdlight.DistillationMetrics`.
-
-    Example:
-        >>> metrics = LayerwiseMetrics(["layers.0"])
-        >>> metrics.update_modules({"layers.0": torch.tensor(6.0)}, torch.tensor(4))
-        >>> metrics.compute()
-        {'modules/layers.0': tensor(1.5000)}
-    """
-
-    def __init__(self, paths: Iterable[str], temperature: float = 1.0) -> None:
-        super().__init__(temperature)
-        self.keys = {path: f"module_{number}" for number, path in enumerate(paths)}
-        self.metrics.update({key: Mean() for key in self.keys.values()})
-
-    def update_modules(self, totals: Mapping[str, Tensor], count: Tensor) -> None:
-        """Add the sum of each module's loss over ``count`` positions."""
-        if count > 0:
-            for path, total in totals.items():
-                mean = total.detach() / count
-                self._update(self.keys[path], mean.expand(int(count)))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return all metrics that have data, by name, reduced over ranks."""
-        names = {key: f"modules/{path}" for path, key in self.keys.items()}
-        return {names.get(key, key): value for key, value in super().compute().items()}

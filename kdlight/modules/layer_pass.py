@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from kdlight.data.label_positions import padding_mask
 from kdlight.features.calls import ModuleCall
 from kdlight.features.paths import FeaturePath
 from kdlight.features.selection import output_feature
-from kdlight.models.audio_frames import frame_mask
+from kdlight.modules.feature_masks import feature_masks
 from kdlight.modules.layer_loss import LayerLoss
 from kdlight.objectives import Loss, LossInputs
 from kdlight.sources import Dense
@@ -34,11 +33,11 @@ class LayerPass:
         loss: compares the outputs.
         modules: the student's modules by path.
         mask: the valid positions of the batch, ``(B,)`` or ``(B, T)``; None if all samples are.
-        batch: the batch, whose mask marks padding.
-        network: the student, which may know how it shortens sound to frames.
+        batch: the batch, whose ``attention_mask`` marks padding.
+        network: the student; a model of sound tells which frames are padding.
         call_module: calls a module of the student, from its path, itself, args and kwargs.
-        scale: the mean loss is multiplied by it for the computation of gradients, which are divided
-            by it: gradients in float16 would underflow without.
+        scale: the loss is multiplied by it before gradients are computed, and these are divided by
+            it afterwards, so that gradients in float16 do not underflow.
 
     Attributes:
         totals: the sum of each module's loss over the valid positions, by path.
@@ -102,20 +101,16 @@ class LayerPass:
         self.totals[path] = total.detach()
 
     def _gradient_scale(self, inputs: LossInputs) -> float:
-        # a sum over thousands of tokens would overflow float16, so the gradient is about their mean
+        # the gradient of a sum over thousands of tokens would overflow float16; that of about their
+        # mean, divided by a power of two, does not
         if self.scale == 1:
             return 1.0
         return self.scale * 2.0 ** -frexp(len(inputs.valid_positions()))[1]
 
     def _loss_inputs(self, path: str, feature: Tensor, target: Tensor) -> LossInputs:
-        masks: dict[str, Tensor] = {}
-        if feature.dim() == 3:
-            mask = padding_mask(self.batch, feature.shape[:2], is_encoder_decoder=False)
-            if mask is None:
-                mask = frame_mask(self.network, self.batch, feature.shape[:2])
-            masks = {} if mask is None else {path: mask}
+        masks = feature_masks({path: feature}, self.batch, self.network)
         positions = target.shape[:1] if self.mask is None else self.mask.shape
-        # logits of no memory: only their positions are read
+        # only the positions of these logits are read, so they take no memory
         logits = Dense(target.new_zeros(()).expand(*positions, 1))
         inputs = LossInputs(logits, mask=self.mask, feature_masks=masks)
         self._inputs = inputs
@@ -123,12 +118,15 @@ class LayerPass:
 
     @property
     def inputs(self) -> LossInputs:
-        """The valid positions."""
+        """The valid positions of the batch, as inputs whose logits mean nothing."""
         assert self._inputs is not None
         return self._inputs
 
     def loss(self) -> Loss:
-        """Return the mean loss of all modules, whose gradient for each is that of its own loss."""
+        """Return the mean of the losses of all modules, with the gradients computed so far.
+
+        Each module gets the gradient of its own loss, not divided by the number of modules.
+        """
         totals = [self.totals[path] for path in self.objective.paths]
         mean = torch.stack(totals).mean()
         count = (
@@ -143,7 +141,7 @@ class LayerPass:
 
 
 class _ReadyGradients(Function):
-    """A value whose gradients are known already."""
+    """A value whose gradients were computed before, and are only scaled in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:  # noqa: D102

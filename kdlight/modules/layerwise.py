@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kdlight.data.label_positions import check_padding
 from kdlight.distributed.sharding import clip_norm
 from kdlight.features import LayerMapping
-from kdlight.features.calls import ModuleCalls
 from kdlight.losses.labels import IGNORE_INDEX
-from kdlight.models import StudentRecipe, call_network
+from kdlight.models import StudentRecipe
 from kdlight.modules.fit_checks import check_context, check_strategy
 from kdlight.modules.label_format import LabelFormat
-from kdlight.modules.layer_checks import check_pairs, check_whole, loss_scale, valid_labels
-from kdlight.modules.layer_loss import LayerLoss, LayerwiseMetrics, RowLoss
-from kdlight.modules.layer_pass import LayerPass
+from kdlight.modules.layer_checks import check_pairs, check_whole
+from kdlight.modules.layer_loss import LayerLoss, RowLoss
+from kdlight.modules.layer_metrics import LayerwiseMetrics
+from kdlight.modules.layerwise_losses import LayerwiseLosses
 from kdlight.modules.optimizers import Groups, default_optimizer, trainable
 from kdlight.modules.part_checks import check_network, check_teacher
-from kdlight.modules.standalone import StandaloneModule, from_config
+from kdlight.modules.standalone import from_config
 from kdlight.modules.step_driver import STUDENT
-from kdlight.objectives import Loss, LossInputs, Objective
-from kdlight.sources import Logits
+from kdlight.objectives import Objective
 from kdlight.teachers import FrozenTeacher, as_teacher, check_shared
 
 LIVE_ARGUMENTS = ["student", "teacher", "pairs", "loss", "optimizer", "lr_scheduler"]
 
 
-class LayerwiseDistillationModule(StandaloneModule):
+class LayerwiseDistillationModule(LayerwiseLosses):
     r"""Trains modules of a student to compute what modules of a teacher compute.
 
     Each student module :math:`s_i` gets the arguments that its teacher module :math:`t_i` gets in
@@ -41,27 +39,27 @@ class LayerwiseDistillationModule(StandaloneModule):
     .. math:: L_i = \frac{1}{N} \sum_{n=1}^{N} d\bigl(s_i(x_i)_n, t_i(x_i)_n\bigr)
 
     over the valid positions, where :math:`x_i` is the input of :math:`t_i`. So modules learn
-    independently of each other: no gradient of one depends on another, they can be trained in one
-    run or in several, and the activations of one student module exist at a time, whatever the
-    depth. Everything outside of the pairs stays as it is. Choose it to begin with where layers are
-    replaced by others (pruned, low-rank, of another kind), and train the whole student with a
-    `kdlight.DistillationModule` afterwards.
+    independently of each other: the gradient of one depends on no other, and they can be trained in
+    one run or in several. However deep the student is, the activations of only one of its modules
+    are in memory at a time. Everything outside of the pairs stays as it is. Choose it as a first
+    phase where layers are replaced by others (pruned, low-rank, of another kind), and train the
+    whole student with a `kdlight.DistillationModule` afterwards.
 
     Validation compares the modules in the same way (``val/modules/PATH``), and the logits of the
     assembled student, end to end, with those of the teacher.
 
-    Labels of classes or tokens tell which positions are valid, as they do for logits; without
-    labels it is the ``attention_mask`` of a batch, or else each sample counts. Where an output has
-    other positions than the labels (a map beside the label of an image), the mean over the
-    positions of a sample, without padding, counts as often as the sample has valid labels.
+    The valid positions are those with a label, as they are for logits; without labels, those of the
+    ``attention_mask`` of a batch, or else all samples. Where an output has other positions than the
+    labels (a map beside the label of an image), the mean over the positions of a sample, without
+    padding, is weighted by the number of valid labels of the sample.
 
     Wójcik, Przewięźlikowski, Szatkowski, et al., "Adaptive Computation Modules: Granular
     Conditional Computation For Efficient Inference", 2023, trains the modules of its first phase in
     this way.
 
-    Gradients are clipped for each pair by itself. There is one optimizer with a parameter group for
-    each pair, which is equivalent to one for each. FSDP2 and DeepSpeed are not supported, as they
-    gather the weights of a module only where the whole student runs.
+    Gradients are clipped for each pair by itself. The optimizer has a parameter group for each
+    pair, which is equivalent to an optimizer for each. FSDP2 and DeepSpeed are not supported, as
+    they gather the weights of a module only when the whole student runs.
 
     Args:
         student: the network whose modules are trained; or a recipe that builds it from the
@@ -99,9 +97,6 @@ class LayerwiseDistillationModule(StandaloneModule):
         ['net.0', 'net.2']
     """
 
-    objective: LayerLoss
-    metrics: LayerwiseMetrics
-
     def __init__(
         self,
         student: nn.Module | StudentRecipe,
@@ -137,16 +132,8 @@ class LayerwiseDistillationModule(StandaloneModule):
         self.setup_optimizers(optimizer, lr_scheduler, lr_scheduler_config)
         objective.bind(self.student, networks[0])
         self.metrics = LayerwiseMetrics(objective.paths, temperature)
-        self._names = check_pairs(self.student, objective.paths)
+        self.module_names = check_pairs(self.student, objective.paths)
         self._frozen: list[nn.Parameter] = []
-
-    def student_modules(self) -> dict[str, nn.Module]:
-        """Return the modules that are trained, by the path of their pair."""
-        return {path: self.student.get_submodule(name) for path, name in self._names.items()}
-
-    def student_logits(self, batch: Any) -> Logits:
-        """Return the logits of the assembled student for ``batch``, ``(..., V)``."""
-        return call_network(self.student, batch)
 
     def learners(self) -> dict[str, tuple[nn.Module, Objective]]:
         """Return the student and its objective."""
@@ -168,70 +155,6 @@ class LayerwiseDistillationModule(StandaloneModule):
             "teacher": self.teacher.networks()[0],
             "objective": self.objective,
         }
-
-    # ---- from a batch to the losses of all pairs
-
-    def call_module(
-        self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Call a module of the student with the arguments of its teacher module.
-
-        Override it for modules with other arguments, or of which another method is to be trained.
-
-        Args:
-            path: the path of the student's module, as in ``pairs``.
-            module: the student's module.
-            args: positional arguments of the call of the teacher's module.
-            kwargs: keyword arguments of this call.
-        """
-        return module(*args, **kwargs)
-
-    def valid_positions(self, batch: Any) -> Tensor | None:
-        """Return the mask of valid positions, ``(B,)`` or ``(B, T)``; None if all samples are.
-
-        Override it for batches where neither labels nor ``attention_mask`` tell.
-        """
-        labels = self.aligned_labels(batch)
-        if labels is None:
-            mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-            return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
-        mask = valid_labels(labels)
-        if self.is_first_batch and mask.shape == labels.shape:
-            check_padding(labels, mask, batch)
-        return mask
-
-    def module_losses(self, batch: Any) -> tuple[Logits, LayerPass]:
-        """Run the teacher, and each student module in it; return its logits, and the losses."""
-        run = LayerPass(
-            self.objective,
-            self.student_modules(),
-            self.valid_positions(batch),
-            batch,
-            self.student,
-            self.call_module,
-            scale=loss_scale(self._trainer),
-        )
-        network = self.teacher.networks()[0]
-        with ModuleCalls(network, set(self.objective.paths.values()), run.observe):
-            logits = self.teacher_logits(batch)
-        assert logits is not None
-        return logits, run
-
-    def learner_losses(self, batch: Any) -> dict[str, tuple[Loss, LossInputs]]:
-        """Compute the losses of all pairs."""
-        _, run = self.module_losses(batch)
-        self.is_first_batch = False
-        return {STUDENT: (run.loss(), run.inputs)}
-
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Compare the modules, and the assembled student with the teacher."""
-        metrics = self.loader_metrics.get(dataloader_idx, self.network_metrics())[""]
-        assert isinstance(metrics, LayerwiseMetrics)
-        teacher, run = self.module_losses(batch)
-        student = self.teacher.mask_student(self.student_logits(batch))
-        loss = run.loss()
-        metrics.update(self.make_loss_inputs(batch, student, teacher), loss)
-        metrics.update_modules(run.totals, loss.count)
 
     # ---- the run
 
@@ -262,13 +185,13 @@ class LayerwiseDistillationModule(StandaloneModule):
                 " has the labels of one of them; train an encoder or a decoder by itself"
             )
         if isinstance(strategy, DDPStrategy) and self.trainer.state.fn == "fit":
-            # it waits for the gradients of all that can have some when it wraps the module
+            # DDP waits in each step for all gradients that are required when it wraps the module
             trained = {id(p) for m in self.student_modules().values() for p in m.parameters()}
             self._frozen = [p for p in trainable(self.student) if id(p) not in trained]
             for parameter in self._frozen:
                 parameter.requires_grad_(False)
 
     def check_optimizers(self) -> None:
-        """Undo what was done for the strategy."""
+        """Let what is outside of the pairs require gradients again, now that DDP has started."""
         while self._frozen:
             self._frozen.pop().requires_grad_(True)

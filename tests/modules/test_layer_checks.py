@@ -1,16 +1,13 @@
-"""What layer-wise distillation refuses, and what it reads from labels and from the trainer."""
+"""What layer-wise distillation refuses."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
-import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy
 from torch import nn
 
 from kdlight.distributed import FSDP2Strategy
-from kdlight.modules.layer_checks import check_pairs, check_whole, loss_scale, valid_labels
+from kdlight.modules.layer_checks import check_pairs, check_whole
 
 
 def test_names_are_found_and_shared_parameters_refused() -> None:
@@ -35,19 +32,3 @@ def test_sharded_strategies_are_refused() -> None:
     for strategy in (FSDP2Strategy(), FSDPStrategy()):
         with pytest.raises(ValueError, match=f"{type(strategy).__name__} cannot"):
             check_whole(strategy)
-
-
-def test_labels_that_count() -> None:
-    tokens = torch.tensor([[1, -100], [-100, -100]])
-    assert torch.equal(valid_labels(tokens), torch.tensor([[True, False], [False, False]]))
-    nan = float("nan")
-    answers = torch.tensor([[1.0, nan], [nan, -100.0]])
-    assert torch.equal(valid_labels(answers), torch.tensor([True, False]))
-    assert torch.equal(valid_labels(torch.tensor([0.5, nan])), torch.tensor([True, False]))
-
-
-def test_the_scale_of_mixed_precision() -> None:
-    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)  # type: ignore[attr-defined]
-    plugin = SimpleNamespace(scaler=scaler)
-    assert loss_scale(SimpleNamespace(precision_plugin=plugin)) == 8.0
-    assert loss_scale(SimpleNamespace(precision_plugin=SimpleNamespace())) == 1.0

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from kdlight.losses.features.distance import KINDS
-from kdlight.modules.layer_loss import LayerLoss, LayerwiseMetrics
+from kdlight.modules.layer_loss import LayerLoss
 from kdlight.objectives import LossInputs
 
 
@@ -128,15 +128,3 @@ def test_outputs_of_other_positions_are_refused() -> None:
         evaluate(loss, torch.zeros(2, 3, 4), torch.zeros(2, 3, 5), None)
     with pytest.raises(ValueError, match="the first axis of both must be that of samples"):
         evaluate(loss, torch.zeros(2, 3, 5), torch.zeros(2, 3, 5), torch.ones(4).bool())
-
-
-def test_means_of_modules_weigh_positions_equally() -> None:
-    metrics = LayerwiseMetrics(["a.b", "c"])
-    for number, size in ((6.0, 4), (1.0, 1)):
-        totals = {"a.b": torch.tensor(number), "c": torch.tensor(0.0)}
-        metrics.update_modules(totals, torch.tensor(size))
-    metrics.update_modules({"a.b": torch.tensor(0.0)}, torch.tensor(0))
-    assert metrics.compute()["modules/a.b"].item() == pytest.approx(7 / 5)
-    assert metrics.compute()["modules/c"].item() == 0
-    metrics.reset()
-    assert metrics.compute() == {}
