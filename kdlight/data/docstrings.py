@@ -19,7 +19,7 @@ def read_docstrings(package: str, *, limit: int, seed: int = 0) -> list[list[str
     """Return docstrings of an installed package, those of each file in a list of their own.
 
     The package is not imported. Files come in random order until there are ``limit`` docstrings of
-    at least 10 words. Tests are left out, and so is a docstring that was there before.
+    at least 10 words. Tests are left out, and so are repeated docstrings.
 
     Args:
         package: its name.

@@ -122,8 +122,8 @@ class DocstringsDataModule(SplitDataModule):
                 frequent[: self.vocabulary_size - SEPARATOR - 1], SEPARATOR + 1
             )
         }
-        first_part, second_part = ([self._encode(*text, known) for text in part] for part in parts)
-        return first_part, second_part
+        encoded = [[self._encode(*text, known) for text in part] for part in (train, validation)]
+        return encoded[0], encoded[1]
 
     def _words(self, text: str) -> tuple[Words, Words]:
         """Return the words of the first sentence, and of what follows it."""

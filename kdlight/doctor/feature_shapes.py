@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from kdlight.features.paths import modules_by_name
+from kdlight.features.selection import tensors_in
 
 
 class FeatureRow(NamedTuple):
@@ -69,22 +70,12 @@ def recorded_features(networks: Mapping[str, nn.Module]) -> Iterator[dict[str, l
 
 def _recorder(path: str, seen: dict[str, FeatureRow]) -> Any:
     def record(module: nn.Module, args: Any, output: Any) -> None:
-        tensor = _first_tensor(output)
-        if tensor is not None and tensor.is_floating_point():
+        tensor = next(tensors_in(output), None)
+        # a nested tensor has no shape, and is refused as a feature
+        if tensor is not None and tensor.is_floating_point() and not tensor.is_nested:
             seen.setdefault(path, FeatureRow(path, type(module).__name__, tuple(tensor.shape)))
 
     return record
-
-
-def _first_tensor(value: Any) -> Tensor | None:
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        found = (_first_tensor(each) for each in value)
-        return next((each for each in found if each is not None), None)
-    return None
 
 
 def _grouped(rows: Mapping[str, FeatureRow]) -> list[FeatureRow]:

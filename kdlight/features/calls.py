@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -127,6 +129,13 @@ def _copied(value: Any) -> Any:
         return value.detach().clone() if value.is_floating_point() else value
     if type(value) in (list, tuple):
         return type(value)(_copied(each) for each in value)
+    if isinstance(value, tuple) and hasattr(value, "_make"):  # a named tuple
+        return type(value)._make(map(_copied, value))  # type: ignore[attr-defined]
     if type(value) is dict:
         return {key: _copied(each) for key, each in value.items()}
+    if is_dataclass(value) and not isinstance(value, (type, Mapping)):
+        copied = copy(value)
+        for field in fields(value):
+            object.__setattr__(copied, field.name, _copied(getattr(value, field.name)))
+        return copied
     return None if hasattr(value, "get_seq_length") else value

@@ -155,6 +155,8 @@ class _Hook:
             raise ValueError(
                 f"the feature {self.path!r} must be of a floating-point dtype, got {tensor.dtype}"
             )
+        if tensor.is_inference():  # whose changes in place are not counted
+            tensor = tensor.clone()
         self.seen[self.path] = _Seen(tensor, _version(tensor), 1)
 
 

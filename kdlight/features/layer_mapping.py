@@ -34,7 +34,7 @@ class LayerMapping:
 
     Raises:
         ValueError: there is not exactly one ``*`` in a path, ``rule`` is unknown, or ``count`` is
-            below 1 or is given beside a function.
+            below 1 or is given together with a function.
 
     Example:
         >>> student, teacher = (nn.Sequential(*(nn.ReLU() for _ in range(n))) for n in (2, 6))
@@ -63,7 +63,9 @@ class LayerMapping:
         if count is not None:
             check_at_least("count", count, 1)
             if callable(rule):
-                raise ValueError("count is the function's to choose; leave it out")
+                raise ValueError(
+                    "count must be None if rule is a function, which chooses the pairs itself"
+                )
         self.student, self.teacher = student, teacher
         self.rule: Literal["uniform", "last"] | Rule = rule
         self.count = count

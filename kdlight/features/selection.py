@@ -14,7 +14,7 @@ def output_feature(path: str, parsed: FeaturePath, output: Any) -> Tensor:
     """Return the tensor that a path means among what its module returned.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it is a nested tensor.
 
     Example:
         >>> import torch
@@ -22,9 +22,9 @@ def output_feature(path: str, parsed: FeaturePath, output: Any) -> Tensor:
         >>> output_feature("0:output.1", FeaturePath.parse("0:output.1"), output)
         tensor([1., 1., 1.])
     """
-    tensors = list(_tensors(_entry(output, parsed.key)))
+    tensors = list(tensors_in(_entry(output, parsed.key)))
     if tensors:
-        return tensors[0]
+        return _not_nested(path, tensors[0])
     raise ValueError(f"the feature {path!r} is no tensor: the module returned {_describe(output)}")
 
 
@@ -34,7 +34,8 @@ def input_feature(
     """Return the tensor that a path means among the arguments of its module.
 
     Raises:
-        ValueError: there is none, or several keyword arguments could be meant.
+        ValueError: there is none, it is a nested tensor, or several keyword arguments could be
+            meant.
 
     Example:
         >>> import torch
@@ -43,9 +44,9 @@ def input_feature(
     """
     named = _entry(kwargs, parsed.key)
     given = named if parsed.key and named is not None else _entry(args, parsed.key)
-    tensors = list(_tensors(given))
+    tensors = list(tensors_in(given))
     if not tensors and not parsed.key:
-        tensors = [each for each in _tensors(kwargs) if each.is_floating_point()]
+        tensors = [each for each in tensors_in(kwargs) if each.is_floating_point()]
         if len(tensors) > 1:
             names = sorted(name for name, v in kwargs.items() if isinstance(v, Tensor))
             raise ValueError(
@@ -53,11 +54,21 @@ def input_feature(
                 f" keyword arguments {names}; name one, such as '{path}.{names[0]}'"
             )
     if tensors:
-        return tensors[0]
+        return _not_nested(path, tensors[0])
     raise ValueError(
         f"the feature {path!r} is no tensor: the module was called with {_describe(args)}"
         f" and the keyword arguments {sorted(kwargs)}"
     )
+
+
+def _not_nested(path: str, tensor: Tensor) -> Tensor:
+    if tensor.is_nested:
+        raise ValueError(
+            f"the feature {path!r} is a nested tensor, which torch.nn.TransformerEncoder makes of a"
+            " batch with padding in evaluation mode; create the encoder with"
+            " enable_nested_tensor=False, or set its use_nested_tensor to False"
+        )
+    return tensor
 
 
 def _entry(value: Any, key: str) -> Any:
@@ -72,15 +83,23 @@ def _entry(value: Any, key: str) -> Any:
     return None if isinstance(value, Tensor) else getattr(value, key, None)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Iterate over the tensors in a tensor, or in mappings, tuples and lists of any depth.
+
+    Example:
+        >>> import torch
+        >>> nested = (None, {"a": [torch.tensor(1)]}, torch.tensor(2))
+        >>> [tensor.item() for tensor in tensors_in(nested)]
+        [1, 2]
+    """
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _tensors(each)
+            yield from tensors_in(each)
     elif isinstance(value, (tuple, list)):
         for each in value:
-            yield from _tensors(each)
+            yield from tensors_in(each)
 
 
 def _describe(value: Any) -> str:

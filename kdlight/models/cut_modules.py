@@ -15,11 +15,11 @@ def cut_modules(network: nn.Sequential, parts: int | Sequence[str]) -> list[nn.S
     """Cut a sequential network into modules that run one after the other.
 
     The modules consist of the layers of ``network`` themselves, not of copies, under their names in
-    ``network``: to train a module is to train that part of the network. ``assemble(modules)`` has
-    bitwise the logits of ``network``.
+    ``network``: to train a module is to train that part of the network. ``assemble(modules)``
+    returns the same logits as ``network``, to the bit.
 
-    Other networks, also models of transformers, compute more between their layers than a sequence
-    of modules does: masks, positions, skipped layers. Write such a network as an
+    Other networks, such as the models of transformers, compute more between their layers than a
+    sequence does: masks, positions, skip connections. Write such a network as a
     `torch.nn.Sequential` of modules first.
 
     Args:
@@ -81,7 +81,7 @@ def assemble(modules: Iterable[nn.Module], *, stitches: bool = False) -> nn.Sequ
             out.
 
     Raises:
-        TypeError: If something is no module.
+        TypeError: If an entry of ``modules`` is no module.
         ValueError: If there is none, or hybrids are missing or out of order.
 
     Example:
@@ -127,7 +127,7 @@ def _is_sequential(module: Any) -> bool:
 
 def _layers(network: nn.Sequential, prefix: str, paths: list[str]) -> Iterator[Any]:
     """Yield the layers by path, from within those that a path leads into."""
-    for name, child in network._modules.items():  # also layers that are there twice
+    for name, child in network._modules.items():  # named_children() leaves out repeated layers
         path = f"{prefix}{name}"
         is_cut = any(each.startswith(f"{path}.") for each in paths)
         if is_cut and _is_sequential(child):
@@ -154,7 +154,7 @@ def _starts(names: list[str], paths: list[str]) -> list[int]:
 
 
 def _module(layers: list[tuple[str, nn.Module]]) -> nn.Sequential:
-    """Return a module of layers under the last parts of their paths, or numbered if these meet."""
+    """Return a module of layers named by the ends of their paths, or by numbers if two agree."""
     names = [path.rpartition(".")[2] for path, _ in layers]
     if len(set(names)) < len(names):
         names = [str(place) for place in range(len(layers))]

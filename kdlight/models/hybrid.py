@@ -32,10 +32,10 @@ class Hybrid(nn.Module):
     evaluation mode, also after ``train()`` and ``requires_grad_()``; gradients flow through them to
     ``module``, which is not copied. They are in ``state_dict()``, so that a checkpoint holds all
     that the network computes with; ``hybrid.module.state_dict()`` is the trained module alone.
-    Lightning's warning about modules in evaluation mode is about them.
+    Lightning warns of modules in evaluation mode at the start of a fit, and means these copies.
 
-    The first module reads the input and the last one gives the logits, so there are no stitches at
-    these ends.
+    The first module reads the input and the last one gives the logits, so no stitch is added before
+    the first module or after the last one.
 
     Args:
         meta: the meta network: a `torch.nn.Sequential`, or at least two modules in order.

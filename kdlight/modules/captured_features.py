@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from kdlight.data.label_positions import padding_mask
 from kdlight.distributed.backward_entry import ShardedOutputs
 from kdlight.distributed.divided import check_undivided
 from kdlight.features import Capture, FeaturePath, find_module
-from kdlight.models.audio_frames import frame_mask
+from kdlight.modules.feature_masks import feature_masks
 from kdlight.objectives import Objective
 from kdlight.objectives.features.feature_objective import feature_paths
 from kdlight.teachers import Teacher
@@ -51,13 +50,9 @@ class CapturedFeatures:
             ValueError: a feature was not captured, or one of the student has no graph.
         """
         student, teacher = dict(self.student), dict(self.teacher)
-        masks: dict[str, Tensor] = {}
+        masks = feature_masks(student, batch, network)
         for path, feature in student.items():
             _check_graph(path, feature, self.outputs.network)
-            if feature.dim() == 3:
-                mask = padding_mask(batch, feature.shape[:2], is_encoder_decoder=False)
-                mask = frame_mask(network, batch, feature.shape[:2]) if mask is None else mask
-                masks |= {} if mask is None else {path: mask}
         for path in self.inside:
             student[path] = self.outputs.attach(student[path])
         return {"student_features": student, "teacher_features": teacher, "feature_masks": masks}

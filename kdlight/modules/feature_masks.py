@@ -25,6 +25,7 @@ def feature_masks(
         Boolean masks, False at padding, for ``feature_masks`` of `kdlight.LossInputs`.
 
     Example:
+        >>> import torch
         >>> batch = {"attention_mask": torch.tensor([[1, 1, 0]])}
         >>> feature_masks({"a": torch.zeros(1, 3, 8), "b": torch.zeros(1, 8)}, batch)
         {'a': tensor([[ True,  True, False]])}

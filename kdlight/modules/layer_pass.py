@@ -91,6 +91,7 @@ class LayerPass:
         inputs = self._loss_inputs(path, feature, target)
         total = self.objective.pair_loss(feature, target, inputs, pair)
         if self.is_training:
+            _check_graph(path, total)
             scale = self._gradient_scale(inputs)
             found = torch.autograd.grad(total * scale, parameters, allow_unused=True)
             for parameter, gradient in zip(parameters, found, strict=True):
@@ -138,6 +139,15 @@ class LayerPass:
             mean = _ReadyGradients.apply(mean, self._gradients, *self._parameters)
         parts = {f"modules/{path}": self.totals[path] for path in self.objective.paths}
         return Loss(mean, count, parts)  # type: ignore[arg-type]
+
+
+def _check_graph(path: str, total: Tensor) -> None:
+    if not total.requires_grad:
+        raise ValueError(
+            f"the output of the module {path!r} of the student has no gradient: the module detaches"
+            " it, or uses gradient checkpointing with use_reentrant=True, which needs a gradient of"
+            " the module's input; use use_reentrant=False"
+        )
 
 
 class _ReadyGradients(Function):

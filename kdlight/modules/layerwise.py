@@ -121,7 +121,7 @@ class LayerwiseDistillationModule(LayerwiseLosses):
         networks = [] if frozen is None else frozen.networks()
         if len(networks) != 1:
             raise ValueError(
-                "teacher must be one live network, whose modules run beside those of the student,"
+                "teacher must be one live network, whose modules run together with the student's,"
                 f" got a {type(teacher).__name__} with {len(networks)} networks"
             )
         if not isinstance(student, StudentRecipe):

@@ -49,6 +49,10 @@ class LayerwiseLosses(StandaloneModule):
         """Return the logits of the assembled student for ``batch``, ``(..., V)``."""
         return call_network(self.student, batch)
 
+    def feature_network(self) -> nn.Module:
+        """Return ``student``, in which the paths of ``pairs`` are found."""
+        return self.student
+
     def call_module(
         self, path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:

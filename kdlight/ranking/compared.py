@@ -16,6 +16,7 @@ from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.losses.log_space import widen
 from kdlight.models.evaluating import evaluating
 from kdlight.models.model_kind import model_kind
+from kdlight.ranking.classifier_gradient import classifier_gradient
 from kdlight.ranking.places import Place, find_places
 from kdlight.ranking.recording import record
 
@@ -63,19 +64,19 @@ def compare(student: Compared, teacher: Compared) -> tuple[float, float]:
 def read_network(
     network: nn.Module, batch: Any, *, path: str | None = None, teacher: Compared | None = None
 ) -> Compared:
-    r"""Run a network on a batch, and return its last features and the gradient of its classifier.
+    """Run a network on a batch, and return its last features and the gradient of its classifier.
 
-    The gradient with respect to the weights of class n is the sum over samples of
-    :math:`(q_n - y_n)\, h`, with the probability :math:`q_n`, the label :math:`y_n` of 0 or 1 and
-    the input :math:`h` of the classifier. Labels are those of the batch, or the classes that the
-    teacher finds most probable if it has none. Padding, where ``attention_mask`` is 0, is left out.
-    Weights, their gradients and the modes of the modules stay as they are.
+    The gradient is that of `kdlight.ranking.classifier_gradient`. Labels are those of the batch, or
+    the classes that the teacher finds most probable if it has none. Padding, where
+    ``attention_mask`` is 0, is left out. Weights, their gradients and the modes of the modules stay
+    as they are.
 
     Args:
         network: maps the batch to logits.
         batch: a batch, which is moved to the device of the network.
         path: see `kdlight.ranking.places.find_places`.
-        teacher: the same of the teacher, whose labels and classes are taken; None for the teacher.
+        teacher: what was read of the teacher, whose labels and classes are used; None if the
+            network is the teacher.
 
     Raises:
         ValueError: If the classifier is not linear, the logits do not depend on it, features are
@@ -100,24 +101,12 @@ def read_network(
         if teacher is None:
             labels = _labels(batch, logits.detach(), mask, kind.labels)
         else:
+            _check_shape(logits.shape, teacher)
             labels = teacher.labels.to(logits.device)
-            if logits.shape[-1] != teacher.size:
-                raise ValueError(
-                    "student and teacher must have the same classes, but their logits have"
-                    f" {logits.shape[-1]} and {teacher.size}"
-                )
-            if labels.shape != logits.shape[:-1]:
-                raise ValueError(
-                    f"student and teacher must have logits at the same positions, got shapes"
-                    f" {tuple(logits.shape)} and {(*labels.shape, teacher.size)}"
-                )
         _check_labels(labels, logits.shape[-1], type(network).__name__)
-        gradient = _gradient(seen.outputs, seen.inputs, logits, labels, places.classifier)
+        gradient = classifier_gradient(seen, logits, labels, places.classifier)
     if teacher is None:
-        mean = gradient.new_ones(len(gradient))
-        if len(gradient) > MAX_CLASSES:  # the classes of a vocabulary
-            mean = logits.detach()[labels != IGNORE_INDEX].softmax(-1).mean(0)
-        classes = mean.topk(min(len(mean), MAX_CLASSES)).indices.sort().values
+        classes = _compared_classes(logits.detach()[labels != IGNORE_INDEX], len(gradient))
     else:
         classes = teacher.classes.to(gradient.device)
     rows = _rows(seen.features, seen.logits.shape, batch, mask, places.features)
@@ -141,6 +130,26 @@ def _labels(batch: Any, logits: Tensor, mask: Tensor | None, rule: Any) -> Tenso
     return found if mask is None else found.masked_fill(~mask, IGNORE_INDEX)
 
 
+def _check_shape(logits: torch.Size, teacher: Compared) -> None:
+    if logits[-1] != teacher.size:
+        raise ValueError(
+            "student and teacher must have the same classes, but their logits have"
+            f" {logits[-1]} and {teacher.size}"
+        )
+    if logits[:-1] != teacher.labels.shape:
+        raise ValueError(
+            "student and teacher must have logits at the same positions, got shapes"
+            f" {tuple(logits)} and {(*teacher.labels.shape, teacher.size)}"
+        )
+
+
+def _compared_classes(logits: Tensor, count: int) -> Tensor:
+    """Return all ``count`` classes, or of a vocabulary the most probable ones, (n, V) -> (N,)."""
+    if count <= MAX_CLASSES:
+        return torch.arange(count, device=logits.device)
+    return logits.softmax(-1).mean(0).topk(MAX_CLASSES).indices.sort().values
+
+
 def _check_labels(labels: Tensor, size: int, name: str) -> None:
     counts = labels[labels != IGNORE_INDEX]
     if not len(counts):
@@ -148,38 +157,9 @@ def _check_labels(labels: Tensor, size: int, name: str) -> None:
     wrong = counts[(counts < 0) | (counts >= size)]
     if len(wrong):
         raise ValueError(
-            f"label {int(wrong[0])} is outside of the {size} classes of {name}; labels of the value"
-            " -100 are ignored"
+            f"label {int(wrong[0])} is outside of the {size} classes of {name}; labels of -100 are"
+            " ignored"
         )
-
-
-def _gradient(
-    outputs: Tensor, inputs: Tensor, logits: Tensor, labels: Tensor, place: Place | None
-) -> Tensor:
-    """Return the gradient with respect to the weights of a linear classifier, (N, D)."""
-    loss = nn.functional.cross_entropy(
-        logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
-    )
-    slopes = (
-        torch.autograd.grad(loss, outputs, allow_unused=True)[0] if loss.requires_grad else None
-    )
-    if slopes is None:
-        raise ValueError(
-            f"the logits do not depend on {place.module if place else 'the hidden states'}, the"
-            " last layer with parameters that runs"
-        )
-    hidden, slopes = widen(inputs.detach()), widen(slopes)
-    if place is not None and place.channel_dim == 1:
-        hidden, slopes = hidden.movedim(1, -1), slopes.movedim(1, -1)
-    if hidden.shape[:-1] != slopes.shape[:-1]:
-        raise ValueError(
-            f"the last layer with parameters must be linear, or a convolution of size 1, got"
-            f" {place.module if place else 'no layer'}, from {tuple(inputs.shape)} to"
-            f" {tuple(outputs.shape)}"
-        )
-    hidden, slopes = hidden.flatten(0, -2), slopes.flatten(0, -2)
-    counts = (slopes != 0).any(-1)  # others may hold anything
-    return slopes[counts].mT @ hidden[counts]
 
 
 def _rows(

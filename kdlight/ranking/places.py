@@ -105,7 +105,7 @@ def find_places(network: nn.Module, batch: Any, path: str | None = None) -> Plac
         dim = -1 if call.output is None else _channel_dim(call.module, call.output)
         classifier = Place(call.module, "output", call.number, dim)
     if chosen is None:
-        return Places(_last(calls, head, logits, network), classifier)
+        return Places(_last_features(calls, head, logits, network), classifier)
     own = [call for call in calls if call.module is chosen and call.output is not None]
     if not own:
         raise ValueError(
@@ -147,7 +147,9 @@ def _run(
     return calls, logits.shape
 
 
-def _last(calls: list[_Call], head: int | None, logits: torch.Size, network: nn.Module) -> Place:
+def _last_features(
+    calls: list[_Call], head: int | None, logits: torch.Size, network: nn.Module
+) -> Place:
     before = calls if head is None else calls[:head]
     for call in reversed(before):
         shape = call.output
@@ -165,16 +167,17 @@ def _last(calls: list[_Call], head: int | None, logits: torch.Size, network: nn.
 
 
 def _classifier(calls: list[_Call], network: nn.Module, classes: int) -> int | None:
+    """Return the index of the call of the classifier; None if none has an output for each class."""
     model = wrapped_model(network)
     head = None if model is None else model.get_output_embeddings()
-    for place in range(len(calls) - 1, -1, -1):
-        module, shape = calls[place].module, calls[place].output
+    for index in range(len(calls) - 1, -1, -1):
+        module, shape = calls[index].module, calls[index].output
         is_inner = not list(module.children())  # a chosen module may have parts
         has_weights = any(True for _ in module.parameters(recurse=False))
         if (is_inner and has_weights) if head is None else module is head:
             size = 0 if shape is None else shape[_channel_dim(module, shape)]
             # two logits are made of one for a question that is answered with yes or no
-            return place if size == classes or classes == 2 else None
+            return index if size == classes or classes == 2 else None
     return None
 
 

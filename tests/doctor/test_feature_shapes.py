@@ -88,3 +88,13 @@ def test_it_lists_what_runs_in_a_step_of_a_language_model(
     assert "x 30" in out
     assert "x 10" in out
     assert "lm_head" not in out  # it is applied within the loss
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_have_no_row() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+    network = nn.TransformerEncoder(layer, 2).eval()
+    padding = torch.tensor([[False, False, False], [False, False, True]])
+    with torch.no_grad(), recorded_features({"teacher": network}) as rows:
+        network(torch.randn(2, 3, 8), src_key_padding_mask=padding)
+    assert "layers.0" not in [row.path for row in rows["teacher"]]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -125,3 +126,30 @@ def test_modules_run_once() -> None:
 def test_paths_of_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match="'0:input' is that of an input"):
         ModuleCalls(nn.Sequential(nn.ReLU()), ["0:input"], lambda call: None)
+
+
+class Pair(NamedTuple):
+    x: Tensor
+    scale: float
+
+
+@dataclass
+class Box:
+    x: Tensor
+    scale: float
+
+
+@pytest.mark.parametrize("kind", [Pair, Box])
+def test_entries_of_named_tuples_and_dataclasses_are_copied(kind: Any) -> None:
+    class Adds(nn.Module):
+        def forward(self, given: Any) -> Tensor:
+            return given.x.add_(1.0) * given.scale
+
+    calls: list[ModuleCall] = []
+    with ModuleCalls(network := nn.Sequential(Adds()), ["0"], calls.append):
+        network(given := kind(torch.zeros(2), 3.0))
+    (copied,) = calls[0].args
+    assert type(copied) is kind
+    assert (copied.x == 0).all()
+    assert copied.scale == 3.0
+    assert (given.x == 1).all()  # the module of the network had its own argument

@@ -279,3 +279,13 @@ def _in_parallel(rank: int) -> None:
 @pytest.mark.slow
 def test_names_and_values_under_ddp_and_fsdp2(tmp_path: Any) -> None:
     run_on_ranks(_in_parallel, tmp_path)
+
+
+def test_a_change_in_place_in_inference_mode_does_not_reach_the_feature() -> None:
+    network, x = nn.Sequential(nn.Linear(2, 8), nn.ReLU(inplace=True)), torch.randn(4, 2)
+    expected = network[0](x).detach()
+    assert (expected < 0).any()
+    with torch.inference_mode(), Capture(network, ["0", "1:input"]) as features:
+        network(x)
+    assert torch.equal(features["0"], expected)
+    assert torch.equal(features["1:input"], expected)

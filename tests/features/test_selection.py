@@ -85,3 +85,13 @@ def test_inputs_that_are_ambiguous_or_no_tensors() -> None:
         input_feature("m:input", whole, (), {"b": A, "a": B})
     with pytest.raises(ValueError, match=r"with \(int\) and the keyword arguments \['x'\]"):
         input_feature("m:input.y", named, (3,), {"x": A})
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused() -> None:
+    nested = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)])
+    with pytest.raises(ValueError, match="'m' is a nested tensor, .* enable_nested_tensor=False"):
+        output_feature("m", FeaturePath.parse("m"), (nested, A))
+    path = "m:input"
+    with pytest.raises(ValueError, match="'m:input' is a nested tensor"):
+        input_feature(path, FeaturePath.parse(path), (nested,), {})

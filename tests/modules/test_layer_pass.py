@@ -221,3 +221,14 @@ def test_without_gradients_none_are_computed() -> None:
         run = LayerPass(LayerLoss({"a": "t"}), {"a": layer}, None, x)
         run.observe(ModuleCall("t", (x,), {}, torch.zeros(5, 3)))
         assert not run.loss().total.requires_grad
+
+
+def test_outputs_without_a_graph_are_refused() -> None:
+    class Detached(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).detach()
+
+    x = torch.randn(5, 4)
+    run = LayerPass(LayerLoss({"a": "t"}), {"a": Detached(4, 3)}, None, x)
+    with pytest.raises(ValueError, match="output of the module 'a' of the student has no gradient"):
+        run.observe(ModuleCall("t", (x,), {}, torch.zeros(5, 3)))

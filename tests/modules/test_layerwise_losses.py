@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from kdlight.modules.layerwise_losses import loss_scale, valid_labels
+from tests.support.layerwise_fit import module
 
 
 def test_labels_that_count() -> None:
@@ -23,3 +24,8 @@ def test_the_scale_of_mixed_precision() -> None:
     plugin = SimpleNamespace(scaler=scaler)
     assert loss_scale(SimpleNamespace(precision_plugin=plugin)) == 8.0
     assert loss_scale(SimpleNamespace(precision_plugin=SimpleNamespace())) == 1.0
+
+
+def test_paths_are_those_of_the_student() -> None:
+    trained = module()
+    assert trained.feature_network() is trained.student  # which `kdlight doctor --paths` lists

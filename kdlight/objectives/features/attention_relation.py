@@ -13,8 +13,8 @@ from kdlight.features import LayerMapping
 from kdlight.losses.features.attention_relation import attention_relation
 from kdlight.objectives.features.feature_objective import FeatureObjective, Pairs
 from kdlight.objectives.features.positions import (
-    known_positions,
     position_weights,
+    unpadded_positions,
     valid_positions,
 )
 from kdlight.objectives.inputs import LossInputs
@@ -78,7 +78,7 @@ class AttentionRelation(FeatureObjective):
         self.teacher_parts = self.parts if teacher_parts is None else tuple(teacher_parts)
         if not self.parts or len(self.parts) != len(self.teacher_parts):
             raise ValueError(
-                "parts and teacher_parts must name as many projections, at least one, got"
+                "parts and teacher_parts must name equally many projections, at least one, got"
                 f" {self.parts} and {self.teacher_parts}"
             )
         check_integer("heads", heads, 1)
@@ -117,7 +117,7 @@ class AttentionRelation(FeatureObjective):
                 teacher,
                 heads=self.heads,
                 kind=self.kind,
-                mask=known_positions(inputs, path, positions),
+                mask=unpadded_positions(inputs, path, positions),
                 causal=self.causal,
             )
         mask = valid_positions(inputs, path, positions)

@@ -60,10 +60,10 @@ class BatchObjective(FeatureObjective):
         )
         if len({*width.counts}) > 1 or len({*other.counts}) > 1:
             raise ValueError(
-                f"the features beside {path!r} have rows of different widths on the ranks:"
+                f"the features paired with {path!r} have rows of different widths on the ranks:"
                 f" {width.counts} and {other.counts}; set pooling='mean'"
             )
         with torch.autocast(ours.device.type, enabled=False):
             value = self.relation(gather_rows(ours, rows), gather_rows(theirs, rows))
-        # the value of a rank is its share, its gradient that of its rows among all
+        # the value is the share of this rank; the gradient is that of the whole loss in its rows
         return count * value.detach() + counts.total * (value - value.detach())

@@ -8,17 +8,16 @@ from typing import Any, Literal
 from torch import Tensor
 
 from kdlight.checks import check_choice, check_integer
-from kdlight.losses.features.distance import feature_distance
+from kdlight.losses.features.distance import KINDS, feature_distance
+from kdlight.objectives.features.channels import channels_last, check_channels
 from kdlight.objectives.features.feature_objective import Pairs
 from kdlight.objectives.features.positions import position_weights, valid_positions
 from kdlight.objectives.features.projected_objective import ProjectedObjective
-from kdlight.objectives.features.projector import Projector, channels_last, check_channels
+from kdlight.objectives.features.projector import Projector
 from kdlight.objectives.inputs import LossInputs
 from kdlight.reduce import token_sum
 from kdlight.sources import Dense
 from kdlight.sources.base import select_rows
-
-KINDS = ("mse", "smooth_l1", "cosine", "normalized_mse")
 
 
 class HiddenStates(ProjectedObjective):
@@ -30,9 +29,10 @@ class HiddenStates(ProjectedObjective):
     BERT for Natural Language Understanding", 2020, Eq. 8. Choose it in addition to a divergence of
     the logits, where student and teacher are built alike.
 
-    A position of a feature that has the positions of the logits, such as a token, is masked and
-    counted as there. Otherwise (a map beside the logits of an image, a token beside those of a
-    text) the mean over the positions of a sample, without padding, counts as that sample.
+    A feature that has the positions of the logits, such as the tokens of a language model, is
+    masked and counted like them. For other features (a map where an image has one label, tokens
+    where a text has one) the mean over the positions of a sample, without padding, counts as that
+    sample.
 
     Args:
         pairs: see `kdlight.objectives.FeatureObjective`.
@@ -46,7 +46,8 @@ class HiddenStates(ProjectedObjective):
             axes or more.
 
     Raises:
-        ValueError: an argument means nothing.
+        ValueError: an unknown ``kind`` or ``projector``; ``sizes`` are not two integers above 0.
+        TypeError: ``channel_dim`` is no integer.
 
     Example:
         >>> import torch

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from kdlight.losses.features.channel_correlation import inter_channel_correlation
+from kdlight.objectives.features.channels import channels_last, check_channels
 from kdlight.objectives.features.projected_objective import ProjectedObjective
-from kdlight.objectives.features.projector import channels_last, check_channels
 from kdlight.objectives.features.selected_samples import check_no_padding, selected_samples
 from kdlight.objectives.inputs import LossInputs
 
@@ -25,7 +25,8 @@ class InterChannelCorrelation(ProjectedObjective):
         sizes: widths of student and teacher; None if their modules tell.
 
     Raises:
-        ValueError: an argument means nothing.
+        ValueError: an unknown ``projector``; ``sizes`` are not two integers above 0; a feature is
+            no map ``(B, C, ...)``.
 
     Example:
         >>> from kdlight.objectives import LossInputs

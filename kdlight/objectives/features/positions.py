@@ -27,7 +27,7 @@ def valid_positions(inputs: LossInputs, path: str, positions: torch.Size) -> Ten
     """Return the mask of valid positions of a feature of the student; None if all are.
 
     Where a feature has the positions of the logits, the mask is theirs. Otherwise it is that of
-    `known_positions`.
+    `unpadded_positions`.
 
     Args:
         inputs: with ``feature_masks`` of the padding of the student's features.
@@ -47,17 +47,17 @@ def valid_positions(inputs: LossInputs, path: str, positions: torch.Size) -> Ten
     """
     if positions == inputs.student.shape[:-1]:
         return inputs.mask
-    return known_positions(inputs, path, positions)
+    return unpadded_positions(inputs, path, positions)
 
 
-def known_positions(inputs: LossInputs, path: str, positions: torch.Size) -> Tensor | None:
+def unpadded_positions(inputs: LossInputs, path: str, positions: torch.Size) -> Tensor | None:
     """Return the mask of all positions but padding in samples with a valid one; None if all are.
 
     Arguments and errors are those of `valid_positions`.
 
     Example:
         >>> mask = torch.tensor([[True, False], [False, False]])
-        >>> known_positions(LossInputs(torch.zeros(2, 2, 5), mask=mask), "a", mask.shape)
+        >>> unpadded_positions(LossInputs(torch.zeros(2, 2, 5), mask=mask), "a", mask.shape)
         tensor([[ True,  True],
                 [False, False]])
     """

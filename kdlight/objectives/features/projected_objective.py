@@ -28,7 +28,7 @@ class ProjectedObjective(FeatureObjective):
         sizes: widths of student and teacher; None if their modules tell.
 
     Raises:
-        ValueError: an argument means nothing.
+        ValueError: an unknown ``projector``; ``sizes`` are not two integers above 0.
 
     Example:
         >>> objective = ProjectedObjective({"": ""})

@@ -17,7 +17,7 @@ Projector: TypeAlias = "Literal['auto', 'linear', 'none'] | Callable[[int, int],
 
 
 def check_projector(projector: Any, sizes: Any) -> None:
-    """Raise an error for arguments that mean nothing.
+    """Raise a ValueError for an unknown projector, or sizes that are no widths.
 
     Example:
         >>> check_projector("mlp", None)
@@ -103,44 +103,3 @@ def projected(projector: nn.Module, feature: Tensor, path: str) -> Dense | Proje
         feature = feature.to(weight.dtype)
     is_linear = isinstance(projector, nn.Linear)
     return Projected(feature, projector) if is_linear else Dense(projector(feature))
-
-
-def check_channels(student: int, teacher: int, path: str) -> None:
-    """Raise a ValueError for features of different numbers of channels.
-
-    Example:
-        >>> check_channels(3, 5, "a")
-        Traceback (most recent call last):
-        ValueError: the feature 'a' of the student has 3 channels, and that of the teacher 5; ...
-    """
-    if student != teacher:
-        raise ValueError(
-            f"the feature {path!r} of the student has {student} channels, and that of the teacher"
-            f" {teacher}; a projector makes them equal: leave projector at 'auto' and call"
-            " bind(student, teacher), as modules do; pass sizes if the widths it found are wrong"
-        )
-
-
-def channels_last(feature: Tensor, channel_dim: int | None) -> Tensor:
-    """Move the channels of a feature to its last axis.
-
-    Args:
-        feature: ``(B, D)``, ``(B, T, D)``, or a map ``(B, C, ...)`` of four axes or more.
-        channel_dim: the axis of the channels; None for the last of at most three axes, and axis 1
-            of a map.
-
-    Raises:
-        ValueError: the feature has no such axis, or it is that of samples.
-
-    Example:
-        >>> channels_last(torch.zeros(2, 3, 4, 4), None).shape
-        torch.Size([2, 4, 4, 3])
-    """
-    if channel_dim is None:
-        channel_dim = 1 if feature.dim() > 3 else -1
-    elif not -feature.dim() < channel_dim < feature.dim() or channel_dim == 0:
-        raise ValueError(
-            f"channel_dim must be an axis after that of samples, got {channel_dim} for a feature of"
-            f" shape {tuple(feature.shape)}"
-        )
-    return feature.movedim(channel_dim, -1)

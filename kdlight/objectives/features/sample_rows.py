@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlight.losses.log_space import widen
+from kdlight.objectives.features.channels import channel_axis
 from kdlight.objectives.features.positions import valid_positions
 from kdlight.objectives.features.selected_samples import selected_samples
 from kdlight.objectives.inputs import LossInputs
@@ -44,7 +45,7 @@ def sample_rows(
     for name, feature in (("student", student), ("teacher", teacher)):
         if feature.dim() < 2:
             raise ValueError(
-                f"the feature of the {name} beside {path!r} must be (samples, ...), got"
+                f"the feature of the {name} in the pair of {path!r} must be (samples, ...), got"
                 f" {tuple(feature.shape)}"
             )
     ours, theirs, _ = selected_samples(student, teacher, inputs, path)
@@ -61,21 +62,17 @@ def sample_rows(
     return _rows(widen(ours), mask, pooling), _rows(widen(theirs), mask, pooling)
 
 
-def _channel_dim(feature: Tensor) -> int:
-    return 1 if feature.dim() > 3 else feature.dim() - 1
-
-
 def _positions(feature: Tensor) -> torch.Size:
     """Return the shape of a feature without its channels."""
-    shape, channels = feature.shape, _channel_dim(feature)
+    shape, channels = feature.shape, channel_axis(feature)
     return torch.Size([*shape[:channels], *shape[channels + 1 :]])
 
 
 def _rows(feature: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
     """Pool ``(n, ...) -> (n, D)`` over the positions in ``mask``, or all."""
     if mask is not None:
-        feature = feature.masked_fill(~mask.unsqueeze(_channel_dim(feature)), 0.0)
-    axes = [axis for axis in range(1, feature.dim()) if axis != _channel_dim(feature)]
+        feature = feature.masked_fill(~mask.unsqueeze(channel_axis(feature)), 0.0)
+    axes = [axis for axis in range(1, feature.dim()) if axis != channel_axis(feature)]
     if not axes or pooling == "flatten" or (pooling == "auto" and len(axes) > 1):
         return feature.flatten(1)
     if mask is None:

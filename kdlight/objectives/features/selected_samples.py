@@ -36,8 +36,9 @@ def selected_samples(
     for name, feature in (("student", student), ("teacher", teacher)):
         if feature.shape[:1] != counts.shape:
             raise ValueError(
-                f"the feature of the {name} beside {path!r} has shape {tuple(feature.shape)}, and"
-                f" the logits have {len(counts)} samples; the first axis must be that of samples"
+                f"the feature of the {name} in the pair of {path!r} has shape"
+                f" {tuple(feature.shape)}, and the logits have {len(counts)} samples; the first"
+                " axis must be that of samples"
             )
     index = (counts > 0).nonzero().squeeze(-1)
     return student.index_select(0, index), teacher.index_select(0, index), counts[index]

@@ -101,6 +101,14 @@ def test_samples_at_equal_distances_have_0_without_bias(dtype: torch.dtype, coun
     assert (torch.autograd.grad(similarity, student)[0] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [2, 3, 7, 11, 100, 1000, 4097])
+def test_a_constant_column_is_exactly_0(dtype: torch.dtype, count: int) -> None:
+    constants = torch.randn(500, dtype=dtype) * 10.0 ** torch.randint(-6, 7, (500,)) / 3
+    rows = constants.expand(count, 500)
+    assert (cka.centered(rows) == 0).all()
+
+
 @pytest.mark.parametrize("debiased", [False, True])
 def test_a_constant_column_beside_others_changes_nothing(debiased: bool) -> None:
     student, teacher = pair()

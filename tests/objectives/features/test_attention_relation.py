@@ -112,8 +112,8 @@ def test_a_mapping_of_layers_is_expanded_once() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"parts": ()}, "parts and teacher_parts must name as many projections, at least one"),
-        ({"teacher_parts": ("q",)}, r"as many projections, at least one, got \('q_proj'"),
+        ({"parts": ()}, "parts and teacher_parts must name equally many projections, at least one"),
+        ({"teacher_parts": ("q",)}, r"equally many projections, at least one, got \('q_proj'"),
         ({"heads": 0}, "heads must be at least 1, got 0"),
         ({"kind": "cosine"}, "kind must be one of 'kl', 'mse', got 'cosine'"),
     ],

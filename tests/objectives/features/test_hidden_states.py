@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdlight.losses.features.distance import KINDS
 from kdlight.objectives import HiddenStates
-from kdlight.objectives.features.hidden_states import KINDS
 from kdlight.reduce import Chunking
 from tests.losses.features.reference import REFERENCE
 from tests.objectives.features.samples import PAIRS, feature_inputs, randn

@@ -7,8 +7,8 @@ import torch
 
 from kdlight.objectives import LossInputs
 from kdlight.objectives.features.positions import (
-    known_positions,
     position_weights,
+    unpadded_positions,
     valid_per_sample,
     valid_positions,
 )
@@ -45,11 +45,11 @@ def test_elsewhere_samples_with_a_valid_position_are_valid_but_for_padding() -> 
     assert valid_positions(LossInputs(torch.zeros(3, 3, 5)), "a", torch.Size([3, 2])) is None
 
 
-def test_known_positions_are_all_but_padding() -> None:
+def test_all_positions_but_padding() -> None:
     """Also where the mask of the logits leaves out more."""
     padding = torch.tensor([[1, 1, 1], [1, 1, 1], [1, 0, 0]]).bool()
     inputs = LossInputs(torch.zeros(3, 3, 5), mask=MASK, feature_masks={"a": padding})
-    found = known_positions(inputs, "a", MASK.shape)
+    found = unpadded_positions(inputs, "a", MASK.shape)
     assert found is not None
     assert found.int().tolist() == [[1, 1, 1], [0, 0, 0], [1, 0, 0]]
 

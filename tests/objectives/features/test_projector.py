@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from kdlight.objectives.features.projector import (
-    channels_last,
     check_projector,
     make_projector,
     projected,
@@ -71,11 +70,3 @@ def test_the_dtype_is_that_of_the_projector(dtype: torch.dtype) -> None:
     for projector in (nn.Linear(3, 5), nn.Sequential(nn.Linear(3, 5))):
         assert projected(projector, feature, "a").logits().dtype == torch.float32
     assert projected(nn.Tanh(), feature, "a").logits().dtype == dtype
-
-
-def test_channels_become_the_last_axis() -> None:
-    shapes = {(2, 3): None, (2, 3, 4): None, (2, 4, 3): 1, (2, 3, 5, 6): None, (2, 5, 6, 3): 3}
-    last = [channels_last(torch.zeros(shape), dim).shape for shape, dim in shapes.items()]
-    assert last == [(2, 3), (2, 3, 4), (2, 3, 4), (2, 5, 6, 3), (2, 5, 6, 3)]
-    with pytest.raises(ValueError, match=r"channel_dim must be an axis after that of samples, got"):
-        channels_last(torch.zeros(2, 3), 2)

@@ -81,8 +81,10 @@ def test_resolutions_may_differ_without_masks() -> None:
 
 def test_features_must_have_samples() -> None:
     with pytest.raises(
-        ValueError, match=r"of the teacher beside 'layer' must be \(samples, \.\.\.\)"
+        ValueError, match=r"of the teacher in the pair of 'layer' must be \(samples, \.\.\.\)"
     ):
         rows(randn(4, 3), randn(4))
-    with pytest.raises(ValueError, match="of the student beside 'layer' has shape .* 3 samples"):
+    with pytest.raises(
+        ValueError, match="of the student in the pair of 'layer' has shape .* 3 samples"
+    ):
         rows(randn(4, 3), randn(4, 3), logits=torch.zeros(3, 5))

@@ -23,7 +23,9 @@ def test_other_numbers_of_samples_are_refused() -> None:
     two, three = randn(2, 4), randn(3, 4)
     for student, teacher, side in ((two, three, "student"), (three, two, "teacher")):
         inputs = feature_inputs(student, teacher, logits=torch.zeros(3, 5))
-        with pytest.raises(ValueError, match=rf"the {side} beside 'layer' has shape \(2, 4\), and"):
+        with pytest.raises(
+            ValueError, match=rf"the {side} in the pair of 'layer' has shape \(2, 4\), and"
+        ):
             selected_samples(student, teacher, inputs, "layer")
 
 
