@@ -12,7 +12,8 @@ from kdlight.doctor.module_parts import student_part
 from kdlight.doctor.run_environment import RunEnvironment
 from kdlight.doctor.shard_factors import tensor_parallel_size
 from kdlight.modules.base import DistillationBase
-from kdlight.modules.fit_checks import check_fit, check_strategy
+from kdlight.modules.fit_checks import check_fit, check_peers, check_strategy
+from kdlight.modules.online import OnlineDistillationModule
 
 
 def check_parts(
@@ -21,7 +22,10 @@ def check_parts(
     """Yield findings about parts that do not fit each other or the strategy."""
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     try:
-        check_fit(module.objective, student_part(module), module.teacher, datamodule)
+        if isinstance(module, OnlineDistillationModule):
+            check_peers(module.learners(), datamodule)
+        else:
+            check_fit(module.objective, student_part(module), module.teacher, datamodule)
     except ValueError as failure:
         yield error(str(failure))
     if environment.strategy is not None:

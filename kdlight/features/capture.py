@@ -33,6 +33,9 @@ class Capture(Mapping[str, Tensor]):
         network: a network that is not compiled.
         paths: see `FeaturePath`. Of a tuple or a mapping, the first tensor is the feature.
 
+    Attributes:
+        modules: the modules by path.
+
     Raises:
         ValueError: a path leads to no module, or the network is compiled. On reading a feature: its
             module did not run, ran several times, or its output was changed in place afterwards.
@@ -48,13 +51,13 @@ class Capture(Mapping[str, Tensor]):
 
     def __init__(self, network: nn.Module, paths: Iterable[str]) -> None:
         self._network = type(network).__name__
-        self._modules = find_modules(network, paths)
+        self.modules = find_modules(network, paths)
         self._seen: dict[str, _Seen] = {}
         self._handles: list[Any] = []
 
     def __enter__(self) -> Self:
         """Add the hooks."""
-        for path, module in self._modules.items():
+        for path, module in self.modules.items():
             hook = _Hook(path, FeaturePath.parse(path), self._seen)
             if hook.parsed.side == "input":  # before the module can change it in place
                 handle = module.register_forward_pre_hook(hook.on_input, with_kwargs=True)
@@ -70,7 +73,7 @@ class Capture(Mapping[str, Tensor]):
 
     def __getitem__(self, path: str) -> Tensor:
         """Return a feature."""
-        if path not in self._modules:
+        if path not in self.modules:
             raise KeyError(path)
         if path not in self._seen:
             raise ValueError(
@@ -94,11 +97,11 @@ class Capture(Mapping[str, Tensor]):
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the paths."""
-        return iter(self._modules)
+        return iter(self.modules)
 
     def __len__(self) -> int:
         """Return the number of paths."""
-        return len(self._modules)
+        return len(self.modules)
 
 
 @contextmanager

@@ -128,12 +128,21 @@ def _module_that_ends(network: nn.Module, modules: dict[str, nn.Module], name: s
 def modules_by_name(network: nn.Module) -> dict[str, nn.Module]:
     """Return the modules of a network by name; of a module and its wrapper, the wrapper.
 
+    A module with an attribute ``has_features`` that is False, such as an objective with networks of
+    its own, is left out.
+
     Example:
         >>> sorted(modules_by_name(nn.Sequential(nn.ReLU())))
         ['', '0']
     """
     modules: dict[str, nn.Module] = {}
+    left_out: tuple[str, ...] = ()
     for name, module in network.named_modules(remove_duplicate=False):
+        if f"{name}.".startswith(left_out):  # never, of an empty tuple
+            continue
+        if name and not getattr(module, "has_features", True):
+            left_out += (f"{name}.",)
+            continue
         parts = [part for part in name.split(".") if part != WRAPPED]
         modules.setdefault(".".join(parts), module)
     return modules

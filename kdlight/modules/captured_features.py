@@ -13,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from kdlight.distributed.backward_entry import ShardedOutputs
 from kdlight.distributed.divided import check_undivided
 from kdlight.features import Capture, FeaturePath, find_module
-from kdlight.modules.feature_masks import feature_masks
+from kdlight.modules.feature_masks import feature_masks, own_positions
 from kdlight.objectives import Objective
 from kdlight.objectives.features.feature_objective import feature_paths
 from kdlight.teachers import Teacher
@@ -27,6 +27,7 @@ class CapturedFeatures:
         teacher: features of the teacher's network.
         outputs: what the student's network returned, if it is sharded.
         inside: paths of the student that lead inside of a sharded module.
+        own: paths of the student whose positions are not those of the logits.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class CapturedFeatures:
         teacher: Mapping[str, Tensor],
         outputs: ShardedOutputs,
         inside: Collection[str],
+        own: Collection[str],
     ) -> None:
         self.student, self.teacher = student, teacher
-        self.outputs, self.inside = outputs, inside
+        self.outputs, self.inside, self.own = outputs, inside, own
 
     def fields(self, batch: Any, network: nn.Module | None) -> dict[str, Any]:
         """Return the fields of `kdlight.LossInputs` that have features.
@@ -50,12 +52,17 @@ class CapturedFeatures:
             ValueError: a feature was not captured, or one of the student has no graph.
         """
         student, teacher = dict(self.student), dict(self.teacher)
-        masks = feature_masks(student, batch, network)
+        masks = feature_masks(student, batch, network, self.own)
         for path, feature in student.items():
             _check_graph(path, feature, self.outputs.network)
         for path in self.inside:
             student[path] = self.outputs.attach(student[path])
-        return {"student_features": student, "teacher_features": teacher, "feature_masks": masks}
+        return {
+            "student_features": student,
+            "teacher_features": teacher,
+            "feature_masks": masks,
+            "own_positions": self.own,
+        }
 
 
 @contextmanager
@@ -85,7 +92,8 @@ def capture_features(
         one = stack.enter_context(Capture(student, ours))
         other = stack.enter_context(Capture(network, theirs))
         outputs = stack.enter_context(ShardedOutputs(student))
-        yield CapturedFeatures(one, other, outputs, _inside(student, ours))
+        own = own_positions(student, one.modules)
+        yield CapturedFeatures(one, other, outputs, _inside(student, ours), own)
 
 
 def check_features(objective: Objective, student: nn.Module, teacher: Any) -> None:

@@ -70,7 +70,7 @@ class LayerLoss(FeatureObjective):
                 f" the teacher {tuple(teacher.shape)}: both must have the same positions"
             )
         mask = valid_positions(inputs, path, positions)
-        weights = position_weights(inputs, positions, mask, ours.dtype)
+        weights = position_weights(inputs, path, positions, mask, ours.dtype)
         # rows are selected: a mask that multiplies would let NaN at masked positions through
         rows = slice(None) if mask is None else mask.flatten()
         last = len(positions) - 1

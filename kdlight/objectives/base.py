@@ -35,6 +35,8 @@ class Objective(nn.Module):
             so that `Weighted` may evaluate it together with others.
         uses_probabilities: whether logits become probabilities, which needs two of them at least.
             False for losses of the outputs themselves, such as those of a regression.
+        has_features: whether paths of features may lead into networks of the objective: they are no
+            part of the student.
         unit: what ``Loss.count`` counts. `Weighted` converts terms with another unit than
             ``"token"``.
 
@@ -52,6 +54,7 @@ class Objective(nn.Module):
     needs: frozenset[str] = frozenset({"teacher"})
     is_per_token: bool = False
     uses_probabilities: bool = True
+    has_features: bool = False
     unit: str = "token"
 
     def forward(self, inputs: LossInputs) -> Loss:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,8 @@ class LossInputs:
         student_features: features of the student by path, see `kdlight.features.FeaturePath`.
         teacher_features: features of the teacher by path.
         feature_masks: boolean ``(B, T)`` by the student's path, False at padding.
+        own_positions: paths of the student whose positions are not those of the logits, even where
+            there are as many, such as the tokens of an encoder.
         group: the ranks that hold different data, for losses over the global batch; None for all.
         chunked: whether logits are computed in chunks, see `kdlight.reduce.Chunking`.
 
@@ -60,6 +62,7 @@ class LossInputs:
     student_features: Mapping[str, Tensor] | None
     teacher_features: Mapping[str, Tensor] | None
     feature_masks: Mapping[str, Tensor] | None
+    own_positions: Collection[str]
     group: ProcessGroup | None
     chunked: Chunked
 
@@ -77,6 +80,7 @@ class LossInputs:
         student_features: Mapping[str, Tensor] | None = None,
         teacher_features: Mapping[str, Tensor] | None = None,
         feature_masks: Mapping[str, Tensor] | None = None,
+        own_positions: Collection[str] = (),
         group: ProcessGroup | None = None,
         chunked: Chunked = "auto",
     ) -> None:
@@ -92,6 +96,7 @@ class LossInputs:
             "student_features": student_features,
             "teacher_features": teacher_features,
             "feature_masks": feature_masks,
+            "own_positions": own_positions,
             "group": group,
             "chunked": chunked,
         }

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.strategies import FSDPStrategy
 
+from kdlight.cli import main
 from kdlight.distributed import FSDP2Strategy
 from kdlight.doctor import RunEnvironment
 from kdlight.doctor.run_checks import check_parts
 from tests.support import toy
-from tests.support.config_runs import tiny
+from tests.support.config_runs import FOLDER, tiny
 from tests.support.doctor_runs import make_module, quickstart
 
 __all__ = ["tiny"]  # the fixture
@@ -55,3 +56,10 @@ def test_the_older_fsdp_does_not_clip_by_norm(algorithm: str, count: int, tmp_pa
     options = {"gradient_clip_val": 1.0, "gradient_clip_algorithm": algorithm}
     found = check(tmp_path, RunEnvironment(FSDPStrategy(), devices=2), **options)
     assert len([text for text in found if "clips by norm" in text]) == count
+
+
+def test_networks_that_are_trained_together_need_no_teacher(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["doctor", "--config", str(FOLDER / "mutual_learning.yaml")])
+    assert "this run can start" in capsys.readouterr().out

@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from kdlight import CausalLM
 from kdlight.features.paths import FeaturePath, find_module, find_modules, modules_by_name
+from kdlight.objectives import HiddenStates
 
 
 def llama() -> LlamaForCausalLM:
@@ -140,3 +141,13 @@ def test_a_lightning_module_is_a_network_unless_lightning_compiled_it() -> None:
     module._compiler_ctx = {"compiler": "dynamo"}
     with pytest.raises(ValueError, match="Module is compiled"):
         find_module(module, "net")
+
+
+def test_networks_of_an_objective_are_no_features() -> None:
+    """A LightningModule with the mixin holds its objective, whose projectors have numbers too."""
+    module = nn.Module()
+    module.net = nn.Sequential(nn.Linear(2, 3))
+    module.objective = HiddenStates({"0": "0"}, projector="linear")
+    module.objective.bind(nn.Sequential(nn.Linear(2, 3)), nn.Sequential(nn.Linear(2, 5)))
+    assert find_module(module, "0") is module.net[0]
+    assert not any("objective" in name for name in modules_by_name(module))

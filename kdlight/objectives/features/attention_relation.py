@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdlight.checks import check_choice, check_integer
 from kdlight.features import LayerMapping
@@ -86,15 +86,9 @@ class AttentionRelation(FeatureObjective):
         self.heads, self.causal = heads, bool(causal)
         self.kind: Literal["kl", "mse"] = kind
         if not isinstance(self.pairs, LayerMapping):
-            self.pairs = self._expanded(self.pairs)
+            self.pairs = self.expanded(self.pairs)
 
-    def bind(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Find the projections in both networks."""
-        if isinstance(self.pairs, LayerMapping) and teacher is not None:
-            self.pairs = self._expanded(self.pairs.pairs(student, teacher))
-        super().bind(student, teacher)
-
-    def _expanded(self, pairs: Mapping[str, str]) -> dict[str, str]:
+    def expanded(self, pairs: Mapping[str, str]) -> dict[str, str]:
         """Return the paths of all projections of the attention layers."""
         return {
             f"{ours}.{part}": f"{theirs}.{other}"
@@ -121,7 +115,7 @@ class AttentionRelation(FeatureObjective):
                 causal=self.causal,
             )
         mask = valid_positions(inputs, path, positions)
-        weights = position_weights(inputs, positions, mask, values.dtype)
+        weights = position_weights(inputs, path, positions, mask, values.dtype)
         if mask is not None:
             values = values.masked_fill(~mask, 0.0)
         return (values if weights is None else values * weights).sum()

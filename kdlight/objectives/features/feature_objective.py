@@ -48,6 +48,7 @@ class FeatureObjective(Objective):
     def __init__(self, pairs: Pairs) -> None:
         super().__init__()
         self.pairs = _checked(pairs)
+        self.layers = self.pairs if isinstance(self.pairs, LayerMapping) else None
 
     @property
     def paths(self) -> dict[str, str]:
@@ -67,7 +68,8 @@ class FeatureObjective(Objective):
         """Find the paths in both networks.
 
         Raises:
-            ValueError: there is no live teacher, or a path leads to no module.
+            ValueError: there is no live teacher, a path leads to no module, or the objective was
+                bound to networks with other layers before.
         """
         super().bind(student, teacher)
         if teacher is None:
@@ -75,11 +77,21 @@ class FeatureObjective(Objective):
                 f"{type(self).__name__} compares features, which are inside a live network, but the"
                 " teacher has none; pass a network or a kdlight.FrozenTeacher"
             )
-        if isinstance(self.pairs, LayerMapping):
-            self.pairs = self.pairs.pairs(student, teacher)
-        for ours, theirs in self.pairs.items():
+        if self.layers is not None:
+            found = self.expanded(self.layers.pairs(student, teacher))
+            if not isinstance(self.pairs, LayerMapping) and found != self.pairs:
+                raise ValueError(
+                    f"{type(self).__name__} with {self.layers} is used for networks with other"
+                    " layers than before; create an objective for each module"
+                )
+            self.pairs = found
+        for ours, theirs in self.paths.items():
             find_module(student, ours)
             find_module(teacher, theirs)
+
+    def expanded(self, pairs: dict[str, str]) -> dict[str, str]:
+        """Return the paths of features for pairs of layers; the same paths by default."""
+        return pairs
 
     def check(self, inputs: LossInputs) -> None:
         """Check that everything needed is present, and that the mask is one of the logits."""

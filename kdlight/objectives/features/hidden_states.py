@@ -85,7 +85,7 @@ class HiddenStates(ProjectedObjective):
             )
         positions = ours.shape[:-1]
         mask = valid_positions(inputs, path, positions)
-        weights = position_weights(inputs, positions, mask, ours.dtype)
+        weights = position_weights(inputs, path, positions, mask, ours.dtype)
         # selected before they are projected: what is masked must not reach a projector's gradient
         index = None if mask is None else mask.flatten().nonzero().squeeze(-1)
         source = self.project(select_rows(ours, index), pair)

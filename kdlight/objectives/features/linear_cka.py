@@ -9,6 +9,9 @@ from kdlight.objectives.features.batch_objective import BatchObjective
 from kdlight.objectives.features.feature_objective import Pairs
 from kdlight.objectives.features.sample_rows import Pooling
 
+SAMPLES = 4
+"""What the unbiased estimate needs at least."""
+
 
 class LinearCKA(BatchObjective):
     """1 minus the alignment of features, `kdlight.losses.linear_cka`.
@@ -46,4 +49,10 @@ class LinearCKA(BatchObjective):
         """Compute the loss of a batch of rows, ``(B, D_s), (B, D_t) -> ()``."""
         if not len(student):  # no valid sample: 0 with a graph
             return student.sum()
+        if self.debiased and len(student) < SAMPLES:
+            raise ValueError(
+                f"LinearCKA(debiased=True) needs {SAMPLES} valid samples or more in a batch, of"
+                f" training and of validation, got {len(student)}: use larger batches, without a"
+                " smaller last one (drop_last=True), or debiased=False"
+            )
         return 1 - linear_cka(student, teacher, debiased=self.debiased)

@@ -23,11 +23,22 @@ def valid_per_sample(inputs: LossInputs) -> Tensor:
     return _per_sample(mask)
 
 
+def stands_at_logits(inputs: LossInputs, path: str, positions: torch.Size) -> bool:
+    """Return whether a feature of the student has the positions of the logits.
+
+    Example:
+        >>> inputs = LossInputs(torch.zeros(2, 3, 5), own_positions={"encoder"})
+        >>> [stands_at_logits(inputs, path, torch.Size([2, 3])) for path in ("encoder", "decoder")]
+        [False, True]
+    """
+    return positions == inputs.student.shape[:-1] and path not in inputs.own_positions
+
+
 def valid_positions(inputs: LossInputs, path: str, positions: torch.Size) -> Tensor | None:
     """Return the mask of valid positions of a feature of the student; None if all are.
 
-    Where a feature has the positions of the logits, the mask is theirs. Otherwise it is that of
-    `unpadded_positions`.
+    Where a feature has the positions of the logits, see `stands_at_logits`, the mask is theirs.
+    Otherwise it is that of `unpadded_positions`.
 
     Args:
         inputs: with ``feature_masks`` of the padding of the student's features.
@@ -45,7 +56,7 @@ def valid_positions(inputs: LossInputs, path: str, positions: torch.Size) -> Ten
         tensor([[ True,  True,  True],
                 [False, False, False]])
     """
-    if positions == inputs.student.shape[:-1]:
+    if stands_at_logits(inputs, path, positions):
         return inputs.mask
     return unpadded_positions(inputs, path, positions)
 
@@ -82,7 +93,11 @@ def unpadded_positions(inputs: LossInputs, path: str, positions: torch.Size) -> 
 
 
 def position_weights(
-    inputs: LossInputs, positions: torch.Size, mask: Tensor | None, dtype: torch.dtype
+    inputs: LossInputs,
+    path: str,
+    positions: torch.Size,
+    mask: Tensor | None,
+    dtype: torch.dtype,
 ) -> Tensor | None:
     """Return the weight of each position of a feature, ``(B, ...)``; None if all weigh 1.
 
@@ -91,17 +106,18 @@ def position_weights(
 
     Args:
         inputs: the logits and their mask.
+        path: the student's path.
         positions: the shape of the feature without its channels.
         mask: from `valid_positions`.
         dtype: that of the feature; the weights are in float32 or wider.
 
     Example:
         >>> inputs = LossInputs(torch.zeros(1, 3, 5))  # a sequence of three tokens beside a map
-        >>> position_weights(inputs, torch.Size([1, 2, 2]), None, torch.float32)
+        >>> position_weights(inputs, "a", torch.Size([1, 2, 2]), None, torch.float32)
         tensor([[[0.7500, 0.7500],
                  [0.7500, 0.7500]]])
     """
-    if positions == inputs.student.shape[:-1]:
+    if stands_at_logits(inputs, path, positions):
         return None
     # not a quotient of integers, whose dtype is the default of a run, maybe half precision
     counts = valid_per_sample(inputs).to(torch.promote_types(dtype, torch.float32))

@@ -170,3 +170,13 @@ def test_one_logit_is_no_obstacle() -> None:
     assert not FeatureObjective.uses_probabilities
     inputs = feature_inputs(torch.ones(3, 4), torch.zeros(3, 4), logits=torch.zeros(3, 1))
     assert HiddenStates(PAIRS)(inputs).mean() == 1
+
+
+def test_layers_that_a_rule_chose_are_those_of_one_pair_of_networks() -> None:
+    """Otherwise the second module would train other layers than its rule says."""
+    objective = HiddenStates(LayerMapping("*"))
+    objective.bind(layers(2), layers(4))
+    assert objective.paths == {"0": "1", "1": "3"}
+    objective.bind(layers(2), layers(4))  # the mixin's `distill` may be called again
+    with pytest.raises(ValueError, match="used for networks with other layers than before"):
+        objective.bind(layers(4), layers(4))

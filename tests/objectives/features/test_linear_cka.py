@@ -35,3 +35,8 @@ def test_no_sample_is_zero_and_one_sample_is_unaligned(debiased: bool) -> None:
         loss = LinearCKA(PAIRS)(feature_inputs(student[:1], randn(1, 4)))
         assert loss.mean() == 1
         assert not torch.autograd.grad(loss.total, student)[0].any()
+
+
+def test_the_unbiased_estimate_of_few_samples_is_refused_with_a_way_out() -> None:
+    with pytest.raises(ValueError, match=r"4 valid samples or more .* got 3: .*drop_last=True"):
+        LinearCKA(PAIRS, debiased=True)(feature_inputs(randn(3, 4), randn(3, 4)))

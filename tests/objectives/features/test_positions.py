@@ -59,20 +59,20 @@ def test_weights_of_a_sample_add_up_to_its_valid_positions(positions: tuple[int,
     shape, path = torch.Size(positions), "a" if len(positions) == 2 else "b"
     mask = valid_positions(TOKENS, path, shape)
     assert mask is not None
-    weights = position_weights(TOKENS, shape, mask, torch.float64)
+    weights = position_weights(TOKENS, "a", shape, mask, torch.float64)
     assert weights is not None
     assert (weights * mask).reshape(3, -1).sum(-1).tolist() == [2, 0, 3]
     assert weights.dtype == torch.float64
 
 
 def test_positions_of_the_logits_weigh_1() -> None:
-    assert position_weights(TOKENS, MASK.shape, MASK, torch.float32) is None
+    assert position_weights(TOKENS, "a", MASK.shape, MASK, torch.float32) is None
 
 
 def test_weights_are_in_float32_or_wider() -> None:
     torch.set_default_dtype(torch.bfloat16)
     try:
-        weights = position_weights(TOKENS, torch.Size([3, 7]), None, torch.bfloat16)
+        weights = position_weights(TOKENS, "a", torch.Size([3, 7]), None, torch.bfloat16)
     finally:
         torch.set_default_dtype(torch.float32)
     assert weights is not None
@@ -94,3 +94,19 @@ def test_what_does_not_fit_is_named() -> None:
         TypeError, match=r"feature_masks\['a'\] must be a boolean tensor, got torch.f"
     ):
         valid_positions(inputs, "a", torch.Size([3, 2]))
+
+
+def test_a_path_may_have_positions_of_its_own_where_there_are_as_many() -> None:
+    """The tokens of an encoder, for example, beside the logits of a decoder."""
+    own = LossInputs(
+        torch.zeros(2, 3, 5), mask=torch.tensor([[1, 1, 0], [1, 0, 0]]) > 0, own_positions=["a"]
+    )
+    shape = torch.Size([2, 3])
+    assert valid_positions(own, "b", shape) is own.mask
+    assert position_weights(own, "b", shape, own.mask, torch.float64) is None
+    mask = valid_positions(own, "a", shape)
+    assert mask is not None
+    assert mask.all()
+    weights = position_weights(own, "a", shape, mask, torch.float64)
+    assert weights is not None
+    assert torch.equal(weights * 3, torch.tensor([[2.0] * 3, [1.0] * 3], dtype=torch.float64))
