@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kdlight.models.call_network import call_network
 from kdlight.models.causal_lm import CausalLM
+from kdlight.models.crepe import Crepe
 from kdlight.models.cut_modules import assemble, cut_modules
 from kdlight.models.hybrid import Hybrid
 from kdlight.models.layer_pruning import choose_layers, prune_layers
@@ -24,6 +25,7 @@ from kdlight.models.transformers_model import TransformersModel
 
 __all__ = [
     "CausalLM",
+    "Crepe",
     "Hybrid",
     "LearnerStack",
     "LoRACausalLM",

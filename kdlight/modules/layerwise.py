@@ -53,9 +53,8 @@ class LayerwiseDistillationModule(LayerwiseLosses):
     labels (a map beside the label of an image), the mean over the positions of a sample, without
     padding, is weighted by the number of valid labels of the sample.
 
-    Wójcik, Przewięźlikowski, Szatkowski, et al., "Adaptive Computation Modules: Granular
-    Conditional Computation For Efficient Inference", 2023, trains the modules of its first phase in
-    this way.
+    Wójcik et al., "Adaptive Computation Modules: Granular Conditional Computation For Efficient
+    Inference", 2023, trains the modules of its first phase in this way.
 
     Gradients are clipped for each pair by itself. The optimizer has a parameter group for each
     pair, which is equivalent to an optimizer for each. FSDP2 and DeepSpeed are not supported, as
