@@ -11,11 +11,11 @@ from kdlight.metrics.precision import Mean
 
 
 class LayerwiseMetrics(DistillationMetrics):
-    """`kdlight.DistillationMetrics`, and the loss of each pair of modules.
+    """`kdlight.metrics.DistillationMetrics`, and the loss of each pair of modules.
 
     Args:
         paths: the paths of the student's modules.
-        temperature: see `kdlight.DistillationMetrics`.
+        temperature: see `kdlight.metrics.DistillationMetrics`.
 
     Example:
         >>> import torch
