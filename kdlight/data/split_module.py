@@ -62,7 +62,7 @@ class SplitDataModule(LightningDataModule):
 
     def load_parts(self) -> tuple[Any, Any]:
         """Load the data, and return the training and the validation samples."""
-        raise NotImplementedError(f"{type(self).__name__} must implement load_parts")
+        raise NotImplementedError(f"{type(self).__name__} does not define load_parts()")
 
     def collate_fn(self) -> Callable[[list[Any]], Any] | None:
         """Return the collator of a batch; None for the default of PyTorch."""

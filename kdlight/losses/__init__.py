@@ -16,12 +16,12 @@ from kdlight.losses.cross_entropy import cross_entropy
 from kdlight.losses.decoupled import decoupled_kl
 from kdlight.losses.features.attention_relation import attention_relation
 from kdlight.losses.features.attention_transfer import attention_transfer
-from kdlight.losses.features.channel_correlation import inter_channel_correlation
-from kdlight.losses.features.cka import linear_cka
-from kdlight.losses.features.distance import feature_distance
+from kdlight.losses.features.feature_distance import feature_distance
+from kdlight.losses.features.inter_channel_correlation import inter_channel_correlation
+from kdlight.losses.features.linear_cka import linear_cka
 from kdlight.losses.features.relational_angle import relational_angle
 from kdlight.losses.features.relational_distance import relational_distance
-from kdlight.losses.features.similarity import similarity_preserving
+from kdlight.losses.features.similarity_preserving import similarity_preserving
 from kdlight.losses.kl import forward_kl, reverse_kl, symmetric_kl
 from kdlight.losses.masked_mean import masked_mean
 from kdlight.losses.mean_squared_error import mean_squared_error

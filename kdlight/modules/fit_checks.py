@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lightning.pytorch.strategies import (
-    DDPStrategy,
-    DeepSpeedStrategy,
-    ModelParallelStrategy,
-    SingleDeviceStrategy,
-    Strategy,
-)
+from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 from torch import nn
 from torch.optim import Optimizer
 
+from kdlight.distributed.whole import keeps_networks_whole
 from kdlight.models.context import context_length
 from kdlight.modules.captured_features import check_features
 from kdlight.modules.tokenizer_checks import check_tokenizers
@@ -60,8 +55,7 @@ def check_optimized(
 
     Strategies that flatten parameters are not checked.
     """
-    is_checked = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
-    if not is_checked or isinstance(strategy, DeepSpeedStrategy):  # which is a DDPStrategy
+    if not keeps_networks_whole(strategy):
         return
     known = {id(p) for each in optimizers for group in each.param_groups for p in group["params"]}
     parameters = dict(objective.named_parameters())

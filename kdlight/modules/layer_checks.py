@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lightning.pytorch.strategies import (
-    DDPStrategy,
-    DeepSpeedStrategy,
-    SingleDeviceStrategy,
-    Strategy,
-)
+from lightning.pytorch.strategies import Strategy
 from torch import nn
 
+from kdlight.distributed.whole import keeps_networks_whole
 from kdlight.features import FeaturePath, find_module
 from kdlight.modules.optimizers import trainable
 
@@ -60,10 +56,10 @@ def check_whole(strategy: Strategy) -> None:
     """Raise a ValueError for a strategy that does not let modules of a student run by themselves.
 
     Example:
+        >>> from lightning.pytorch.strategies import DDPStrategy
         >>> check_whole(DDPStrategy())
     """
-    is_whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
-    if not is_whole or isinstance(strategy, DeepSpeedStrategy):  # which is a DDPStrategy
+    if not keeps_networks_whole(strategy):
         raise ValueError(
             "layer-wise distillation calls modules of the student by themselves, which"
             f" {type(strategy).__name__} cannot: it gathers weights where the whole student runs;"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlight.checks import check_choice
-from kdlight.losses.features.distance import KINDS, feature_distance
+from kdlight.losses.features.feature_distance import KINDS, feature_distance
 from kdlight.losses.log_space import widen
 from kdlight.objectives import LossInputs
 from kdlight.objectives.features.channels import channel_axis

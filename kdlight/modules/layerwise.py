@@ -69,7 +69,7 @@ class LayerwiseDistillationModule(LayerwiseLosses):
             that returns a tuple or a mapping, the first tensor is compared;
             ``"PATH:output.KEY"`` names another one.
         loss: ``"mse"``, ``"smooth_l1"``, ``"cosine"`` or ``"normalized_mse"``, see
-            `kdlight.losses.features.distance.feature_distance`; or a function of rows of valid
+            `kdlight.losses.feature_distance`; or a function of rows of valid
             positions, ``(n, D), (n, D) -> (n,)``.
         channel_dim: axis of the channels; None for the last one, and axis 1 of outputs with four
             axes or more.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import nn
 
+from kdlight.distributed.whole import keeps_networks_whole
 from kdlight.models import CausalLM, TransformersModel
 from kdlight.models.left_padding import warn_about_left_padding
 from kdlight.models.model_kind import is_transformers_model, outermost_models
@@ -39,9 +39,7 @@ def whole_networks(module: Any) -> list[nn.Module]:
     Args:
         module: a `kdlight.modules.DistillationBase` with its trainer.
     """
-    strategy = module.trainer.strategy
-    is_whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
-    if not is_whole or isinstance(strategy, DeepSpeedStrategy):
+    if not keeps_networks_whole(module.trainer.strategy):
         return []
     teacher = module.frozen_teacher
     networks = [network for network, _ in module.learners().values()]

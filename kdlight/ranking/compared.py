@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from kdlight.data.label_positions import padding_mask
 from kdlight.data.targets import batch_labels, find_label_rule
-from kdlight.losses.features.channel_correlation import inter_channel_correlation
-from kdlight.losses.features.similarity import similarity_preserving
+from kdlight.losses.features.inter_channel_correlation import inter_channel_correlation
+from kdlight.losses.features.similarity_preserving import similarity_preserving
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.losses.log_space import widen
 from kdlight.models.evaluating import evaluating

@@ -39,10 +39,10 @@ def rank_students(
 
     :math:`M_s` compares the gradients of the cross-entropy with respect to the weights of the
     classifier, a matrix (classes, width), by the inter-channel correlation with classes as channels
-    (`kdlight.losses.features.channel_correlation`): which classes does a network find alike?
+    (`kdlight.losses.features.inter_channel_correlation`): which classes does a network find alike?
     :math:`M_r` compares the last features before the classifier, such as the maps of a
     convolutional network before they are averaged, by the similarity-preserving loss
-    (`kdlight.losses.features.similarity`): which samples of the batch does it find alike? Both
+    (`kdlight.losses.similarity_preserving`): which samples of the batch does it find alike? Both
     compare networks of any width and depth. The teacher itself has the score 0, the highest one.
 
     Where every token has logits of its own, each token of the batch is a sample, without padding.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from kdlight.losses.features.distance import KINDS
+from kdlight.losses.features.feature_distance import KINDS
 from kdlight.modules.layer_loss import LayerLoss
 from kdlight.objectives import LossInputs
 

@@ -6,11 +6,8 @@ Lightning starts, like `tests.support.split_fit`.
 
 from __future__ import annotations
 
-import json
-import sys
 import warnings
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -31,8 +28,7 @@ from kdlight.objectives import (
     SimilarityPreserving,
     Weighted,
 )
-from tests.support import toy
-from tests.support.rank_scripts import results_of_ranks, run_script, save_results
+from tests.support import rank_scripts, toy
 from tests.support.split_fit import Options, Result, Watch, full_tensor
 
 LAYERS = LayerMapping("layers.*")
@@ -212,24 +208,8 @@ def one_process(objective: str) -> Result:
         return fit({"objective": objective})
 
 
-def fit_on_ranks(cases: dict[str, Options], folder: Path, *, ranks: int = 2) -> list[Result]:
-    """Run the fits of ``cases`` on ranks of their own; return the results of each rank by case."""
-    cases = {name: {"ranks": ranks, **options} for name, options in cases.items()}
-    run_script("tests.support.feature_fit", json.dumps(cases), str(folder), timeout=300)
-    return results_of_ranks(folder, ranks=ranks)
-
-
-def main(cases: dict[str, Options], folder: Path) -> None:
-    """Run one case after the other; called on every rank."""
-    torch.set_num_threads(1)
-    results: Result = {}
-    for name, options in cases.items():
-        try:
-            results[name] = fit(options)
-        except (ValueError, RuntimeError, AttributeError) as error:
-            results[name] = {"error": f"{type(error).__name__}: {error}"}
-    save_results(results, folder)
+fit_on_ranks = partial(rank_scripts.fit_on_ranks, "tests.support.feature_fit", timeout=300)
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    rank_scripts.fit_as_rank(fit, (ValueError, RuntimeError, AttributeError))

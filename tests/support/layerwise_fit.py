@@ -6,9 +6,7 @@ options by name and the folder of the results.
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,8 +16,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from kdlight import FrozenTeacher
 from kdlight.modules.layerwise import LayerwiseDistillationModule
-from tests.support import toy
-from tests.support.rank_scripts import results_of_ranks, run_script, save_results
+from tests.support import rank_scripts, toy
 
 Result = dict[str, Any]
 Options = dict[str, Any]
@@ -76,18 +73,8 @@ def fit(options: Options) -> Result:
     return {"weights": dict(layerwise.student.state_dict()), "logged": logged}
 
 
-def fit_on_ranks(cases: dict[str, Options], folder: Path) -> list[dict[str, Result]]:
-    """Run the fits of ``cases`` on two ranks; return the results of each rank by case."""
-    run_script("tests.support.layerwise_fit", json.dumps(cases), str(folder))
-    return results_of_ranks(folder)
-
-
-def main(cases: dict[str, Options], folder: Path) -> None:
-    """Run one case after the other; called on every rank."""
-    torch.set_num_threads(1)
-    results = {name: fit({"ranks": 2, **options}) for name, options in cases.items()}
-    save_results(results, folder)
+fit_on_ranks = partial(rank_scripts.fit_on_ranks, "tests.support.layerwise_fit")
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    rank_scripts.fit_as_rank(fit)

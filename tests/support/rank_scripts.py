@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +56,45 @@ def _load_when_written(path: Path) -> Any:
             return torch.load(path)
         time.sleep(0.1)
     raise TimeoutError(f"{path.name} is missing a minute after the first rank ended")
+
+
+def fit_on_ranks(
+    module: str,
+    cases: Mapping[str, Mapping[str, Any]],
+    folder: Path,
+    *,
+    ranks: int = 2,
+    timeout: int = 240,
+) -> list[Any]:
+    """Run the fits of ``cases`` on ranks of their own; return the results of each rank by case.
+
+    Args:
+        module: a script that calls `fit_as_rank`.
+        cases: options of each fit by name.
+        folder: an empty folder for the results.
+        ranks: number of ranks, which is an option of each fit as well.
+        timeout: seconds for all of them.
+    """
+    options = {name: {"ranks": ranks, **case} for name, case in cases.items()}
+    run_script(module, json.dumps(options), str(folder), timeout=timeout)
+    return results_of_ranks(folder, ranks=ranks)
+
+
+def fit_as_rank(
+    fit: Callable[[dict[str, Any]], Any], expected: tuple[type[Exception], ...] = ()
+) -> None:
+    """Run one case after the other, as `fit_on_ranks` asks for it; called on every rank.
+
+    Args:
+        fit: from the options of a case to its result.
+        expected: errors that are results, as ``{"error": "TYPE: TEXT"}``.
+    """
+    cases, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+    torch.set_num_threads(1)
+    results: dict[str, Any] = {}
+    for name, options in cases.items():
+        try:
+            results[name] = fit(options)
+        except expected as error:
+            results[name] = {"error": f"{type(error).__name__}: {error}"}
+    save_results(results, folder)

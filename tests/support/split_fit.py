@@ -7,9 +7,7 @@ Each rank writes its results to a file of its own; for a fit that raises, it wri
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,8 +30,7 @@ from kdlight.objectives import (
     SinkhornKD,
     Weighted,
 )
-from tests.support import toy
-from tests.support.rank_scripts import results_of_ranks, run_script, save_results
+from tests.support import rank_scripts, toy
 
 Result = dict[str, Any]
 Options = dict[str, Any]
@@ -187,24 +184,8 @@ def largest_difference(first: Result, second: Result) -> float:
     return max(((a[name] - b[name]).abs().max() / a[name].abs().max()).item() for name in a)
 
 
-def fit_on_ranks(cases: dict[str, Options], folder: Path, *, ranks: int = 2) -> list[Result]:
-    """Run the fits of ``cases`` on ranks of their own; return the results of each rank by case."""
-    cases = {name: {"ranks": ranks, **options} for name, options in cases.items()}
-    run_script("tests.support.split_fit", json.dumps(cases), str(folder), timeout=300)
-    return results_of_ranks(folder, ranks=ranks)
-
-
-def main(cases: dict[str, Options], folder: Path) -> None:
-    """Run one case after the other; called on every rank."""
-    torch.set_num_threads(1)
-    results: Result = {}
-    for name, options in cases.items():
-        try:
-            results[name] = fit(options)
-        except (ValueError, RuntimeError) as error:
-            results[name] = {"error": f"{type(error).__name__}: {error}"}
-    save_results(results, folder)
+fit_on_ranks = partial(rank_scripts.fit_on_ranks, "tests.support.split_fit", timeout=300)
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), Path(sys.argv[2]))
+    rank_scripts.fit_as_rank(fit, (ValueError, RuntimeError))

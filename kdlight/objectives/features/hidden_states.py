@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from kdlight.checks import check_choice, check_integer
-from kdlight.losses.features.distance import KINDS, feature_distance
+from kdlight.losses.features.feature_distance import KINDS, feature_distance
 from kdlight.objectives.features.channels import channels_last, check_channels
 from kdlight.objectives.features.feature_objective import Pairs
 from kdlight.objectives.features.positions import position_weights, valid_positions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlight.losses.features.channel_correlation import inter_channel_correlation
+from kdlight.losses.features.inter_channel_correlation import inter_channel_correlation
 from kdlight.objectives.features.channels import channels_last, check_channels
 from kdlight.objectives.features.projected_objective import ProjectedObjective
 from kdlight.objectives.features.selected_samples import check_no_padding, selected_samples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdlight.losses.features.cka import linear_cka
+from kdlight.losses.features.linear_cka import linear_cka
 from kdlight.objectives.features.batch_objective import BatchObjective
 from kdlight.objectives.features.feature_objective import Pairs
 from kdlight.objectives.features.sample_rows import Pooling

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdlight.losses.features.similarity import similarity_preserving
+from kdlight.losses.features.similarity_preserving import similarity_preserving
 from kdlight.objectives.features.batch_objective import BatchObjective
 
 

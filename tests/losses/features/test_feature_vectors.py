@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from kdlight.losses.features.attention_relation import attention_relation
-from kdlight.losses.features.channel_correlation import inter_channel_correlation
-from kdlight.losses.features.similarity import similarity_preserving
+from kdlight.losses.features.inter_channel_correlation import inter_channel_correlation
+from kdlight.losses.features.similarity_preserving import similarity_preserving
 from tests.methods.test_conformance import read
 
 ROOT = Path(__file__).parents[2] / "conformance"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdlight.losses.features.distance import KINDS
+from kdlight.losses.features.feature_distance import KINDS
 from kdlight.objectives import HiddenStates
 from kdlight.reduce import Chunking
 from tests.losses.features.reference import REFERENCE

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdlight.losses.features.distance import KINDS, feature_distance
+from kdlight.losses.features.feature_distance import KINDS, feature_distance
 
 
 def pair(*shape: int) -> tuple[Tensor, Tensor]:

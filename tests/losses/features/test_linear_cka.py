@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdlight.losses.features import cka
-from kdlight.losses.features.cka import linear_cka
+from kdlight.losses.features import linear_cka as module
+from kdlight.losses.features.linear_cka import linear_cka
 
 
 def pair(count: int = 8, *widths: int) -> tuple[Tensor, Tensor]:
@@ -20,8 +20,8 @@ def pair(count: int = 8, *widths: int) -> tuple[Tensor, Tensor]:
 def test_both_forms_have_one_value_and_one_gradient(count: int, width: int) -> None:
     student, teacher = pair(count, width, 4)
     found = []
-    for form in (cka.from_grams, cka.from_covariances):
-        value = form(cka.centered(student), cka.centered(teacher))
+    for form in (module.from_grams, module.from_covariances):
+        value = form(module.centered(student), module.centered(teacher))
         found.append((value, torch.autograd.grad(value, student)[0]))
     torch.testing.assert_close(*found, rtol=1e-10, atol=1e-13)
 
@@ -30,7 +30,7 @@ def test_both_forms_have_one_value_and_one_gradient(count: int, width: int) -> N
     ("count", "unused"), [(7, "from_covariances"), (8, "from_grams"), (100, "from_grams")]
 )
 def test_the_cheaper_form_is_used(count: int, unused: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(cka, unused)
+    monkeypatch.delattr(module, unused)
     linear_cka(*pair(count, 3, 5))
 
 
@@ -106,7 +106,7 @@ def test_samples_at_equal_distances_have_0_without_bias(dtype: torch.dtype, coun
 def test_a_constant_column_is_exactly_0(dtype: torch.dtype, count: int) -> None:
     constants = torch.randn(500, dtype=dtype) * 10.0 ** torch.randint(-6, 7, (500,)) / 3
     rows = constants.expand(count, 500)
-    assert (cka.centered(rows) == 0).all()
+    assert (module.centered(rows) == 0).all()
 
 
 @pytest.mark.parametrize("debiased", [False, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kdlight.losses.features.similarity import similarity_preserving
+from kdlight.losses.features.similarity_preserving import similarity_preserving
 
 
 def test_maps_are_flattened() -> None:

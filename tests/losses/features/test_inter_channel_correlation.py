@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdlight.losses.features.channel_correlation import inter_channel_correlation
+from kdlight.losses.features.inter_channel_correlation import inter_channel_correlation
 
 
 def test_the_arrangement_of_positions_does_not_count() -> None:
