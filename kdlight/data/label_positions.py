@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlight.losses.labels import IGNORE_INDEX
+from kdlight.models.audio_frames import frame_mask
 
 
 def place_labels(labels: Tensor | None, shape: torch.Size) -> tuple[Tensor | None, Tensor | None]:
@@ -62,8 +63,12 @@ def place_labels(labels: Tensor | None, shape: torch.Size) -> tuple[Tensor | Non
     return labels, labels != IGNORE_INDEX
 
 
-def padding_mask(batch: Any, positions: torch.Size, *, is_encoder_decoder: bool) -> Tensor | None:
+def padding_mask(
+    batch: Any, positions: torch.Size, *, is_encoder_decoder: bool, network: Any = None
+) -> Tensor | None:
     """Return the mask of a batch without labels: its ``attention_mask``, if it is of the logits.
+
+    Or that of the frames that ``network`` makes of the sound in the batch, where it is given.
 
     Example:
         >>> batch = {"attention_mask": torch.tensor([[1, 1, 0]])}
@@ -72,7 +77,9 @@ def padding_mask(batch: Any, positions: torch.Size, *, is_encoder_decoder: bool)
     """
     name = "decoder_attention_mask" if is_encoder_decoder else "attention_mask"
     mask = batch.get(name) if isinstance(batch, Mapping) else None
-    return mask.bool() if isinstance(mask, Tensor) and mask.shape == positions else None
+    if isinstance(mask, Tensor) and mask.shape == positions:
+        return mask.bool()
+    return None if is_encoder_decoder else frame_mask(network, batch, positions)
 
 
 def check_answers(labels: Tensor | None, shape: torch.Size) -> None:

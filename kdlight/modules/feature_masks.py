@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from kdlight.data.label_positions import padding_mask
 from kdlight.models import MultiLabel, model_kind
-from kdlight.models.audio_frames import frame_mask
 from kdlight.models.model_kind import base_model, kind_of_model, outermost_models
 
 
@@ -40,9 +39,9 @@ def feature_masks(
         if feature.dim() != 3:
             continue
         in_decoder = has_decoder and path not in own
-        mask = padding_mask(batch, feature.shape[:2], is_encoder_decoder=in_decoder)
-        if mask is None and not in_decoder:
-            mask = frame_mask(network, batch, feature.shape[:2])
+        mask = padding_mask(
+            batch, feature.shape[:2], is_encoder_decoder=in_decoder, network=network
+        )
         if mask is not None:
             masks[path] = mask
     return masks

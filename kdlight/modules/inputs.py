@@ -1,4 +1,4 @@
-"""From a batch to the inputs of a loss, and the lifecycle of the teacher."""
+"""From a batch to the inputs of a loss."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
@@ -21,14 +20,14 @@ from kdlight.modules.captured_features import (
 )
 from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.placed_labels import placed_labels
+from kdlight.modules.teacher_module import TeacherModule
 from kdlight.objectives import LossInputs, Objective
 from kdlight.objectives.inputs import OPTIONAL_FIELDS
 from kdlight.reduce import Chunked, describe_plan
 from kdlight.sources import Logits, LogitsSource
-from kdlight.teachers import Teacher
 
 
-class LossInputsModule(LightningModule):
+class LossInputsModule(TeacherModule):
     """A module that computes `kdlight.LossInputs` from a batch, by a student and a teacher.
 
     Override one of `student_logits`, `teacher_logits`, `aligned_labels` for other batches or
@@ -36,7 +35,6 @@ class LossInputsModule(LightningModule):
 
     Attributes:
         objective: the objective of the student.
-        teacher: held outside of the module tree, as it is no `torch.nn.Module`.
         chunked: whether logits are computed in chunks.
         label_format: where the labels of a batch stand, and which value is ignored.
         log_prefix: prefix of the names that are logged in training.
@@ -45,19 +43,12 @@ class LossInputsModule(LightningModule):
     """
 
     objective: Objective
-    teacher: Any  # without a value, which would hide a network of this name
     chunked: Chunked = "auto"
     label_format: LabelFormat = LabelFormat()
     log_prefix: str = "train"
     is_first_batch: bool = True
     _kind: ModelKind | None = None
     _has_logged_plan: bool = False
-
-    @property
-    def frozen_teacher(self) -> Teacher | None:
-        """The teacher, unless it is a network that is trained, too."""
-        teacher = getattr(self, "teacher", None)
-        return teacher if isinstance(teacher, Teacher) else None
 
     def student_network(self) -> nn.Module:
         """Return the network that is trained, which callbacks evaluate and export."""
@@ -191,25 +182,12 @@ class LossInputsModule(LightningModule):
         is_raw = isinstance(logits, Tensor) and logits.dim() == 2
         return binary_logits(source) if is_raw and self.student_kind().is_multi_label else source
 
-    # ---- lifecycle of the teacher
-
     def prepare_run(self) -> None:
-        """Check that the parts fit, and move the teacher to the device of the run.
-
-        `setup` calls this. Where a subclass overrides `setup` without ``super()``, it is called
-        before the first batch.
-        """
+        """Check that the parts fit, and move the teacher to the device of the run."""
         self._kind, self.is_first_batch, self._has_logged_plan = None, True, False
         self.label_format.reset()
         if hasattr(self, "objective"):
             check_not_compiled(self.objective, self)
         if self.trainer.state.fn == "fit":
             warn_about_router_loss(self)
-        if self.frozen_teacher is not None:
-            self.frozen_teacher.prepare(self.trainer.strategy.root_device)
-
-    def configure_model(self) -> None:
-        """Under FSDP2, shard the teacher if configured; once."""
-        super().configure_model()
-        if self.device_mesh is not None and self.frozen_teacher is not None:
-            self.frozen_teacher.distribute(self.device_mesh)
+        super().prepare_run()

@@ -16,7 +16,6 @@ from kdlight.data.label_positions import (
     place_labels,
 )
 from kdlight.models import ModelKind
-from kdlight.models.audio_frames import frame_mask
 from kdlight.objectives import Objective
 
 
@@ -53,9 +52,7 @@ def placed_labels(
     labels, mask = place_labels(labels, shape)
     if labels is None or mask is None:
         decoder = kind.is_encoder_decoder
-        padding = padding_mask(batch, positions, is_encoder_decoder=decoder)
-        if padding is None and not decoder:
-            padding = frame_mask(network, batch, positions)
+        padding = padding_mask(batch, positions, is_encoder_decoder=decoder, network=network)
         return None, padding
     if labels.is_floating_point() and "labels" in objective.needs:
         raise ValueError(
