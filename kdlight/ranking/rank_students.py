@@ -17,7 +17,7 @@ from torch import nn
 
 from kdlight.checks import check_integer, check_type
 from kdlight.models.student_recipe import StudentRecipe
-from kdlight.ranking.compared import Compared, compare, read_network
+from kdlight.ranking.network_reading import NetworkReading, compare, read_network
 from kdlight.ranking.table import RankedStudent, Ranking
 
 Network: TypeAlias = "nn.Module | Callable[[], nn.Module]"
@@ -103,7 +103,7 @@ def rank_students(
     sizes: dict[str, int] = {}
     made: list[weakref.ref[nn.Module]] = []
     with isolate_rng():
-        known: tuple[nn.Module, Compared] | None = None
+        known: tuple[nn.Module, NetworkReading] | None = None
         for repeat in range(repeats):
             if known is None or not isinstance(teacher, nn.Module):
                 network = _make("teacher", teacher, seed + repeat, made)
@@ -116,16 +116,9 @@ def rank_students(
                 )
             device = target.rows.device
             for name, given in students.items():
-                is_fixed = isinstance(given, nn.Module)
-                if is_fixed and isinstance(teacher, nn.Module) and repeat:
-                    continue
-                if isinstance(given, StudentRecipe):
-                    _seed(seed + repeat)
-                    student = given.build(network)
-                elif isinstance(given, nn.Module):
-                    student = copy.deepcopy(given)
-                else:
-                    student = _make(name, given, seed + repeat, made)
+                if repeat and isinstance(given, nn.Module) and isinstance(teacher, nn.Module):
+                    continue  # both are as in the first one
+                student = _student(name, given, seed + repeat, made, network)
                 sizes[name] = sum(parameter.numel() for parameter in student.parameters())
                 found = _read(
                     f"student {name!r}", student.to(device), batch, paths.get(name), target
@@ -144,8 +137,8 @@ def _summary(name: str, runs: list[tuple[float, float]], parameters: int) -> Ran
 
 
 def _read(
-    who: str, network: nn.Module, batch: Any, path: str | None, target: Compared | None = None
-) -> Compared:
+    who: str, network: nn.Module, batch: Any, path: str | None, target: NetworkReading | None = None
+) -> NetworkReading:
     with _named(who):
         return read_network(network, batch, path=path, teacher=target)
 
@@ -157,6 +150,16 @@ def _named(who: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{who}: {error}") from error
+
+
+def _student(
+    name: str, given: Any, seed: int, made: list[weakref.ref[nn.Module]], teacher: nn.Module
+) -> nn.Module:
+    """Return a copy of a module, or a new one of a recipe or a factory."""
+    if isinstance(given, StudentRecipe):
+        _seed(seed)
+        return given.build(teacher)
+    return copy.deepcopy(given) if isinstance(given, nn.Module) else _make(name, given, seed, made)
 
 
 def _make(name: str, given: Any, seed: int, made: list[weakref.ref[nn.Module]]) -> nn.Module:

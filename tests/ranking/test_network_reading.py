@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdlight import CausalLM, SingleInput
 from kdlight.models.digits import ConvNet
-from kdlight.ranking.compared import MAX_CLASSES, Compared, compare, read_network
+from kdlight.ranking.network_reading import MAX_CLASSES, NetworkReading, compare, read_network
 from kdlight.ranking.places import find_places
 from tests.families.families import FAMILIES
 from tests.ranking.test_places import Tied
@@ -273,5 +273,5 @@ def test_a_classifier_that_is_no_module() -> None:
 
 
 def test_a_pair_is_a_distance_of_two_floats() -> None:
-    pair = Compared(torch.eye(3), torch.ones(2, 4), torch.ones(3), torch.arange(2), 2)
+    pair = NetworkReading(torch.eye(3), torch.ones(2, 4), torch.ones(3), torch.arange(2), 2)
     assert compare(pair, pair) == (0.0, 0.0)

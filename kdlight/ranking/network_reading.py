@@ -24,7 +24,7 @@ MAX_CLASSES = 1024
 """Number of classes that are compared; of a vocabulary, those that the teacher expects most."""
 
 
-class Compared(NamedTuple):
+class NetworkReading(NamedTuple):
     """What is compared of a network on a batch.
 
     Attributes:
@@ -35,7 +35,7 @@ class Compared(NamedTuple):
         size: number of logits at a position, of which the N classes may be a part.
 
     Example:
-        >>> Compared(*torch.ones(4, 2, 3), 3).size
+        >>> NetworkReading(*torch.ones(4, 2, 3), 3).size
         3
     """
 
@@ -46,14 +46,14 @@ class Compared(NamedTuple):
     size: int
 
 
-def compare(student: Compared, teacher: Compared) -> tuple[float, float]:
+def compare(student: NetworkReading, teacher: NetworkReading) -> tuple[float, float]:
     """Return the semantic and the relation distance of two networks on one batch.
 
     Raises:
         ValueError: If they have different samples.
 
     Example:
-        >>> same = Compared(torch.eye(3), torch.ones(2, 4), torch.ones(3), torch.arange(2), 2)
+        >>> same = NetworkReading(torch.eye(3), torch.ones(2, 4), torch.ones(3), torch.arange(2), 2)
         >>> compare(same, same)
         (0.0, 0.0)
     """
@@ -62,8 +62,12 @@ def compare(student: Compared, teacher: Compared) -> tuple[float, float]:
 
 
 def read_network(
-    network: nn.Module, batch: Any, *, path: str | None = None, teacher: Compared | None = None
-) -> Compared:
+    network: nn.Module,
+    batch: Any,
+    *,
+    path: str | None = None,
+    teacher: NetworkReading | None = None,
+) -> NetworkReading:
     """Run a network on a batch, and return its last features and the gradient of its classifier.
 
     The gradient is that of `kdlight.ranking.classifier_gradient`. Labels are those of the batch, or
@@ -118,7 +122,7 @@ def read_network(
             f"the gradient of the classifier of {type(network).__name__} is zero, to which nothing"
             " can be compared; use a batch of other samples"
         )
-    return Compared(rows, gradient, labels, classes, logits.shape[-1])
+    return NetworkReading(rows, gradient, labels, classes, logits.shape[-1])
 
 
 def _labels(batch: Any, logits: Tensor, mask: Tensor | None, rule: Any) -> Tensor:
@@ -130,7 +134,7 @@ def _labels(batch: Any, logits: Tensor, mask: Tensor | None, rule: Any) -> Tenso
     return found if mask is None else found.masked_fill(~mask, IGNORE_INDEX)
 
 
-def _check_shape(logits: torch.Size, teacher: Compared) -> None:
+def _check_shape(logits: torch.Size, teacher: NetworkReading) -> None:
     if logits[-1] != teacher.size:
         raise ValueError(
             "student and teacher must have the same classes, but their logits have"
