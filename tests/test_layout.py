@@ -24,7 +24,7 @@ LINKED = ("callbacks", "configs")  # folders at the top that import as kdlight.N
 # Lowest first: a room may import itself and the rooms of the lines before its own.
 ORDER = (
     ("checks", "lazy"),
-    ("losses", "schedules", "features"),
+    ("losses", "schedules", "features", "quantization"),
     ("sources",),
     ("reduce",),
     ("distributed",),

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from kdlight.export.model_card import write_model_card
-from kdlight.models.adapted_causal_lm import AdaptedCausalLM
+from kdlight.models.recipes.adapted_causal_lm import AdaptedCausalLM
 
 
 def export_student(

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from kdlight.checks import check_integer, check_type
-from kdlight.models.student_recipe import StudentRecipe
+from kdlight.models.recipes.student_recipe import StudentRecipe
 from kdlight.ranking.network_reading import NetworkReading, compare, read_network
 from kdlight.ranking.table import RankedStudent, Ranking
 

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from kdlight.checks import check_integer, check_positive, check_range, check_type
-from kdlight.models.adapted_causal_lm import AdaptedCausalLM
-from kdlight.models.layer_pruning import prune_layers
 from kdlight.models.pretrained import parse_dtype
-from kdlight.models.student_recipe import StudentRecipe, load_base
+from kdlight.models.pruning.layer_pruning import prune_layers
+from kdlight.models.recipes.adapted_causal_lm import AdaptedCausalLM
+from kdlight.models.recipes.student_recipe import StudentRecipe, load_base
 
 
 class LoRACausalLM(StudentRecipe):

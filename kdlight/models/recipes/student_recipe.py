@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import nn
 
 from kdlight.models.causal_lm import CausalLM
@@ -47,3 +49,35 @@ def load_base(recipe: Any, teacher: Any) -> Any:
             f" {type(teacher).__name__}; set `source` to the model to start from"
         )
     return model
+
+
+def build_base(base: StudentRecipe | nn.Module | None, teacher: nn.Module | None) -> nn.Module:
+    """Return the student that another recipe changes further, in training mode.
+
+    Args:
+        base: a recipe, which builds it from ``teacher``; a network, which is returned; None for a
+            copy of ``teacher``, whose half-precision weights become float32, because small updates
+            are lost in them.
+        teacher: the teacher's network; it is not changed.
+
+    Raises:
+        ValueError: If there is neither a ``base`` nor a ``teacher``.
+
+    Example:
+        >>> build_base(None, nn.Linear(4, 3).bfloat16().eval()).weight.dtype
+        torch.float32
+    """
+    if isinstance(base, StudentRecipe):
+        return base.build(teacher)
+    if isinstance(base, nn.Module):
+        return base
+    if teacher is None:
+        raise ValueError(
+            "base is None, which starts from a copy of the teacher, but there is no live teacher;"
+            " set base to a network or to a recipe with a source"
+        )
+    student = copy.deepcopy(teacher).train().requires_grad_(True)
+    for part in (*student.parameters(), *student.buffers()):
+        if part.dtype in (torch.float16, torch.bfloat16):
+            part.data = part.data.float()
+    return student

@@ -16,7 +16,7 @@ from kdlight import CausalLM, LoRACausalLM
 from kdlight.callbacks import ExportStudent
 from kdlight.cli import main
 from kdlight.export import export_student
-from tests.models.lora import differing, logits, trained, weights
+from tests.models.recipes.lora import differing, logits, trained, weights
 from tests.support import toy
 from tests.support.exports import checkpoint, command, save_tiny_model
 

@@ -15,7 +15,7 @@ from kdlight.models import (
     SingleInput,
     StudentRecipe,
 )
-from kdlight.models.student_recipe import load_base
+from kdlight.models.recipes.student_recipe import build_base, load_base
 
 
 def test_a_teacher_that_is_not_a_language_model_needs_a_source():
@@ -39,3 +39,18 @@ def test_a_recipe_has_to_build() -> None:
 
     with pytest.raises(TypeError, match="abstract"):
         Nothing()  # type: ignore[abstract]
+
+
+def test_another_recipe_starts_from_a_recipe_a_network_or_a_copy_of_the_teacher() -> None:
+    teacher = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).bfloat16().eval()
+    teacher.requires_grad_(False)
+    network = nn.Linear(4, 3)
+    assert build_base(network, teacher) is network
+    copied = build_base(None, teacher)
+    assert copied.training
+    assert not teacher.training
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in copied.parameters())
+    assert not any(p.requires_grad or p.dtype != torch.bfloat16 for p in teacher.parameters())
+    assert torch.equal(copied[0].weight, teacher[0].weight.float())  # type: ignore[index, union-attr]
+    with pytest.raises(ValueError, match="no live teacher"):
+        build_base(None, None)

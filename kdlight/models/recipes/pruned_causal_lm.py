@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from kdlight.models.causal_lm import CausalLM
-from kdlight.models.layer_pruning import prune_layers
 from kdlight.models.pretrained import parse_dtype
-from kdlight.models.student_recipe import StudentRecipe, load_base
+from kdlight.models.pruning.layer_pruning import prune_layers
+from kdlight.models.recipes.student_recipe import StudentRecipe, load_base
 
 
 class PrunedCausalLM(StudentRecipe):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdlight.models import prune_layers
-from kdlight.models.pruning_check import check_pruned
+from kdlight.models.pruning.pruning_check import check_pruned
 from kdlight.models.training_weights import training_weights
 from tests.models.tiny_models import SIZES, tiny
 

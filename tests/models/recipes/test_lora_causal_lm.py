@@ -12,7 +12,7 @@ from torch import nn
 
 from kdlight import LoRACausalLM, Projected, SingleInput
 from kdlight.callbacks import ExactResume
-from tests.models.lora import differing, logits, trained, weights
+from tests.models.recipes.lora import differing, logits, trained, weights
 from tests.support import toy
 from tests.support.runs import saving
 

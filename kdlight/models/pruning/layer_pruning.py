@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from kdlight.models.pretrained import parse_dtype
-from kdlight.models.pruning_check import check_pruned
+from kdlight.models.pruning.layer_list import layer_list
+from kdlight.models.pruning.pruning_check import check_pruned
 from kdlight.models.training_weights import training_weights
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def prune_layers(
     """
     depth = model.config.get_text_config().num_hidden_layers
     kept = choose_layers(layers, depth=depth)
-    path = _layer_list(model, depth=depth)
+    path = layer_list(model)
     with torch.random.fork_rng(devices=[]):  # the random initial weights are overwritten below
         student: Any = type(model)(_prune_config(model.config, kept))
     with training_weights(model):
@@ -105,23 +106,6 @@ def prune_layers(
         student.to(model.device)
         check_pruned(model, student, path, kept)
     return student.train().to(dtype=model.dtype if dtype is None else parse_dtype(dtype))
-
-
-def _layer_list(model: nn.Module, *, depth: int) -> str:
-    """Return the path of the list that holds the layers, such as ``model.layers``."""
-    paths = [
-        path
-        for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == depth
-    ]
-    # a layer can have as many experts as there are layers: ignore lists inside other lists
-    outer = [path for path in paths if not any(path.startswith(f"{other}.") for other in paths)]
-    if len(outer) != 1:
-        raise ValueError(
-            f"{type(model).__name__} must have one list of {depth} modules, its layers, got"
-            f" {outer}; prune it yourself and wrap it with CausalLM.wrap"
-        )
-    return outer[0]
 
 
 def _prune_config(config: PreTrainedConfig, kept: list[int]) -> PreTrainedConfig:

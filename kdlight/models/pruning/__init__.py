@@ -1,0 +1,4 @@
+"""A smaller copy of a model: fewer layers.
+
+Import its functions from `kdlight.models`.
+"""

@@ -1,0 +1,1 @@
+"""Weights on a few values: functions, and parametrizations that train through them."""
