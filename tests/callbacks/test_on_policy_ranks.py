@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.rank_scripts import results_of_ranks, run_script
+from tests.support.forked_ranks import run_forked
+from tests.support.rank_scripts import results_of_ranks
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     folder = tmp_path_factory.mktemp("ranks")
-    run_script("tests.support.on_policy_fit", str(folder), timeout=120)
+    run_forked("tests.support.on_policy_fit", str(folder), timeout=120)
     return results_of_ranks(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from pathlib import Path
@@ -13,15 +14,18 @@ from lightning.pytorch import Callback
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from kdlight.callbacks import Preemption
-from tests.callbacks.test_exact_resume import STRATEGIES, check_same, launch, result
+from tests.callbacks.test_exact_resume import STRATEGIES, check_same, result
 from tests.support import resume_fit, toy
+from tests.support.rank_scripts import start_script
 
 
 @pytest.mark.parametrize("options", STRATEGIES[:2])
 def test_a_signalled_run_saves_and_exits(options: dict[str, Any], tmp_path: Path) -> None:
     """Signalled during accumulation; of two ranks, only the last one is signalled."""
     sent = {"batch": 7, "name": "SIGTERM", "rank": options.get("ranks", 1) - 1}
-    ended = launch(tmp_path / "run", signal=sent, **options)
+    # ranks that Lightning launched: it kills the others where one fails
+    arguments = json.dumps({**options, "signal": sent, "folder": str(tmp_path / "run")})
+    ended = start_script("tests.support.resume_fit", arguments)
     assert ended.returncode == 143, ended.stderr[-3000:]
     saved = tmp_path / "run" / "log" / "version_0" / "preempted.ckpt"
     assert f"SIGTERM: saved {saved}; resume with --ckpt_path" in ended.stderr

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support import solve_rate_fit
-from tests.support.rank_scripts import results_of_ranks, run_script
+from tests.support.forked_ranks import run_forked
+from tests.support.rank_scripts import results_of_ranks
 
 STRATEGIES = ["ddp", "fsdp2"]
 
@@ -15,7 +16,7 @@ STRATEGIES = ["ddp", "fsdp2"]
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     folder = tmp_path_factory.mktemp("ranks")
-    run_script("tests.support.solve_rate_fit", str(folder), timeout=300)
+    run_forked("tests.support.solve_rate_fit", str(folder), timeout=300)
     return results_of_ranks(folder)
 
 

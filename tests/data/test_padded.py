@@ -27,7 +27,7 @@ from kdlight.distributed import FSDP2Strategy
 from kdlight.models.digits import TinyNet
 from kdlight.objectives import ForwardKL
 from tests.support import toy
-from tests.support.rank_scripts import run_script
+from tests.support.forked_ranks import run_forked
 
 CASES = {"digits ddp": "ddp", "text ddp": "ddp", "text fsdp2": "fsdp2"}
 
@@ -144,7 +144,7 @@ def test_the_ranks_of_a_data_module(name: str, count: int, tmp_path: Path) -> No
 @pytest.fixture(scope="module")
 def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     folder = tmp_path_factory.mktemp("ranks")
-    assert "count twice" not in run_script("tests.data.test_padded", str(folder))
+    assert "count twice" not in run_forked("tests.data.test_padded", str(folder))
     return json.loads((folder / "0.json").read_text())
 
 

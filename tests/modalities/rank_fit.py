@@ -16,7 +16,8 @@ from torch import Tensor
 
 from tests.modalities.pairs import COUNT, PAIRS, loader, module, sgd
 from tests.support import toy
-from tests.support.rank_scripts import results_of_ranks, run_script, save_results
+from tests.support.forked_ranks import run_forked
+from tests.support.rank_scripts import results_of_ranks, save_results
 
 Weights = dict[str, Tensor]
 
@@ -35,7 +36,7 @@ def fit(name: str, folder: Path, *, ranks: int = 1) -> Weights:
 
 def fit_on_ranks(names: list[str], folder: Path) -> list[dict[str, Weights]]:
     """Run the fits on two ranks; return the weights of each rank by pair."""
-    run_script("tests.modalities.rank_fit", str(folder), *names)
+    run_forked("tests.modalities.rank_fit", str(folder), *names)
     return results_of_ranks(folder)
 
 

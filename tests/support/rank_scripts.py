@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from tests.support.forked_ranks import run_forked
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -76,7 +78,7 @@ def fit_on_ranks(
         timeout: seconds for all of them.
     """
     options = {name: {"ranks": ranks, **case} for name, case in cases.items()}
-    run_script(module, json.dumps(options), str(folder), timeout=timeout)
+    run_forked(module, json.dumps(options), str(folder), ranks=ranks, timeout=timeout)
     return results_of_ranks(folder, ranks=ranks)
 
 

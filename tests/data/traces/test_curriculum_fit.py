@@ -15,7 +15,8 @@ from kdlight.data import TracesDataModule
 from kdlight.data.traces import Trace, write_traces
 from kdlight.objectives import CrossEntropy
 from tests.support import tiny_lm, toy
-from tests.support.rank_scripts import results_of_ranks, run_script, save_results
+from tests.support.forked_ranks import run_forked
+from tests.support.rank_scripts import results_of_ranks, save_results
 
 SIZES = (9, 6, 3)
 PROMPTS = 6
@@ -62,7 +63,7 @@ def test_a_run_with_fewer_epochs_ends_with_the_shortest(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_share_the_prompts_of_each_epoch(tmp_path: Path) -> None:
-    run_script("tests.data.traces.test_curriculum_fit", str(tmp_path))
+    run_forked("tests.data.traces.test_curriculum_fit", str(tmp_path))
     half = PROMPTS // 2
     expected = {e: [size] * half for e, size in enumerate([*SIZES, SIZES[-1]])}
     assert results_of_ranks(tmp_path) == [expected, expected]
