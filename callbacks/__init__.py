@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kdlight.callbacks.adaptive_taid import AdaptiveTAID
 from kdlight.callbacks.distillation_report import DistillationReport
+from kdlight.callbacks.elastic_depth import ElasticDepth
 from kdlight.callbacks.exact_resume import ExactResume
 from kdlight.callbacks.export_student import ExportStudent
 from kdlight.callbacks.generation_samples import GenerationSamples
@@ -16,11 +17,13 @@ from kdlight.callbacks.redi_guard import REDIGuard
 from kdlight.callbacks.sequence_correction import SequenceCorrection
 from kdlight.callbacks.solve_rate import SolveRate
 from kdlight.callbacks.temperature_scaling import TemperatureScaling
+from kdlight.callbacks.train_layers_first import TrainLayersFirst
 from kdlight.callbacks.train_teacher_first import TrainTeacherFirst
 
 __all__ = [
     "AdaptiveTAID",
     "DistillationReport",
+    "ElasticDepth",
     "ExactResume",
     "ExportStudent",
     "GenerationSamples",
@@ -33,5 +36,6 @@ __all__ = [
     "SequenceCorrection",
     "SolveRate",
     "TemperatureScaling",
+    "TrainLayersFirst",
     "TrainTeacherFirst",
 ]

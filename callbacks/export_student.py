@@ -45,6 +45,8 @@ class ExportStudent(Callback):
         adapter_only: save only the adapters of a LoRA student, without merging them.
         network: the network to save, if several are trained; its name is the default of
             ``directory``.
+        adapter_scale: multiplies what the adapters of a LoRA student add to the merged weights, see
+            `kdlight.export.export_student`; None for 1.
 
     Raises:
         ValueError: The student cannot be saved in this way; no network of this name is trained; the
@@ -64,17 +66,19 @@ class ExportStudent(Callback):
         overwrite: bool = False,
         adapter_only: bool = False,
         network: str = "student",
+        adapter_scale: float | None = None,
     ) -> None:
         self.directory = directory
         self.overwrite = overwrite
         self.adapter_only = adapter_only
         self.network = network
+        self.adapter_scale = adapter_scale
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check before training that its result can be saved."""
         module = check_module("ExportStudent", pl_module)
         network = find_network(module, self.network)
-        check_exportable(network, adapter_only=self.adapter_only)
+        check_exportable(network, adapter_only=self.adapter_only, adapter_scale=self.adapter_scale)
         if stage == "fit":
             check_directory(
                 self._directory(trainer), overwrite=self.overwrite, adapter_only=self.adapter_only
@@ -104,6 +108,7 @@ class ExportStudent(Callback):
             run=run,
             overwrite=True,  # checked before the fit
             adapter_only=self.adapter_only,
+            adapter_scale=self.adapter_scale,
         )
         try:
             save(directory)

@@ -14,6 +14,7 @@ def _export(
     overwrite: bool = False,
     adapter_only: bool = False,
     network: str = "student",
+    adapter_scale: float | None = None,
     trust: bool = False,
 ) -> None:
     """Save the student of a checkpoint with save_pretrained, for use without kdlight.
@@ -26,6 +27,8 @@ def _export(
         overwrite: whether to replace a model in the directory.
         adapter_only: save the adapters of a LoRA student only, instead of a merged model.
         network: name of the network, if several were trained together.
+        adapter_scale: multiplies what the adapters of a LoRA student add to the merged weights; 0
+            is the base model, 1 the student, any number between and beyond is valid.
         trust: whether to run code that the checkpoint names.
     """
     options = locals()

@@ -30,7 +30,7 @@ def check_parts(
         yield error(str(failure))
     if environment.strategy is not None:
         try:
-            check_strategy(environment.strategy, module.teacher, module.normalization)
+            check_strategy(environment.strategy, module.teacher, module.normalization, module)
         except ValueError as failure:
             yield error(str(failure))
     yield from _check_tensor_parallel_size(environment)

@@ -17,6 +17,7 @@ from kdlight.checkpoints import (
     read_checkpoint,
     shapes,
 )
+from kdlight.export.merge_changes import merge_changes
 from kdlight.export.student import check_directory, check_exportable, export_student
 from kdlight.models import StudentRecipe, load_tokenizer
 from kdlight.modules import StandaloneModule
@@ -35,6 +36,7 @@ def export_checkpoint(
     adapter_only: bool = False,
     network: str = "student",
     trust: bool = False,
+    adapter_scale: float | None = None,
 ) -> None:
     """Export a network from a checkpoint of a run of the command line.
 
@@ -51,6 +53,8 @@ def export_checkpoint(
         adapter_only: save the adapters of a LoRA student only, instead of a merged model.
         network: name of the network, if several were trained together.
         trust: import and run other code as well that the checkpoint names.
+        adapter_scale: multiplies what the adapters of a LoRA student add to the merged weights,
+            see `export_student`.
 
     Raises:
         ValueError: If the checkpoint is incomplete or damaged, has a later format, does not contain
@@ -68,12 +72,16 @@ def export_checkpoint(
     check_writable(output)
     checkpoint = read_checkpoint(ckpt_path)
     check_format(checkpoint)
-    module = build_module(checkpoint.get("hyper_parameters", {}), trust=trust)
+    metadata = checkpoint.get("kdlight", {})
+    module = build_module(
+        checkpoint.get("hyper_parameters", {}),
+        trust=trust,
+        rebuilding=metadata.get("rebuilding", {}),
+    )
     chosen = find_network(module, network)
-    check_exportable(chosen, adapter_only=adapter_only)
+    check_exportable(chosen, adapter_only=adapter_only, adapter_scale=adapter_scale)
     check_weights(shapes(checkpoint["state_dict"]), shapes(module.state_dict()))
     module.load_state_dict(checkpoint["state_dict"])
-    metadata = checkpoint.get("kdlight", {})
     run = {
         "steps": checkpoint["global_step"],
         "version": metadata.get("version"),
@@ -88,12 +96,18 @@ def export_checkpoint(
         run=describe_network(run, network),
         overwrite=overwrite,
         adapter_only=adapter_only,
+        adapter_scale=adapter_scale,
     )
     note = "" if loaded_tokenizer is not None else ", without a tokenizer; set tokenizer to add one"
     print(f"{network.capitalize()} saved: {output}{note}")
 
 
-def build_module(hyper_parameters: Mapping[str, Any], *, trust: bool = False) -> DistillationBase:
+def build_module(
+    hyper_parameters: Mapping[str, Any],
+    *,
+    trust: bool = False,
+    rebuilding: Mapping[str, Any] | None = None,
+) -> DistillationBase:
     """Build the module that a checkpoint's hyper-parameters describe, with new weights.
 
     The teacher is loaded only if the student is built from it.
@@ -101,6 +115,8 @@ def build_module(hyper_parameters: Mapping[str, Any], *, trust: bool = False) ->
     Args:
         hyper_parameters: those of the checkpoint.
         trust: import and run other code as well that they name.
+        rebuilding: what to change in them, so that students are built without data that recipes
+            measured their teacher on.
 
     Raises:
         ValueError: If there are no class paths, because the module was created in Python; or code
@@ -119,7 +135,8 @@ def build_module(hyper_parameters: Mapping[str, Any], *, trust: bool = False) ->
             " created in Python and not from a config; create the module again, load the weights,"
             " and call kdlight.export.export_student(module.student, directory)"
         )
-    config = {name: value for name, value in hyper_parameters.items() if name != "_instantiator"}
+    config = merge_changes(hyper_parameters, rebuilding or {})
+    config = {name: value for name, value in config.items() if name != "_instantiator"}
     if str(config["_class_path"]).startswith("kdlight."):
         config = {name: value for name, value in config.items() if name not in ONLY_IN_A_FIT}
     named = check_trusted(config, trust=trust, flag="--trust (in Python: trust=True)")

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from kdlight.export.model_card import write_model_card
 from kdlight.models.recipes.adapted_causal_lm import AdaptedCausalLM
+from kdlight.models.saving import save_model
 
 
 def export_student(
@@ -22,6 +23,7 @@ def export_student(
     run: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     adapter_only: bool = False,
+    adapter_scale: float | None = None,
 ) -> None:
     """Save a student with ``save_pretrained``, with its tokenizer and a model card.
 
@@ -33,9 +35,13 @@ def export_student(
         run: description of the run, for the model card.
         overwrite: whether to replace a model in the directory.
         adapter_only: save the adapters of a `kdlight.LoRACausalLM` only, instead of a merged model.
+        adapter_scale: multiplies what the adapters of a `kdlight.LoRACausalLM` add to the merged
+            weights: 0 for the base model, 1 or None for the student, any finite number between and
+            beyond. Ma, Wan et al., "CoT-Valve: Length-Compressible Chain-of-Thought
+            Tuning", 2025.
 
     Raises:
-        ValueError: If the student has no ``save_pretrained``, or no adapters to save.
+        ValueError: If the student has no ``save_pretrained``, or no adapters to save or to scale.
         FileExistsError: If the directory holds a model, and overwrite is False.
 
     Example:
@@ -44,22 +50,26 @@ def export_student(
         Traceback (most recent call last):
         ValueError: an export calls student.save_pretrained(directory), which Linear ...
     """
-    check_exportable(student, adapter_only=adapter_only)
+    check_exportable(student, adapter_only=adapter_only, adapter_scale=adapter_scale)
     check_directory(directory, overwrite=overwrite, adapter_only=adapter_only)
     options: dict[str, Any] = {} if state_dict is None else {"state_dict": state_dict}
     if adapter_only:
         options["adapter_only"] = True
+    if adapter_scale is not None:
+        options["adapter_scale"] = adapter_scale
     if isinstance(student, PreTrainedModel):  # held without a kdlight.CausalLM
-        student.save_pretrained(directory, **options)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(directory)
+        save_model(student, directory, tokenizer=tokenizer, state_dict=state_dict, prefix="")
     else:
         student.save_pretrained(directory, tokenizer=tokenizer, **options)
     write_model_card(directory, run or {})
 
 
-def check_exportable(student: Any, *, adapter_only: bool = False) -> None:
-    """Raise a ValueError for a student without ``save_pretrained``, or without adapters to save.
+def check_exportable(
+    student: Any, *, adapter_only: bool = False, adapter_scale: float | None = None
+) -> None:
+    """Raise a ValueError for a student that cannot be saved in this way.
+
+    It has no ``save_pretrained``, or no adapters to save alone or to scale.
 
     Example:
         >>> from torch import nn
@@ -77,6 +87,13 @@ def check_exportable(student: Any, *, adapter_only: bool = False) -> None:
         raise ValueError(
             f"adapter_only=True, but {type(student).__name__} has no adapters; use a"
             " kdlight.LoRACausalLM, or adapter_only=False"
+        )
+    if isinstance(student, AdaptedCausalLM):
+        student.check_scale(adapter_scale, adapter_only=adapter_only)
+    elif adapter_scale is not None:
+        raise ValueError(
+            f"adapter_scale={adapter_scale}, but {type(student).__name__} has no adapters; use a"
+            " kdlight.LoRACausalLM, or leave adapter_scale out"
         )
 
 

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 WRAPPED = "_checkpoint_wrapped_module"
 """What ``torch.distributed``'s activation checkpointing adds to the names of modules."""
@@ -129,7 +130,7 @@ def modules_by_name(network: nn.Module) -> dict[str, nn.Module]:
     """Return the modules of a network by name; of a module and its wrapper, the wrapper.
 
     A module with an attribute ``has_features`` that is False, such as an objective with networks of
-    its own, is left out.
+    its own, is left out, and so is what computes parametrized weights.
 
     Example:
         >>> sorted(modules_by_name(nn.Sequential(nn.ReLU())))
@@ -143,6 +144,8 @@ def modules_by_name(network: nn.Module) -> dict[str, nn.Module]:
         if name and not getattr(module, "has_features", True):
             left_out += (f"{name}.",)
             continue
+        if is_parametrized(module):
+            left_out += (f"{name}.parametrizations.".removeprefix("."),)
         parts = [part for part in name.split(".") if part != WRAPPED]
         modules.setdefault(".".join(parts), module)
     return modules

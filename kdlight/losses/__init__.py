@@ -2,8 +2,30 @@
 
 A loss maps the logits of student and teacher to one value per token, (..., V), (..., V) -> (...).
 Values are in float32 or wider, unreduced, and without a factor T^2. Positions must already be
-aligned. Columns at -inf on both sides are outside the vocabulary. The losses on features, tensors
-from inside of both networks, give one value per row, per sample or per batch.
+aligned. The losses on features, tensors from inside of both networks, give one value per row, per
+sample or per batch.
+
+Impossible tokens: a logit of -inf, or of the lowest float, which padded vocabularies use, is a
+probability of 0. One rule holds for all losses, and for the objectives that are made of them:
+
+- Columns at -inf on both sides are outside the vocabulary: value and gradient are those without
+  them.
+- Where one side alone has a logit of -inf, the value is that of the formula. It is +inf in
+  `forward_kl` where the student alone forbids a token, in `reverse_kl` where the teacher alone
+  does, and in either case in losses that have both terms (`symmetric_kl`, `balanced_kl`,
+  `adaptive_kl`, `todi`), unless the weight of the infinite term is 0. It is finite in losses that
+  compare with a mixture (`jensen_shannon`, `skew_forward_kl` and `skew_reverse_kl`, except for the
+  settings that are forward or reverse KL), in `total_variation`, in `taid` with t below 1, and in
+  `alpha_beta` with positive exponents.
+- The gradient is always finite. Finite slopes are exact, such as q - p of `forward_kl`. An infinite
+  slope counts 0: in reverse KL, log(q/p) of a token that the teacher forbids is 0, as if both sides
+  agreed on it. What remains is the gradient of the sum of q log(q/p) - q + p over the tokens that
+  the teacher allows, whose minimum is at q = p. Terms that are masked out of the value, as in code
+  of M1 (Wang, Li et al., 2025), would have another minimum, with a share of 1 - 1/e of the
+  probability on forbidden tokens; their plain gradient is NaN.
+
+A fit stops at a step whose loss is infinite, with an error that names this cause. Crop both sides
+to the common vocabulary (``vocab_size`` of `kdlight.FrozenTeacher`), or choose a finite loss.
 """
 
 from __future__ import annotations

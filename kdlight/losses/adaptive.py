@@ -27,7 +27,8 @@ def adaptive_kl(
     weighted by the share of the gap that lies in its part. The head consists of the most likely
     teacher tokens, in order, as long as their mass stays within ``head_mass``; it always holds the
     most likely token (ties in the order of the vocabulary). The weights take no gradient. Where
-    student and teacher are equal the loss is 0.
+    student and teacher are equal the loss is 0. Where one side alone has a logit of -inf, the rule
+    of `kdlight.losses` holds.
 
     Args:
         student: Logits of q.
@@ -119,8 +120,8 @@ def todi(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 1.0)
     Every vocabulary entry has its own weights: forward KL raises what the student underestimates,
     and reverse KL lowers what it overestimates. There are no hyper-parameters to tune. Since
     a = p / (p + q), the value is that of KL(p || q) + KL(q || p). The gradient is a different one,
-    as a takes none. The value is +inf where one side alone has a logit of -inf; the infinite
-    logarithms are left out of the gradient.
+    as a takes none. The value is +inf where one side alone has a logit of -inf; in the gradient
+    the infinite logarithms count 0, by the rule of `kdlight.losses`.
 
     Args:
         student: Logits of q.

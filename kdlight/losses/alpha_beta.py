@@ -112,7 +112,8 @@ def alpha_beta(
     (0, 1) is `reverse_kl`. These two, (alpha, 0), (0, beta), (alpha, -alpha), and (0, 0), which is
     half the squared difference of the logarithms, are limits and computed analytically. The value
     is finite for every pair of supports if alpha and beta are positive. Otherwise it can be +inf
-    where one side alone has a logit of -inf; infinite terms are left out of the gradient.
+    where one side alone has a logit of -inf; infinite slopes count 0, by the rule of
+    `kdlight.losses`.
 
     Args:
         student: Logits of q.

@@ -39,6 +39,9 @@ def balanced_kl(
     it where a calibrated student is wanted. A ``high`` below ``low`` reverses the rule, for
     comparison.
 
+    Where one side alone has a logit of -inf, the rule of `kdlight.losses` holds; the weight of an
+    infinite term takes no gradient.
+
     Published are: both directions of KL, and weights per sample from the difference of the
     entropies. The rule of ``"hard"`` is that of a third party's code (which uses 3 and 1), as the
     text of the paper was not at hand. The defaults 2 and 1, and all other options, are choices made

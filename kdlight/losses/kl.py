@@ -133,8 +133,8 @@ def reverse_kl(student: Tensor, teacher: Tensor, *, temperature: float | Tensor 
 
     It is mode-seeking, for a small student: the student concentrates on tokens that are likely
     under the teacher instead of covering all of them. The value is +inf where only the teacher has
-    a logit of -inf, at a token with student probability; the infinite term of such a token is left
-    out of the gradient.
+    a logit of -inf, at a token with student probability. In the gradient, log q - log p of such a
+    token counts 0, by the rule of `kdlight.losses`.
 
     Args:
         student: Logits of q.
@@ -170,7 +170,7 @@ def symmetric_kl(
     .. math:: w \operatorname{KL}(p \| q) + (1 - w) \operatorname{KL}(q \| p)
 
     A compromise between mode-covering and mode-seeking, set by a weight. The value is +inf where a
-    term with a non-zero weight is.
+    term with a non-zero weight is; the gradient follows the rule of `kdlight.losses`.
 
     Args:
         student: Logits of q.

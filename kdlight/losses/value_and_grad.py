@@ -3,8 +3,9 @@
 Each function maps logits ``(n, V), (n, V)`` to values ``(n,)`` and gradients ``(n, V)``, in few
 passes over the logits. The results are those of autograd on the function of the same name in
 `kdlight.losses`. Impossible tokens, see `has_impossible_tokens`, are not supported: such rows must
-be computed by the function in `kdlight.losses` instead. The highest logit of each row becomes 0
-first: far from 0, sums and differences of logits would be rounded to fewer digits than they have.
+be computed by the function in `kdlight.losses` instead, which follows the rule there. The highest
+logit of each row becomes 0 first: far from 0, sums and differences of logits would be rounded to
+fewer digits than they have.
 """
 
 from __future__ import annotations

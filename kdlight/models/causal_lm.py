@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import cached
 
 from kdlight.models.call_network import call_network
 from kdlight.models.context import context_length
@@ -17,6 +18,7 @@ from kdlight.models.left_padding import warn_about_left_padding
 from kdlight.models.model_inputs import input_names, model_inputs
 from kdlight.models.model_kind import base_model
 from kdlight.models.output_head import OutputHead, probe_output_head
+from kdlight.models.packed_rows import check_not_packed
 from kdlight.models.pretrained import load_model
 from kdlight.models.saving import save_model
 from kdlight.models.training_weights import keep_training_weights
@@ -106,14 +108,15 @@ class CausalLM(nn.Module):
 
         Raises:
             TypeError: If the batch is not a mapping.
-            ValueError: If the batch lacks the model's main input, or a sequence is longer than the
-                context of the model.
+            ValueError: If the batch lacks the model's main input, a sequence is longer than the
+                context of the model, or a row packs documents that a recurrent model would join.
         """
         if not isinstance(batch, Mapping):
             raise TypeError(
                 f"batch must be a mapping with 'input_ids' (B, T), got a {type(batch).__name__}"
             )
         self._check_length(batch)
+        check_not_packed(self.model, batch)
         if self.compare_next:
             self.compare_next = False
             self.compare_with_model(batch)
@@ -194,7 +197,8 @@ class CausalLM(nn.Module):
             **kwargs: arguments of ``generate`` of the Hugging Face model.
         """
         kwargs.setdefault("attention_mask", torch.ones_like(input_ids))
-        with evaluating(self):
+        # parametrized weights are computed once, not for each token
+        with evaluating(self), cached():
             return self.model.generate(input_ids, **kwargs)
 
     def save_pretrained(

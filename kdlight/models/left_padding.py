@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdlight.features import not_captured
 from kdlight.models.call_network import call_network
 from kdlight.models.evaluating import evaluating
 
@@ -48,7 +49,7 @@ def left_padding_difference(network: Any, batch: Any) -> float:
         return 0.0
     padded, alone = rows
     length = alone["attention_mask"].shape[1]
-    with evaluating(network):
+    with evaluating(network), not_captured():
         got, expected = (call_network(network, each) for each in rows)
         if got.shape[:2] == padded["attention_mask"].shape:  # the last one, after all others
             last = torch.tensor([length - 1], device=got.device)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from kdlight.models.baking import bake_weights, has_parametrizations
 from kdlight.models.pretrained import quiet_progress
 
 
@@ -17,8 +18,12 @@ def save_model(
     *,
     tokenizer: Any = None,
     state_dict: Mapping[str, Tensor] | None = None,
+    prefix: str = "model.",
 ) -> None:
     """Write a folder that ``from_pretrained`` reads.
+
+    Parametrized weights, such as those of `kdlight.models.Quantized`, are written as plain ones,
+    with the values that they have in evaluation mode.
 
     Args:
         model: a model of transformers.
@@ -26,20 +31,26 @@ def save_model(
         tokenizer: a tokenizer to save in the same folder.
         state_dict: weights to save instead of the model's own, under the names that they have in
             its wrapper, such as the gathered weights of a sharded one.
+        prefix: what the wrapper adds to the names of the model; empty without a wrapper.
+
+    Raises:
+        ValueError: If a parametrized weight is tied to another one.
     """
     weights = None
     if state_dict is not None:
-        weights = remove_prefix(state_dict)
+        weights = remove_prefix(state_dict, prefix)
         first: dict[int, str] = {}  # tied weights are gathered once
         for name, parameter in model.named_parameters(remove_duplicate=False):
             weights[name] = weights[first.setdefault(id(parameter), name)]
+    if has_parametrizations(model):
+        weights = bake_weights(model, model.state_dict() if weights is None else weights)
     with quiet_progress():
         model.save_pretrained(folder, state_dict=weights)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
 
-def remove_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def remove_prefix(state_dict: Mapping[str, Tensor], prefix: str = "model.") -> dict[str, Tensor]:
     """Return the state dict of a wrapper with the names that its model uses.
 
     Example:
@@ -47,4 +58,4 @@ def remove_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         >>> list(remove_prefix({"model.lm_head.weight": torch.zeros(2, 2)}))
         ['lm_head.weight']
     """
-    return {name.removeprefix("model."): value for name, value in state_dict.items()}
+    return {name.removeprefix(prefix): value for name, value in state_dict.items()}

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.metrics import DistillationMetrics
-from kdlight.models import StudentRecipe, call_network
+from kdlight.models import StudentRecipe, call_network, rebuild_config
 from kdlight.modules.fit_checks import check_fit, check_strategy
 from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.optimizers import Groups, PartOptimizers, default_optimizer, trainable
@@ -109,6 +109,7 @@ class DistillationModule(StandaloneModule):
         networks = [] if self.teacher is None else self.teacher.networks()
         network = networks[0] if networks else None
         self.student = student.build(network) if isinstance(student, StudentRecipe) else student
+        self.rebuilding = {"student": rebuild_config(student)}
         objective.bind(self.student, network)
         if temperature is None:
             temperature = float(getattr(objective, "temperature", 1.0))
@@ -147,5 +148,5 @@ class DistillationModule(StandaloneModule):
         """Check that the parts fit, and prepare the teacher."""
         check_shared(self.student, self.teacher)
         check_fit(self.objective, self.student, self.teacher, self.trainer.datamodule)
-        check_strategy(self.trainer.strategy, self.teacher, self.normalization)
+        check_strategy(self.trainer.strategy, self.teacher, self.normalization, self.student)
         super().prepare_run()

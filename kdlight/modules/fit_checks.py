@@ -14,6 +14,7 @@ from kdlight.models.context import context_length
 from kdlight.modules.captured_features import check_features
 from kdlight.modules.tokenizer_checks import check_tokenizers
 from kdlight.objectives import Objective, TokenObjective, check_vocabularies
+from kdlight.quantization import is_quantized
 from kdlight.teachers import Teacher
 
 
@@ -68,8 +69,19 @@ def check_optimized(
         )
 
 
-def check_strategy(strategy: Strategy, teacher: Any, normalization: str) -> None:
-    """Raise a ValueError for what a strategy cannot do."""
+def check_strategy(
+    strategy: Strategy, teacher: Any, normalization: str, network: nn.Module
+) -> None:
+    """Raise a ValueError for what a strategy cannot do.
+
+    Args:
+        strategy: the strategy of the run.
+        teacher: a `kdlight.teachers.Teacher`, or None.
+        normalization: ``"global"`` or ``"local"``.
+        network: the network that is trained, or a module that holds all of them.
+    """
+    if is_quantized(network):
+        _check_quantized(strategy)
     has_network = isinstance(teacher, Teacher) and bool(teacher.networks())
     if isinstance(strategy, DeepSpeedStrategy):
         if normalization == "global":
@@ -90,6 +102,26 @@ def check_strategy(strategy: Strategy, teacher: Any, normalization: str) -> None
         raise ValueError(
             "the teacher is to be sharded (shard=True), which FSDP2 does, but the strategy is"
             f" {type(strategy).__name__}; use kdlight.distributed.FSDP2Strategy, or shard=False"
+        )
+
+
+def _check_quantized(strategy: Strategy) -> None:
+    """Raise a ValueError where the weights that are quantized would not be whole."""
+    advice = (
+        "train it on one device, with DDP, or with FSDP2 (kdlight.distributed.FSDP2Strategy with"
+        " tensor_parallel_size=1)"
+    )
+    if isinstance(strategy, ModelParallelStrategy):
+        size = strategy._tensor_parallel_size
+        if isinstance(size, int) and size > 1:
+            raise ValueError(
+                f"the network has quantized weights, which tensor_parallel_size={size} would"
+                f" divide, so that buckets would have other minima and maxima; {advice}"
+            )
+    elif not keeps_networks_whole(strategy):
+        raise ValueError(
+            "the network has quantized weights, which kdlight trains with no strategy that owns or"
+            f" flattens the weights, such as {type(strategy).__name__}; {advice}"
         )
 
 

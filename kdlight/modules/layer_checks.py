@@ -9,6 +9,7 @@ from torch import nn
 
 from kdlight.distributed.whole import keeps_networks_whole
 from kdlight.features import FeaturePath, find_module
+from kdlight.models import ModelKind
 from kdlight.modules.optimizers import trainable
 
 
@@ -50,6 +51,19 @@ def check_pairs(student: nn.Module, paths: Mapping[str, str]) -> dict[str, str]:
                     " is trained by itself; choose modules of which none is inside another"
                 )
     return found
+
+
+def check_one_stack(kind: ModelKind) -> None:
+    """Raise a ValueError for an encoder-decoder, whose modules have positions of two kinds.
+
+    Example:
+        >>> check_one_stack(ModelKind())
+    """
+    if kind.is_encoder_decoder:
+        raise ValueError(
+            "the modules of an encoder and of a decoder have different positions, and a batch has"
+            " the labels of one of them; train an encoder or a decoder by itself"
+        )
 
 
 def check_whole(strategy: Strategy) -> None:

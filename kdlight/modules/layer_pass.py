@@ -16,6 +16,7 @@ from kdlight.features.calls import ModuleCall
 from kdlight.features.paths import FeaturePath
 from kdlight.features.selection import output_feature
 from kdlight.modules.feature_masks import feature_masks
+from kdlight.modules.layer_arguments import layer_arguments
 from kdlight.modules.layer_loss import LayerLoss
 from kdlight.objectives import Loss, LossInputs
 from kdlight.sources import Dense
@@ -85,6 +86,7 @@ class LayerPass:
         device = next((p.device for p in module.parameters()), target.device)
         if target.device != device:
             args, kwargs, target = move_data_to_device((args, kwargs, target), device)
+        args, kwargs = layer_arguments(module, args, kwargs, self.batch)
         with own_precision(module, (args, kwargs)) as (args, kwargs):
             output = self.call_module(path, module, args, kwargs)
         feature = output_feature(path, FeaturePath.parse(path), output)

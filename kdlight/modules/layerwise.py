@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from kdlight.distributed.sharding import clip_norm
 from kdlight.features import LayerMapping
 from kdlight.losses.labels import IGNORE_INDEX
-from kdlight.models import StudentRecipe
+from kdlight.models import StudentRecipe, rebuild_config
 from kdlight.modules.fit_checks import check_context, check_strategy
 from kdlight.modules.label_format import LabelFormat
-from kdlight.modules.layer_checks import check_pairs, check_whole
+from kdlight.modules.layer_checks import check_one_stack, check_pairs, check_whole
 from kdlight.modules.layer_loss import LayerLoss, RowLoss
 from kdlight.modules.layer_metrics import LayerwiseMetrics
 from kdlight.modules.layerwise_losses import LayerwiseLosses
@@ -126,6 +126,7 @@ class LayerwiseDistillationModule(LayerwiseLosses):
         if not isinstance(student, StudentRecipe):
             check_network("student", student)
         self.student = student.build(networks[0]) if isinstance(student, StudentRecipe) else student
+        self.rebuilding = {"student": rebuild_config(student)}
         check_shared(self.student, frozen)
         self.setup_distillation(objective, frozen, normalization, "auto", label_format)
         self.setup_optimizers(optimizer, lr_scheduler, lr_scheduler_config)
@@ -175,14 +176,10 @@ class LayerwiseDistillationModule(LayerwiseLosses):
         strategy, network = self.trainer.strategy, self.teacher.networks()[0]
         check_whole(strategy)
         check_shared(self.student, self.teacher)
-        check_strategy(strategy, self.teacher, self.normalization)
+        check_strategy(strategy, self.teacher, self.normalization, self.student)
         check_context(self.trainer.datamodule, [("student", self.student), ("teacher", network)])
         super().prepare_run()
-        if self.student_kind().is_encoder_decoder:
-            raise ValueError(
-                "the modules of an encoder and of a decoder have different positions, and a batch"
-                " has the labels of one of them; train an encoder or a decoder by itself"
-            )
+        check_one_stack(self.student_kind())
         if isinstance(strategy, DDPStrategy) and self.trainer.state.fn == "fit":
             # DDP waits in each step for all gradients that are required when it wraps the module
             trained = {id(p) for m in self.student_modules().values() for p in m.parameters()}

@@ -186,7 +186,7 @@ class DistillationMixin(DistillationBase):
             self._check_shared(self.teacher)
             datamodule = self.trainer.datamodule
             check_fit(self.objective, self, self.teacher, datamodule)
-            check_strategy(self.trainer.strategy, self.teacher, self.normalization)
+            check_strategy(self.trainer.strategy, self.teacher, self.normalization, self)
         super().prepare_run()
 
     def describe_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from kdlight.distributed.sharding import clip_norm
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.metrics import DistillationMetrics
-from kdlight.models import call_network
+from kdlight.models import call_network, rebuild_config
 from kdlight.modules.fit_checks import check_peers, check_strategy
 from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.learner import Learner, build_networks
@@ -113,6 +113,9 @@ class OnlineDistillationModule(StandaloneModule):
         if updates not in ("simultaneous", "alternating"):
             raise ValueError(f"updates must be 'simultaneous' or 'alternating', got {updates!r}")
         networks = build_networks(learners)
+        self.rebuilding = {
+            "learners": {n: {"network": rebuild_config(e.network)} for n, e in learners.items()}
+        }
         super().__init__()
         self.save_hyperparameters(ignore=[] if from_config() else LIVE_ARGUMENTS)
         label_format = LabelFormat(labels, ignore_index)
@@ -239,7 +242,7 @@ class OnlineDistillationModule(StandaloneModule):
     def prepare_run(self) -> None:
         """Check that the parts fit before any work is done."""
         check_peers(self.learners(), self.trainer.datamodule)
-        check_strategy(self.trainer.strategy, None, self.normalization)
+        check_strategy(self.trainer.strategy, None, self.normalization, self)
         super().prepare_run()
 
 

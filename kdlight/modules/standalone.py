@@ -45,6 +45,8 @@ class StandaloneModule(DistillationBase):
         lr_scheduler_config: options of Lightning's scheduler dict.
         learning_rate: of all parameter groups, instead of that of the optimizer; None for that of
             the optimizer. Lightning's ``Tuner.lr_find`` sets it.
+        rebuilding: what to change in the config of the module, so that its networks are built
+            again without data, see `kdlight.models.rebuild_config`; saved in checkpoints.
         loader_metrics: the metrics of each loader that is evaluated, by its number.
 
     Example:
@@ -59,6 +61,7 @@ class StandaloneModule(DistillationBase):
     student: nn.Module
     metrics: DistillationMetrics
     learning_rate: float | None = None
+    rebuilding: Mapping[str, Any] = {}
     loader_metrics: Mapping[int, Mapping[str, DistillationMetrics]] = {}
 
     def setup_optimizers(
@@ -129,6 +132,7 @@ class StandaloneModule(DistillationBase):
     def describe_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add a description of the run."""
         checkpoint["kdlight"] = checkpoint_metadata(self.describe_run())
+        checkpoint["kdlight"]["rebuilding"] = self.rebuilding
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint fits this run."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.features import FeaturePath, find_module
+from kdlight.features.parametrized import inner_modules, own_children
 from kdlight.models.call_network import call_network
 from kdlight.models.model_kind import wrapped_model
 
@@ -137,7 +138,9 @@ def _run(
         shapes = [None if t is None else t.shape for t in map(first_tensor, (output, args))]
         calls.append(_Call(module, number, *shapes))
 
-    watched = [m for m in network.modules() if m is chosen or not list(m.children())]
+    watched = inner_modules(network)
+    if chosen is not None and all(chosen is not each for each in watched):
+        watched.append(chosen)
     handles = [module.register_forward_hook(record) for module in watched]
     try:
         logits = call_network(network, batch).logits()
@@ -172,8 +175,8 @@ def _classifier(calls: list[_Call], network: nn.Module, classes: int) -> int | N
     head = None if model is None else model.get_output_embeddings()
     for index in range(len(calls) - 1, -1, -1):
         module, shape = calls[index].module, calls[index].output
-        is_inner = not list(module.children())  # a chosen module may have parts
-        has_weights = any(True for _ in module.parameters(recurse=False))
+        is_inner = not own_children(module)  # a chosen module may have parts
+        has_weights = any(True for _ in module.parameters())
         if (is_inner and has_weights) if head is None else module is head:
             size = 0 if shape is None else shape[_channel_dim(module, shape)]
             # two logits are made of one for a question that is answered with yes or no

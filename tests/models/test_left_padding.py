@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from kdlight import CausalLM
+from kdlight.features import Capture
 from kdlight.models.left_padding import left_padding_difference, warn_about_left_padding
 from tests.families.families import FAMILIES
 from tests.families.family import VOCABULARY, maker, padded_left, text
@@ -62,3 +63,12 @@ def test_nothing_is_said_of_other_models(name: str, wrap: Any) -> None:
 )
 def test_batches_without_such_a_row_are_not_evaluated(batch: Any) -> None:
     assert left_padding_difference(nn.Linear(2, 3), batch) == 0
+
+
+def test_what_it_evaluates_is_not_captured() -> None:
+    model = FAMILIES["llama"].make(0)
+    batch = padded_left(text(0))
+    with Capture(model, ["model.layers.0"]) as features:
+        assert left_padding_difference(model, batch) < 1e-4
+        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    assert features["model.layers.0"].shape[:2] == batch["input_ids"].shape

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.strategies import DeepSpeedStrategy, SingleDeviceStrategy
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    SingleDeviceStrategy,
+)
 from torch import nn
 
 from kdlight import DistillationModule, SingleInput
+from kdlight.distributed import FSDP2Strategy
+from kdlight.models import Quantized
 from kdlight.modules.fit_checks import (
     check_context,
     check_optimized,
@@ -58,18 +67,54 @@ def deepspeed(stage: int) -> DeepSpeedStrategy:
 
 
 def test_deepspeed_needs_local_normalization_and_a_stage_below_3() -> None:
-    teacher = toy.module().teacher
-    check_strategy(deepspeed(2), teacher, "local")
+    teacher, network = toy.module().teacher, toy.ToyLM()
+    check_strategy(deepspeed(2), teacher, "local", network)
     with pytest.raises(ValueError, match="normalization='local' with this strategy"):
-        check_strategy(deepspeed(2), teacher, "global")
+        check_strategy(deepspeed(2), teacher, "global", network)
     with pytest.raises(ValueError, match=r"ZeRO-3 .* Use ZeRO stage 1 or 2"):
-        check_strategy(deepspeed(3), teacher, "local")
-    check_strategy(deepspeed(3), None, "local")
+        check_strategy(deepspeed(3), teacher, "local", network)
+    check_strategy(deepspeed(3), None, "local", network)
 
 
 def test_a_sharded_teacher_needs_fsdp2() -> None:
+    teacher = toy.module(shard=True).teacher
     with pytest.raises(ValueError, match=r"shard=True.*SingleDeviceStrategy.*FSDP2Strategy"):
-        check_strategy(SingleDeviceStrategy(), toy.module(shard=True).teacher, "global")
+        check_strategy(SingleDeviceStrategy(), teacher, "global", toy.ToyLM())
+
+
+@pytest.mark.parametrize("strategy", [FSDPStrategy(), deepspeed(2)])
+def test_quantized_weights_stay_whole(strategy: Any, tmp_path: Path) -> None:
+    module = toy.module(normalization="local")
+    module.student = Quantized(module.student).build()
+    check_strategy(SingleDeviceStrategy(), module.teacher, "local", module.student)
+    check_strategy(FSDP2Strategy(), module.teacher, "local", module.student)
+    words = rf"quantized weights.*{type(strategy).__name__}; train it on one device, with DDP"
+    with pytest.raises(ValueError, match=words):
+        check_strategy(strategy, module.teacher, "local", module.student)
+    check_strategy(strategy, module.teacher, "local", toy.ToyLM())
+
+
+def test_tensor_parallelism_would_divide_quantized_weights() -> None:
+    student = Quantized(toy.ToyLM()).build()
+    with pytest.raises(ValueError, match="tensor_parallel_size=2 would divide"):
+        check_strategy(FSDP2Strategy(tensor_parallel_size=2), None, "global", student)
+
+
+def test_every_module_asks_before_training(tmp_path: Path) -> None:
+    """DDP with a strategy class of another library in its place, as no accelerator is here."""
+
+    class Other(DeepSpeedStrategy):
+        def __init__(self) -> None:
+            DDPStrategy.__init__(self, accelerator=CPUAccelerator())
+            self.config = {"zero_optimization": {"stage": 1}}
+
+    module = toy.module(normalization="local")
+    module.student = Quantized(module.student).build()
+    trainer = toy.trainer(tmp_path)
+    module.trainer = trainer
+    trainer._accelerator_connector.strategy = Other()
+    with pytest.raises(ValueError, match="quantized weights.*Other; train it on one device"):
+        module.prepare_run()
 
 
 def test_objectives_that_compare_vocabularies() -> None:

@@ -7,7 +7,8 @@ from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDevice
 from torch import nn
 
 from kdlight.distributed import FSDP2Strategy
-from kdlight.modules.layer_checks import check_pairs, check_whole
+from kdlight.models import ModelKind
+from kdlight.modules.layer_checks import check_one_stack, check_pairs, check_whole
 
 
 def test_names_are_found_and_shared_parameters_refused() -> None:
@@ -32,3 +33,9 @@ def test_sharded_strategies_are_refused() -> None:
     for strategy in (FSDP2Strategy(), FSDPStrategy()):
         with pytest.raises(ValueError, match=f"{type(strategy).__name__} cannot"):
             check_whole(strategy)
+
+
+def test_an_encoder_decoder_has_positions_of_two_kinds() -> None:
+    check_one_stack(ModelKind())
+    with pytest.raises(ValueError, match="train an encoder or a decoder by itself"):
+        check_one_stack(ModelKind(is_encoder_decoder=True))

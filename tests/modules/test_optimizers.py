@@ -249,7 +249,7 @@ def test_all_optimizers_are_resumed_to_the_same_bits(
     """Killed within a window of accumulated gradients, in one process and on two ranks."""
     options = {**options, "own_optimizers": True}
     killed = launch(tmp_path / "run", signal={"batch": 7, "name": "SIGKILL"}, **options)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    assert -signal.SIGKILL in killed.codes, killed.stderr[-3000:]
     last = tmp_path / "run" / "checkpoints" / "step=4.ckpt"
     resumed = result(tmp_path / "run", resume=str(last), **options)
     whole = result(tmp_path / "whole", **options)

@@ -25,6 +25,7 @@ HOW_TO = (
     "command_line",
     "batches",
     "own_module",
+    "students",
     "features",
     "strategies",
     "large_vocabularies",

@@ -88,6 +88,8 @@ def arguments(config: Path, tiny: dict[str, str]) -> list[str]:
             "--trainer.max_steps": "2",
             "--trainer.val_check_interval": "1",
         }
+        if within(chosen["model"], "width"):  # sizes of the model it was written for
+            small["--model.init_args.student.init_args.width"] = '{"feed_forward": 8}'
     elif chosen["data"]["class_path"] == "kdlight.data.TracesDataModule":
         small |= {
             "--model.init_args.student.init_args.source": tiny["source"],

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
-from kdlight.models.pretrained import parse_dtype
+from kdlight.models.pruning.kept_layers import prune_config, prune_names
 from kdlight.models.pruning.layer_list import layer_list
+from kdlight.models.pruning.new_copy import copied_dtype, new_copy
 from kdlight.models.pruning.pruning_check import check_pruned
 from kdlight.models.training_weights import training_weights
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 
 def choose_layers(layers: int | Sequence[int], *, depth: int) -> list[int]:
@@ -76,7 +75,7 @@ def prune_layers(
     Args:
         model: a model of any architecture whose layers are one `torch.nn.ModuleList`.
         layers: the layers to keep, or their number, see `choose_layers`.
-        dtype: dtype of the copy; None keeps the dtype of ``model``.
+        dtype: dtype of the copy; None or ``"auto"`` keeps the dtype of ``model``.
 
     Raises:
         TypeError: If ``layers`` are no integers.
@@ -92,43 +91,17 @@ def prune_layers(
     depth = model.config.get_text_config().num_hidden_layers
     kept = choose_layers(layers, depth=depth)
     path = layer_list(model)
-    with torch.random.fork_rng(devices=[]):  # the random initial weights are overwritten below
-        student: Any = type(model)(_prune_config(model.config, kept))
+    config = prune_config(model.config, kept)
+    wanted = copied_dtype(model, dtype)
     with training_weights(model):
+        weights = prune_names(model.state_dict(), path, kept)
         try:
-            student.to(model.dtype).load_state_dict(_prune_weights(model, path, kept))
+            compared = new_copy(model, config, weights, model.dtype)
         except RuntimeError as error:
             raise ValueError(
                 f"{type(model).__name__} cannot be pruned to layers={kept}: its layers are not"
                 " interchangeable (the config fixes the kind of each layer), or it is quantized"
             ) from error
-        student.generation_config = copy.deepcopy(model.generation_config)
-        student.to(model.device)
-        check_pruned(model, student, path, kept)
-    return student.train().to(dtype=model.dtype if dtype is None else parse_dtype(dtype))
-
-
-def _prune_config(config: PreTrainedConfig, kept: list[int]) -> PreTrainedConfig:
-    config = copy.deepcopy(config)
-    text: Any = config.get_text_config()
-    depth = text.num_hidden_layers
-    for name, value in list(vars(text).items()):
-        is_per_layer = isinstance(value, (list, tuple)) and len(value) == depth
-        if is_per_layer and not name.endswith("token_id") and name != "architectures":
-            setattr(text, name, type(value)(value[index] for index in kept))
-    text.num_hidden_layers = len(kept)
-    vars(config).pop("quantization_config", None)  # the weights are dequantized
-    return config
-
-
-def _prune_weights(model: nn.Module, path: str, kept: list[int]) -> dict[str, Any]:
-    renumbered = {str(old): str(new) for new, old in enumerate(kept)}
-    weights = {}
-    for name, value in model.state_dict().items():
-        if name.startswith(f"{path}."):
-            index, _, rest = name.removeprefix(f"{path}.").partition(".")
-            if index not in renumbered:
-                continue
-            name = f"{path}.{renumbered[index]}.{rest}"
-        weights[name] = value
-    return weights
+        student = compared if wanted == model.dtype else new_copy(model, config, weights, wanted)
+        check_pruned(model, compared, path, kept)
+    return student.train()

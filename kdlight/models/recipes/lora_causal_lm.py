@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import copy
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from kdlight.checks import check_integer, check_positive, check_range, check_type
+from kdlight.models.causal_lm import CausalLM
 from kdlight.models.pretrained import parse_dtype
 from kdlight.models.pruning.layer_pruning import prune_layers
 from kdlight.models.recipes.adapted_causal_lm import AdaptedCausalLM
+from kdlight.models.recipes.calibration import calibration_batches, check_batches, check_data
+from kdlight.models.recipes.layer_choice import check_layer_choice, select_layers
 from kdlight.models.recipes.student_recipe import StudentRecipe, load_base
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
 
 
 class LoRACausalLM(StudentRecipe):
@@ -28,8 +36,10 @@ class LoRACausalLM(StudentRecipe):
 
     Args:
         source: the base model if it is not the teacher, spelled as for `kdlight.CausalLM`.
-        layers: prune the base model to these layers, or to this number of layers, see
-            `kdlight.PrunedCausalLM`; None keeps all.
+        layers: prune the base model to these layers, to this number of layers, or to the most
+            important ones, see `kdlight.PrunedCausalLM`; None keeps all.
+        data: what the importance of layers is measured on, see `kdlight.PrunedCausalLM`.
+        batches: number of batches to measure on; None for 4.
         gguf_file: name of a GGUF file inside ``source``.
         dtype: dtype of the frozen weights. The adapters are always float32.
         r: rank of an adapter.
@@ -40,7 +50,7 @@ class LoRACausalLM(StudentRecipe):
 
     Raises:
         ImportError: If peft is not installed.
-        ValueError: If a number is outside its range.
+        ValueError: If a number is outside its range, or ``layers`` are measured without ``data``.
 
     Example:
         >>> LoRACausalLM("some/model", r=4)
@@ -51,7 +61,9 @@ class LoRACausalLM(StudentRecipe):
         self,
         source: str | None = None,
         *,
-        layers: int | list[int] | None = None,
+        layers: int | list[int] | dict | None = None,
+        data: LightningDataModule | list | None = None,
+        batches: int | None = None,
         gguf_file: str | None = None,
         dtype: str = "float32",
         r: int = 8,
@@ -67,8 +79,13 @@ class LoRACausalLM(StudentRecipe):
         check_type("dropout", dropout, (int, float), "a number")
         check_range("dropout", dropout, 0, 1, open_high=True)
         parse_dtype(dtype)
+        check_batches(batches)
+        if check_layer_choice(layers):
+            check_data(data, wanted_by=f"layers={layers}")
         self.source = source
         self.layers = layers
+        self.data, self.batches = data, batches
+        self.chosen_layers: list[int] | None = None
         self.gguf_file = gguf_file
         self.dtype = dtype
         self.r, self.alpha, self.dropout = r, alpha, dropout
@@ -93,7 +110,11 @@ class LoRACausalLM(StudentRecipe):
 
         base = load_base(self, teacher)
         if self.layers is not None:
-            base = prune_layers(base, self.layers, dtype=self.dtype)
+            batches = []
+            if check_layer_choice(self.layers):
+                batches = calibration_batches(self.data, self.batches, wanted_by=repr(self))
+            self.chosen_layers = select_layers(base, self.layers, batches)
+            base = prune_layers(base, self.chosen_layers, dtype=self.dtype)
         elif self.source is None:
             base = copy.deepcopy(base).to(parse_dtype(self.dtype))
         config = LoraConfig(
@@ -106,3 +127,21 @@ class LoRACausalLM(StudentRecipe):
         student = AdaptedCausalLM.wrap(get_peft_model(base, config))
         assert isinstance(student, AdaptedCausalLM)
         return student
+
+    def export(self, student: nn.Module) -> CausalLM:
+        """Return a copy of a trained student with the adapters merged, in evaluation mode.
+
+        Args:
+            student: what `build` returned, after training; it is not changed.
+
+        Raises:
+            TypeError: If the student has no adapters.
+        """
+        check_type("student", student, AdaptedCausalLM, "a student with adapters")
+        assert isinstance(student, AdaptedCausalLM)
+        return student.merged()
+
+    def rebuild_arguments(self) -> dict[str, Any]:
+        """Return the arguments that build a student of the same shape without data."""
+        measured = check_layer_choice(self.layers)
+        return {"layers": self.chosen_layers, "data": None} if measured else {}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kdlight.models.baking import bake
 from kdlight.models.causal_lm import CausalLM
 from kdlight.models.pretrained import load_model
 
@@ -30,6 +31,42 @@ class StudentRecipe(ABC):
     @abstractmethod
     def build(self, teacher: nn.Module | None) -> nn.Module:
         """Return the student; ``teacher`` is not changed."""
+
+    def export(self, student: nn.Module) -> nn.Module:
+        """Return a copy of a trained student without what only its training needs.
+
+        It is in evaluation mode, and its outputs are those of the student. Parametrized weights,
+        such as those of `kdlight.models.Quantized`, become plain weights. Files are written by
+        `kdlight.callbacks.ExportStudent` and ``kdlight export``, with the same weights.
+
+        Args:
+            student: what `build` returned, after training; it is not changed.
+
+        Raises:
+            ValueError: If the student is sharded over ranks.
+        """
+        return bake(student)
+
+    def rebuild_arguments(self) -> dict[str, Any]:
+        """Return arguments to change, so that a student of the same shape is built without data.
+
+        A recipe that measures something on data returns what was chosen, after `build`; others, as
+        here, what the recipes that they start from return. They are saved in checkpoints, from
+        which ``kdlight export`` rebuilds the student before it loads the weights.
+        """
+        changed = {name: rebuild_config(value) for name, value in vars(self).items()}
+        return {name: each for name, each in changed.items() if each}
+
+
+def rebuild_config(network: Any) -> dict[str, Any]:
+    """Return what to change in the config of a network, see `StudentRecipe.rebuild_arguments`.
+
+    Example:
+        >>> rebuild_config(nn.Linear(4, 3))  # no recipe
+        {}
+    """
+    changed = network.rebuild_arguments() if isinstance(network, StudentRecipe) else {}
+    return {"init_args": changed} if changed else {}
 
 
 def load_base(recipe: Any, teacher: Any) -> Any:

@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from kdlight.export import export_student
 from tests.models.recipes.lora import differing, logits, trained, weights
 from tests.support import toy
 from tests.support.exports import checkpoint, command, save_tiny_model
+from tests.support.exports import weights as read_weights
 
 
 def test_a_merged_export_needs_neither_kdlight_nor_peft(tmp_path: Path) -> None:
@@ -80,9 +82,16 @@ def test_the_command_line_trains_and_exports_both(
     path = str(checkpoint(tmp_path / "run"))
     main(["export", "--ckpt_path", path, "--output", "merged"])
     main(["export", "--ckpt_path", path, "--output", "alone", "--adapter_only", "true"])
+    main(["export", "--ckpt_path", path, "--output", "base", "--adapter_scale", "0"])
+    main(["export", "--ckpt_path", path, "--output", "beyond", "--adapter_scale=-0.5"])
     merged = AutoModelForCausalLM.from_pretrained("merged")
     from_callback = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "student")
     assert torch.equal(logits(merged), logits(from_callback))
+    nothing, whole, beyond = (read_weights(tmp_path / n) for n in ("base", "merged", "beyond"))
+    pruned = LoRACausalLM(layers=[0, 2]).build(CausalLM(str(tiny))).model.unload().state_dict()
+    assert all(torch.equal(value, pruned[name]) for name, value in nothing.items())
+    for name, value in nothing.items():
+        torch.testing.assert_close(beyond[name], value - 0.5 * (whole[name] - value))
     base = LoRACausalLM(layers=[0, 2]).build(CausalLM(str(tiny))).model.unload()
     adapted = logits(PeftModel.from_pretrained(base, "alone"))
     torch.testing.assert_close(adapted, logits(merged), rtol=1e-5, atol=1e-6)
@@ -94,3 +103,56 @@ def test_the_command_line_trains_and_exports_both(
 def test_the_head_and_the_embeddings_are_not_adapted(name: str) -> None:
     with pytest.raises(ValueError, match="target_modules includes the .* embeddings"):
         LoRACausalLM(target_modules=[name]).build(toy.llama())
+
+
+def test_merged_weights_are_linear_in_the_scale_of_the_adapters(tmp_path: Path) -> None:
+    callbacks = [
+        ExportStudent(directory=str(tmp_path / str(scale)), adapter_scale=scale)
+        for scale in (0, 0.5, 1.0, 1.5)
+    ]
+    module, _, teacher = trained(tmp_path, callbacks=callbacks)
+    export_student(module.student, tmp_path / "plain")
+    base, half, one, more = (read_weights(tmp_path / s) for s in ("0", "0.5", "1.0", "1.5"))
+    plain = read_weights(tmp_path / "plain")
+    untouched = LoRACausalLM(layers=1).build(teacher).model.unload().state_dict()
+    moved = 0
+    for name, value in base.items():
+        assert torch.equal(value, untouched[name])
+        assert torch.equal(one[name], plain[name])
+        change = one[name] - value
+        torch.testing.assert_close(half[name], value + 0.5 * change)
+        torch.testing.assert_close(more[name], value + 1.5 * change)
+        moved += bool(change.abs().max() > 1e-4)
+    assert moved == 7
+
+
+def test_scales_that_cannot_be_merged_are_refused(tmp_path: Path) -> None:
+    student = LoRACausalLM(layers=1).build(toy.llama())
+    with pytest.raises(ValueError, match="adapter_scale=0.5, but CausalLM has no adapters"):
+        export_student(toy.llama(), tmp_path, adapter_scale=0.5)
+    with pytest.raises(ValueError, match="adapter_only=True merges none"):
+        export_student(student, tmp_path, adapter_scale=0.5, adapter_only=True)
+    with pytest.raises(ValueError, match="adapter_scale must be a finite number, got nan"):
+        export_student(student, tmp_path, adapter_scale=float("nan"))
+    with pytest.raises(TypeError, match="adapter_scale must be a number, got"):
+        export_student(student, tmp_path, adapter_scale="half")  # type: ignore[arg-type]
+    run = toy.trainer(tmp_path, callbacks=[ExportStudent(adapter_scale=1.0)])
+    with pytest.raises(ValueError, match="adapter_scale=1.0, but CausalLM has no adapters"):
+        run.fit(toy.module(network="llama"), toy.loader(8))
+
+
+@pytest.mark.parametrize("kind", ["dora", "bias", "vera"])
+def test_adapters_that_are_not_linear_in_a_scale_are_refused(kind: str, tmp_path: Path) -> None:
+    from peft import LoraConfig, VeraConfig, get_peft_model
+
+    from kdlight.models.recipes.adapted_causal_lm import AdaptedCausalLM
+
+    configs = {
+        "dora": LoraConfig(target_modules=["q_proj"], use_dora=True),
+        "bias": LoraConfig(target_modules=["q_proj"], bias="all"),
+        "vera": VeraConfig(target_modules=["q_proj"], r=2),
+    }
+    base: Any = toy.llama().model
+    student = AdaptedCausalLM.wrap(get_peft_model(base, configs[kind]))
+    with pytest.raises(ValueError, match="needs adapters of LoRA alone, .* got a .*Config with"):
+        student.save_pretrained(tmp_path, adapter_scale=0.5)  # type: ignore[call-arg]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdlight import LoRACausalLM, Projected, SingleInput
+from kdlight import CausalLM, LoRACausalLM, Projected, PrunedCausalLM, SingleInput
 from kdlight.callbacks import ExactResume
 from tests.models.recipes.lora import differing, logits, trained, weights
 from tests.support import toy
@@ -91,6 +91,20 @@ def test_a_resumed_run_gives_bitwise_equal_weights(tmp_path: Path) -> None:
     assert differing(weights(whole), weights(resumed)) == set()
 
 
+def test_an_export_is_a_model_with_the_adapters_merged(tmp_path: Path) -> None:
+    module, _, _ = trained(tmp_path)
+    before = {name: value.clone() for name, value in weights(module).items()}
+    exported = LoRACausalLM().export(module.student)
+    assert type(exported) is CausalLM
+    assert not exported.training
+    assert not any("lora" in name for name in exported.state_dict())
+    found, expected = logits(exported.model), logits(module.student.model)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert differing(before, weights(module)) == set()
+    with pytest.raises(TypeError, match="student must be a student with adapters"):
+        LoRACausalLM().export(exported)
+
+
 def test_a_missing_peft_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ImportError, match=r"pip install 'kdlight\[peft\]'"):
@@ -106,3 +120,17 @@ def test_a_number_outside_its_range(name: str, value: Any) -> None:
 def test_a_teacher_that_is_no_language_model() -> None:
     with pytest.raises(TypeError, match="SingleInput.*source"):
         LoRACausalLM().build(SingleInput(nn.Linear(2, 3)))
+
+
+def test_its_layers_are_chosen_by_importance() -> None:
+    layers, data = {"keep": 1, "by": "importance"}, [toy.pad([*toy.Ragged(4)])]
+    teacher = toy.llama().eval()
+    recipe = LoRACausalLM(layers=layers, data=data)
+    student = recipe.build(teacher)
+    expected = PrunedCausalLM(layers, data=data)
+    pruned = expected.build(teacher)
+    assert recipe.chosen_layers == expected.chosen_layers
+    assert recipe.rebuild_arguments() == {"layers": recipe.chosen_layers, "data": None}
+    assert torch.equal(logits(student.model), logits(pruned.model))
+    with pytest.raises(ValueError, match="is measured on training data, but data is None"):
+        LoRACausalLM(layers=layers)

@@ -15,7 +15,7 @@ from kdlight.models import (
     SingleInput,
     StudentRecipe,
 )
-from kdlight.models.recipes.student_recipe import build_base, load_base
+from kdlight.models.recipes.student_recipe import build_base, load_base, rebuild_config
 
 
 def test_a_teacher_that_is_not_a_language_model_needs_a_source():
@@ -41,6 +41,21 @@ def test_a_recipe_has_to_build() -> None:
         Nothing()  # type: ignore[abstract]
 
 
+def test_an_export_is_a_copy_in_evaluation_mode_with_plain_weights() -> None:
+    class Normalized(StudentRecipe):
+        def build(self, teacher: Any) -> nn.Module:
+            layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+            return nn.Sequential(nn.Dropout(), layer)
+
+    recipe, x = Normalized(), torch.randn(5, 4)
+    student = recipe.build(None)
+    exported = recipe.export(student)
+    assert student.training
+    assert not exported.training
+    assert sorted(exported.state_dict()) == ["1.bias", "1.weight"]
+    assert torch.equal(exported(x), student.eval()(x))
+
+
 def test_another_recipe_starts_from_a_recipe_a_network_or_a_copy_of_the_teacher() -> None:
     teacher = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).bfloat16().eval()
     teacher.requires_grad_(False)
@@ -54,3 +69,23 @@ def test_another_recipe_starts_from_a_recipe_a_network_or_a_copy_of_the_teacher(
     assert torch.equal(copied[0].weight, teacher[0].weight.float())  # type: ignore[index, union-attr]
     with pytest.raises(ValueError, match="no live teacher"):
         build_base(None, None)
+
+
+def test_a_recipe_is_rebuilt_as_those_that_it_starts_from(llama: Any) -> None:
+    class Outer(StudentRecipe):
+        def __init__(self, base: Any) -> None:
+            self.base, self.bits = base, 4
+
+        def build(self, teacher: Any) -> Any:
+            return build_base(self.base, teacher)
+
+    ids = torch.arange(9)[None]
+    inner = PrunedCausalLM({"keep": 2, "by": "importance"}, data=[{"input_ids": ids}])
+    outer = Outer(Outer(inner))
+    outer.build(llama)
+    changed = {"layers": inner.chosen_layers, "data": None}
+    expected = {"init_args": {"base": {"init_args": {"base": {"init_args": changed}}}}}
+    assert len(inner.chosen_layers or []) == 2
+    assert rebuild_config(outer) == expected
+    assert rebuild_config(Outer(PrunedCausalLM(2))) == {}
+    assert rebuild_config(nn.Linear(2, 2)) == {}
