@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=128)
     parser.add_argument("--held_out", type=int, default=3, help="batches of 8 blocks")
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3])
+    parser.add_argument("--students", nargs="+", choices=STUDENTS, default=list(STUDENTS))
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -189,10 +190,10 @@ def main() -> None:
     teacher = CausalLM(SOURCE).eval()
     remembered = Remembered(teacher, options.output / "teacher.pt")
     for lr in options.rates:
-        for name, arguments in STUDENTS.items():
+        for name in options.students:
             if f"{lr:g}" in results.get(name, {}).get("runs", {}):
                 continue
-            recipe = PrunedCausalLM(**arguments, data=text(options))
+            recipe = PrunedCausalLM(**STUDENTS[name], data=text(options))
             student, facts = build(recipe, teacher)
             known = results.setdefault(name, {**facts, "runs": {}})
             known.setdefault("forward", forward_time(student, options))
