@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import count, islice
+from itertools import islice
 from math import isfinite
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LinearLR
 
+from kdlight.callbacks.training_batches import check_datamodule, repeated_batches
 from kdlight.checks import check_integer, check_positive, check_type
 from kdlight.distributed.ranks import data_parallel_sum
 from kdlight.features import LayerMapping
@@ -97,10 +98,7 @@ class TrainLayersFirst(Callback):
                 " kdlight.DistillationMixin that defines student_network(), got a"
                 f" {type(pl_module).__name__}"
             )
-        if trainer.datamodule is None:  # type: ignore[attr-defined]
-            raise ValueError(
-                "TrainLayersFirst takes its data from a LightningDataModule; pass one to fit"
-            )
+        check_datamodule("TrainLayersFirst", trainer)
         check_whole(trainer.strategy)
         check_one_stack(pl_module.student_kind())
         pairs = self.pairs
@@ -143,8 +141,9 @@ class TrainLayersFirst(Callback):
         parameters = [p for each in layers.student_modules().values() for p in trainable(each)]
         optimizer = AdamW(parameters, lr=self.lr)
         decay = LinearLR(optimizer, 1.0, 0.0, total_iters=self.steps)
-        for step, batch in enumerate(islice(_repeated(trainer), self.steps)):
-            batch = trainer.strategy.batch_to_device(batch, layers.owner.device)
+        loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        batches = repeated_batches(trainer, layers.owner, loader)
+        for step, batch in enumerate(islice(batches, self.steps)):
             loss = layers.learner_losses(batch)[STUDENT][0]
             # hooks of DDP would wait for the gradients of all other parameters
             found = torch.autograd.grad(loss.total, parameters, allow_unused=True)
@@ -177,16 +176,3 @@ class _Layers(LayerwiseDistillationModule):
 
     def teacher_logits(self, batch: Any) -> Any:
         return self.owner.teacher_logits(batch)
-
-
-def _repeated(trainer: Trainer) -> Iterator[Any]:
-    """Iterate over the training batches, in a new order each time."""
-    loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-    for epoch in count():
-        if hasattr(loader.sampler, "set_epoch"):  # outside of its loops the Trainer does not
-            loader.sampler.set_epoch(epoch)
-        batch = None
-        for batch in loader:
-            yield batch
-        if batch is None:
-            raise ValueError("TrainLayersFirst got no batch from the data module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from kdlight.callbacks.training_batches import check_datamodule, repeated_batches
 from kdlight.checks import check_integer, check_positive, check_type
 from kdlight.models.call_network import call_network
 from kdlight.modules.base import DistillationBase
@@ -64,10 +66,7 @@ class TrainTeacherFirst(Callback):
                 "TrainTeacherFirst trains the teacher, but a"
                 f" {type(teacher.model).__name__} has no weights; give a torch.nn.Module"
             )
-        if trainer.datamodule is None:  # type: ignore[attr-defined]
-            raise ValueError(
-                "TrainTeacherFirst takes its data from a LightningDataModule; pass one to fit"
-            )
+        check_datamodule("TrainTeacherFirst", trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train the teacher."""
@@ -86,20 +85,14 @@ class TrainTeacherFirst(Callback):
             steps = self.epochs * len(loader)
             decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
             loss = torch.zeros(())
-            for epoch in range(self.epochs):
-                if hasattr(
-                    loader.sampler, "set_epoch"
-                ):  # outside of its loops the Trainer does not
-                    loader.sampler.set_epoch(epoch)
-                for batch in loader:
-                    batch = trainer.strategy.batch_to_device(batch, pl_module.device)
-                    logits = pl_module.teacher_logits(batch)
-                    assert logits is not None
-                    loss = objective(pl_module.make_loss_inputs(batch, logits, None)).mean()
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                    decay.step()
+            for batch in islice(repeated_batches(trainer, pl_module, loader), steps):
+                logits = pl_module.teacher_logits(batch)
+                assert logits is not None
+                loss = objective(pl_module.make_loss_inputs(batch, logits, None)).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                decay.step()
             network.zero_grad()
             network.eval().requires_grad_(False)
         rank_zero_info(f"Teacher trained for {steps} steps; its last loss was {loss.item():.4f}")

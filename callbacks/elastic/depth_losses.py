@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from kdlight.distributed.ranks import data_parallel_sum
+from kdlight.callbacks.elastic.depth_means import depth_means
 from kdlight.objectives import Loss
 
 
@@ -58,9 +58,4 @@ class DepthLosses:
     def take_means(self, trainer: Trainer) -> dict[int, float]:
         """Return the mean loss of each depth over all ranks, and start a new step."""
         sums, self.sums = self.sums, {}
-        if not sums:
-            return {}
-        rows = data_parallel_sum(trainer, torch.stack(list(sums.values()))).tolist()
-        return {
-            depth: total / max(count, 1.0) for depth, (total, count) in zip(sums, rows, strict=True)
-        }
+        return depth_means(trainer, sums)

@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from kdlight.callbacks.elastic.depth_means import depth_means
 from kdlight.callbacks.elastic.held_out import depth_inputs, kl_sum, metrics_temperature
 from kdlight.callbacks.inference.context import inference_context
 from kdlight.checks import check_integer
-from kdlight.distributed.ranks import data_parallel_sum
 from kdlight.models.pruning.sub_network import SubNetworks
 from kdlight.modules.base import DistillationBase
 
@@ -57,13 +57,7 @@ class DepthValidation:
 
     def means(self, trainer: Trainer) -> dict[int, float]:
         """Return the mean of each depth over all ranks."""
-        if not self.sums:
-            return {}
-        rows = data_parallel_sum(trainer, torch.stack(list(self.sums.values()))).tolist()
-        return {
-            depth: total / max(count, 1.0)
-            for depth, (total, count) in zip(self.sums, rows, strict=True)
-        }
+        return depth_means(trainer, self.sums)
 
     def log(self, trainer: Trainer, module: DistillationBase) -> None:
         """Log the mean of each depth over all ranks."""

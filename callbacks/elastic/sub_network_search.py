@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 
 from kdlight.callbacks.elastic.depth_validation import DepthValidation
 from kdlight.callbacks.inference.batches import validation_batches
+from kdlight.callbacks.report.table import aligned_table
 from kdlight.checkpoints import check_writable
 from kdlight.checks import check_positive
 from kdlight.distributed.whole import keeps_networks_whole
@@ -142,10 +143,4 @@ def render(ranked: Sequence[RankedLayers], best: RankedLayers | None = None) -> 
     for each in sorted(ranked, key=lambda one: one.parameters):
         note = "best" if each is best else ""
         rows.append([str(len(each.layers)), f"{each.parameters:,}", f"{each.score:.4f}", note])
-    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(4)]
-    rule = [*("-" * (width - 1) + ":" for width in widths[:3]), ":" + "-" * (widths[3] - 1)]
-    lines = []
-    for *numbers, note in (rows[0], rule, *rows[1:]):
-        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[:3], strict=True)]
-        lines.append("| " + " | ".join([*cells, note.ljust(widths[3])]) + " |")
-    return "\n".join(lines)
+    return aligned_table(rows, left=(3,))

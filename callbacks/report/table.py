@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 METRICS = {
     "forward_kl": ("KL(teacher || student)", "{:.4f}"),
     "reverse_kl": ("KL(student || teacher)", "{:.4f}"),
@@ -39,12 +41,32 @@ def render(
         if any(key in values for values in columns.values()):
             row = [number.format(v[key]) if key in v else "" for v in columns.values()]
             cells.append([title.format(unit=unit), *row])
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = [_line(row, widths) for row in cells]
-    rule = [":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]
-    return "\n".join([lines[0], _line(rule, widths), *lines[1:]])
+    return aligned_table(cells, left=(0,))
 
 
-def _line(row: list[str], widths: list[int]) -> str:
-    _, *values = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-    return "| " + " | ".join([row[0].ljust(widths[0]), *values]) + " |"
+def aligned_table(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> str:
+    """Return a Markdown table that is aligned as plain text, too.
+
+    Args:
+        rows: the cells of each row, the first of which is the heading.
+        left: columns whose cells are aligned to the left; the others are numbers.
+
+    Example:
+        >>> print(aligned_table([["layers", "note"], ["12", "best"]], left=(1,)))
+        | layers | note |
+        | -----: | :--- |
+        |     12 | best |
+    """
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    rule = [
+        ":" + "-" * (width - 1) if column in left else "-" * (width - 1) + ":"
+        for column, width in enumerate(widths)
+    ]
+    lines = []
+    for row in (rows[0], rule, *rows[1:]):
+        cells = [
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

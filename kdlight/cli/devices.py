@@ -21,7 +21,7 @@ def find_device(name: str | None) -> str:
         torch.ones(1, device=name).item()
     # what torch raises for a name that it does not know, a backend that it was built without, and
     # a device that holds no values
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(
             f"device must be such as 'cpu' or 'cuda:0', got {name!r}: {reason}"

@@ -10,9 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from kdlight.callbacks import ExportStudent
 from kdlight.cli import main
-from tests.support import online_fit, toy
 
 
 def objective(name: str) -> dict:
@@ -93,14 +91,3 @@ def test_a_network_that_is_not_there(
         main(["export", "--ckpt_path", str(path), "--output", str(tmp_path), "--network", "third"])
     error = capsys.readouterr().err
     assert "network must be one of ['student', 'teacher'], got 'third'" in error
-
-
-def test_the_callback_refuses_what_is_not_trained(tmp_path: Path) -> None:
-    frozen, online = toy.module(network="llama"), online_fit.module(networks=3)
-    for module, network, message in (
-        (frozen, "teacher", r"one of \['student'\], got 'teacher' \(the teacher is not trained\)"),
-        (online, "third", "which ToyLM does not have"),
-    ):
-        run = toy.trainer(tmp_path, callbacks=[ExportStudent(network=network)])
-        with pytest.raises(ValueError, match=message):
-            run.fit(module, toy.RaggedModule(8))

@@ -6,9 +6,12 @@ import json
 import string
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+from kdlight.cli import main
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -101,3 +104,17 @@ def check_student(folder: Path, tiny: Path) -> None:
 def checkpoint(run: Path) -> Path:
     (path,) = run.rglob("*.ckpt")
     return path
+
+
+def export(path: Path, output: Path, *more: str) -> None:
+    """Export a checkpoint by the command."""
+    main(["export", "--ckpt_path", str(path), "--output", str(output), *more])
+
+
+def refused(capsys: pytest.CaptureFixture[str], path: Path, output: Path, *more: str) -> str:
+    """Return the error of an export that must fail."""
+    with pytest.raises(SystemExit) as stop:
+        export(path, output, *more)
+    assert stop.value.code == 2
+    errors = capsys.readouterr().err
+    return errors[errors.index("error:") :]

@@ -11,7 +11,7 @@ import torch
 from kdlight.models.conversion.bamba_config import bamba_config
 from kdlight.models.conversion.llama_layout import ATTENTION, bamba_names, check_layout, refuse
 from kdlight.models.conversion.mixer_start import start_mixer
-from kdlight.models.pruning.new_copy import copied_dtype
+from kdlight.models.new_copy import copied_dtype
 from kdlight.models.pruning.pruning_check import logits_difference, skipped_layers, tolerance
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kdlight.models.new_copy import copied_dtype, new_copy
 from kdlight.models.pruning.kept_layers import prune_config, prune_names
 from kdlight.models.pruning.layer_list import layer_list
-from kdlight.models.pruning.new_copy import copied_dtype, new_copy
 from kdlight.models.pruning.pruning_check import check_pruned
 from kdlight.models.training_weights import training_weights
 

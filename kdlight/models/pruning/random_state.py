@@ -14,6 +14,8 @@ import torch
 def kept_random_state(seed: int | None = None) -> Iterator[None]:
     """Restore the random state of PyTorch, numpy and Python afterwards, after an error too.
 
+    Lightning's ``isolate_rng`` does not restore it after an error, and takes seconds to import.
+
     Args:
         seed: seed of all three within the context; None to go on from their state.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.models.pruning.decoder_parts import DecoderParts
-from kdlight.models.pruning.pruning_check import logits_difference, tolerance
+from kdlight.models.pruning.pruning_check import NO_SETTINGS, logits_difference, tolerance
 
 Kept = Mapping[str, Tensor]
 """The indices that are kept along each kind of axis, see `DecoderParts.axes`."""
@@ -114,7 +114,7 @@ def _different_setting(
     }
     for (path, first), second in zip(model.named_modules(), student.modules(), strict=True):
         # what is in one only is no setting of its class: loading leaves notes in a model
-        for name in sorted((vars(first).keys() & vars(second).keys()) - {"training"}):
+        for name in sorted((vars(first).keys() & vars(second).keys()) - set(NO_SETTINGS)):
             value, copied = vars(first)[name], vars(second)[name]
             is_plain = isinstance(value, (bool, int, float, str, type(None)))
             if is_plain and value != copied and (value, copied) not in sizes:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from kdlight.models.new_copy import copied_dtype, new_copy
 from kdlight.models.pruning.decoder_parts import DecoderParts, decoder_parts
 from kdlight.models.pruning.layer_importance import top_units
-from kdlight.models.pruning.new_copy import copied_dtype, new_copy
 from kdlight.models.pruning.width_check import check_width_pruned
 from kdlight.models.pruning.width_importance import WidthImportance
 from kdlight.models.pruning.width_sizes import check_importance, check_width

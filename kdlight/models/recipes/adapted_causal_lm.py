@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdlight.checks import check_finite, check_type
 from kdlight.models.causal_lm import CausalLM
+from kdlight.models.new_copy import new_model
 from kdlight.models.saving import remove_prefix
 
 
@@ -71,8 +72,7 @@ class AdaptedCausalLM(CausalLM):
 
     def merged(self) -> CausalLM:
         """Return a new model with the adapters merged, in evaluation mode; this one is kept."""
-        wrapped = CausalLM.wrap(self._merge(None))
-        return wrapped.eval()
+        return CausalLM.wrap(self._merge(None)).eval()
 
     def check_scale(self, adapter_scale: float | None, *, adapter_only: bool = False) -> None:
         r"""Raise a ValueError for a factor that the adapters cannot be merged with.
@@ -124,9 +124,7 @@ class AdaptedCausalLM(CausalLM):
 
         base, config = self.model.get_base_model(), copy.deepcopy(self.model.peft_config["default"])
         with torch.random.fork_rng(devices=[]):  # the random initial weights are overwritten below
-            copied = type(base)(copy.deepcopy(base.config)).to(base.dtype)
-            copied.generation_config = copy.deepcopy(base.generation_config)
-            adapted = get_peft_model(copied, config)
+            adapted = get_peft_model(new_model(base, base.config, base.dtype), config)
         missing, unexpected = adapted.load_state_dict(self._weights(state_dict), strict=False)
         # tied weights may have been gathered under one of their names
         assert not unexpected, unexpected

@@ -51,6 +51,8 @@ class DepthShortcut(StudentRecipe):
         51
     """
 
+    shown = ("base", "bottleneck", "initial_weight")
+
     def __init__(
         self,
         base: StudentRecipe | nn.Module | None = None,
@@ -67,11 +69,6 @@ class DepthShortcut(StudentRecipe):
                 " routers would not learn"
             )
         self.base, self.bottleneck, self.initial_weight = base, bottleneck, initial_weight
-
-    def __repr__(self) -> str:
-        base = "" if self.base is None else f"base={self.base!r}, "
-        numbers = f"bottleneck={self.bottleneck}, initial_weight={self.initial_weight}"
-        return f"{type(self).__name__}({base}{numbers})"
 
     def build(self, teacher: nn.Module | None = None) -> ShortcutCausalLM:
         """Add shortcuts to a copy of ``teacher``, or to the base.

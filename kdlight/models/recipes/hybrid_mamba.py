@@ -61,6 +61,8 @@ class HybridMamba(StudentRecipe):
         'BambaMixer'
     """
 
+    shown = ("attention_layers", "base", "source")
+
     def __init__(
         self,
         attention_layers: int | list[int],
@@ -91,15 +93,6 @@ class HybridMamba(StudentRecipe):
         self.dtype = dtype
         self.chunk_size = chunk_size
         self.seed = seed
-
-    def __repr__(self) -> str:
-        shown = {
-            "attention_layers": self.attention_layers,
-            "base": self.base,
-            "source": self.source,
-        }
-        inner = ", ".join(f"{name}={value!r}" for name, value in shown.items() if value is not None)
-        return f"{type(self).__name__}({inner})"
 
     def build(self, teacher: Any = None) -> CausalLM:
         """Convert ``teacher``, or what ``base`` builds from it, or the model at ``source``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,10 @@ from torch import nn
 
 from kdlight.checks import check_integer, check_positive, check_range, check_type
 from kdlight.models.causal_lm import CausalLM
+from kdlight.models.new_copy import copy_in_dtype
 from kdlight.models.pretrained import parse_dtype
-from kdlight.models.pruning.layer_pruning import prune_layers
 from kdlight.models.recipes.adapted_causal_lm import AdaptedCausalLM
-from kdlight.models.recipes.calibration import calibration_batches, check_batches, check_data
-from kdlight.models.recipes.layer_choice import check_layer_choice, select_layers
+from kdlight.models.recipes.pruned_causal_lm import PrunedCausalLM
 from kdlight.models.recipes.student_recipe import StudentRecipe, load_base
 
 if TYPE_CHECKING:
@@ -57,6 +55,8 @@ class LoRACausalLM(StudentRecipe):
         LoRACausalLM(source='some/model', r=4)
     """
 
+    shown = ("source", "layers", "r")
+
     def __init__(
         self,
         source: str | None = None,
@@ -79,22 +79,16 @@ class LoRACausalLM(StudentRecipe):
         check_type("dropout", dropout, (int, float), "a number")
         check_range("dropout", dropout, 0, 1, open_high=True)
         parse_dtype(dtype)
-        check_batches(batches)
-        if check_layer_choice(layers):
-            check_data(data, wanted_by=f"layers={layers}")
+        base = {"source": source, "gguf_file": gguf_file, "dtype": dtype}
+        self.pruned = (
+            None if layers is None else PrunedCausalLM(layers, data=data, batches=batches, **base)  # type: ignore[arg-type]
+        )
         self.source = source
         self.layers = layers
-        self.data, self.batches = data, batches
-        self.chosen_layers: list[int] | None = None
         self.gguf_file = gguf_file
         self.dtype = dtype
         self.r, self.alpha, self.dropout = r, alpha, dropout
         self.target_modules = target_modules
-
-    def __repr__(self) -> str:
-        shown = {"source": self.source, "layers": self.layers, "r": self.r}
-        inner = ", ".join(f"{name}={value!r}" for name, value in shown.items() if value is not None)
-        return f"{type(self).__name__}({inner})"
 
     def build(self, teacher: Any = None) -> AdaptedCausalLM:
         """Add adapters to a copy of ``teacher``, or to the model at ``source`` if there is one.
@@ -108,15 +102,12 @@ class LoRACausalLM(StudentRecipe):
         """
         from peft import LoraConfig, TaskType, get_peft_model
 
-        base = load_base(self, teacher)
-        if self.layers is not None:
-            batches = []
-            if check_layer_choice(self.layers):
-                batches = calibration_batches(self.data, self.batches, wanted_by=repr(self))
-            self.chosen_layers = select_layers(base, self.layers, batches)
-            base = prune_layers(base, self.chosen_layers, dtype=self.dtype)
-        elif self.source is None:
-            base = copy.deepcopy(base).to(parse_dtype(self.dtype))
+        if self.pruned is not None:
+            base = self.pruned.build(teacher).model
+        else:
+            base = load_base(self, teacher)
+            if self.source is None:
+                base = copy_in_dtype(base, self.dtype)
         config = LoraConfig(
             task_type=TaskType.CAUSAL_LM,
             r=self.r,
@@ -143,5 +134,4 @@ class LoRACausalLM(StudentRecipe):
 
     def rebuild_arguments(self) -> dict[str, Any]:
         """Return the arguments that build a student of the same shape without data."""
-        measured = check_layer_choice(self.layers)
-        return {"layers": self.chosen_layers, "data": None} if measured else {}
+        return {} if self.pruned is None else self.pruned.rebuild_arguments()

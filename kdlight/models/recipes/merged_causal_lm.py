@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdlight.checks import check_type
 from kdlight.models.causal_lm import CausalLM
+from kdlight.models.new_copy import copy_in_dtype
 from kdlight.models.pretrained import load_model, parse_dtype
 from kdlight.models.recipes.student_recipe import StudentRecipe
 from kdlight.models.same_architecture import first_difference
@@ -102,7 +103,7 @@ class MergedCausalLM(StudentRecipe):
                 )
             _add(merged, model, weight, f"{first!r} and {source!r}")
             del model
-        return CausalLM.wrap(merged.to(dtype))
+        return CausalLM.wrap(merged if dtype == wide else copy_in_dtype(merged, dtype))
 
 
 @torch.no_grad()

@@ -57,6 +57,8 @@ class PrunedCausalLM(StudentRecipe):
         PrunedCausalLM(layers=10)
     """
 
+    shown = ("layers", "width", "source")
+
     def __init__(
         self,
         layers: int | list[int] | dict | None = None,
@@ -84,11 +86,6 @@ class PrunedCausalLM(StudentRecipe):
         self.gguf_file = gguf_file
         self.dtype = dtype
         self.chosen_layers: list[int] | None = None
-
-    def __repr__(self) -> str:
-        shown = {"layers": self.layers, "width": self.width, "source": self.source}
-        inner = ", ".join(f"{name}={value!r}" for name, value in shown.items() if value is not None)
-        return f"{type(self).__name__}({inner})"
 
     def build(self, teacher: Any = None) -> CausalLM:
         """Prune ``teacher``, or the model at ``source`` if there is one.

@@ -20,6 +20,9 @@ class StudentRecipe(ABC):
     `kdlight.DistillationModule` accepts a recipe in place of a student. Write a subclass for your
     own students that are derived from their teacher: pruned, narrowed, quantized.
 
+    Attributes:
+        shown: arguments that its text shows, where they are not None.
+
     Example:
         >>> class Smaller(StudentRecipe):
         ...     def build(self, teacher):
@@ -27,6 +30,13 @@ class StudentRecipe(ABC):
         >>> Smaller().build(nn.Linear(4, 3))
         Linear(in_features=4, out_features=3, bias=False)
     """
+
+    shown: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in self.shown}
+        inner = ", ".join(f"{name}={each!r}" for name, each in values.items() if each is not None)
+        return f"{type(self).__name__}({inner})"
 
     @abstractmethod
     def build(self, teacher: nn.Module | None) -> nn.Module:

@@ -77,3 +77,10 @@ def test_a_model_that_was_changed_by_hand_is_no_silent_loss() -> None:
     model.model.layers[1].register_forward_hook(lambda layer, inputs, output: output * 2)
     with pytest.raises(ValueError, match="the logits differ by"):
         prune_width(model, feed_forward=10, importance="first")
+
+
+def test_gradient_checkpointing_changes_nothing_that_is_computed() -> None:
+    model = decoder("llama")
+    model.model.gradient_checkpointing = True
+    student: Any = prune_width(model, heads=2, importance="first")
+    assert student.config.num_attention_heads == 2

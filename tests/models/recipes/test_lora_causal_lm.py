@@ -129,8 +129,7 @@ def test_its_layers_are_chosen_by_importance() -> None:
     student = recipe.build(teacher)
     expected = PrunedCausalLM(layers, data=data)
     pruned = expected.build(teacher)
-    assert recipe.chosen_layers == expected.chosen_layers
-    assert recipe.rebuild_arguments() == {"layers": recipe.chosen_layers, "data": None}
+    assert recipe.rebuild_arguments() == {"layers": expected.chosen_layers, "data": None}
     assert torch.equal(logits(student.model), logits(pruned.model))
     with pytest.raises(ValueError, match="is measured on training data, but data is None"):
         LoRACausalLM(layers=layers)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from kdlight.models import prune_layers, prune_width
-from kdlight.models.pruning.new_copy import new_copy
+from kdlight.models import LoRACausalLM, MergedCausalLM, prune_layers, prune_width
+from kdlight.models.new_copy import copy_in_dtype, new_copy
 from tests.models.pruning.width_models import decoder, logits, transformers
 
 
@@ -58,3 +58,33 @@ def test_a_student_computes_what_its_folder_does(
     assert {each.dtype for each in student.parameters()} == {wanted}
     again = load(tmp_path / "student", dtype=wanted)
     assert torch.equal(logits(student), logits(again))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["merged", "adapted", "adapters merged"])
+def test_other_recipes_do_not_round_frequencies_either(
+    kind: str, dtype: str, tmp_path: Path
+) -> None:
+    model = decoder("llama")
+    model.save_pretrained(tmp_path)
+    if kind == "merged":
+        student: Any = MergedCausalLM({str(tmp_path): 1.0}, dtype=dtype).build().model
+    else:
+        pytest.importorskip("peft")
+        recipe = LoRACausalLM(dtype=dtype)
+        adapted = recipe.build(model)
+        student = adapted.model.get_base_model()
+        if kind == "adapters merged":
+            student = recipe.export(adapted).model  # type: ignore[assignment]
+    assert next(student.parameters()).dtype == getattr(torch, dtype)
+    assert torch.equal(student.model.rotary_emb.inv_freq, model.model.rotary_emb.inv_freq)
+
+
+@pytest.mark.parametrize("dtype", [None, "auto", "float32", "float16"])
+def test_a_copy_in_a_dtype_shares_nothing(dtype: str | None) -> None:
+    model = decoder("llama")
+    copied = copy_in_dtype(model, dtype)
+    assert copied.dtype == (torch.float16 if dtype == "float16" else torch.float32)
+    for ours, theirs in zip(copied.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs.to(ours.dtype))
+        assert ours.data_ptr() != theirs.data_ptr()
