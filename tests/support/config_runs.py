@@ -90,6 +90,9 @@ def arguments(config: Path, tiny: dict[str, str]) -> list[str]:
         }
         if within(chosen["model"], "width"):  # sizes of the model it was written for
             small["--model.init_args.student.init_args.width"] = '{"feed_forward": 8}'
+        if within(chosen["model"], "sources"):  # what earlier runs save
+            sources = json.dumps({tiny["source"]: 1.0})
+            small["--model.init_args.student.init_args.sources"] = sources
     elif chosen["data"]["class_path"] == "kdlight.data.TracesDataModule":
         small |= {
             "--model.init_args.student.init_args.source": tiny["source"],
