@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,6 +20,7 @@ from kdlight.callbacks.elastic.depth_validation import DepthValidation, depths_t
 from kdlight.callbacks.elastic.depths import sandwich
 from kdlight.callbacks.elastic.forward_passes import ElasticPasses
 from kdlight.callbacks.elastic.sub_network_search import SubNetworkSearch
+from kdlight.callbacks.export_directories import check_directories
 from kdlight.checks import check_integer
 from kdlight.models.pruning.layer_pruning import choose_layers
 from kdlight.models.pruning.layer_search import RankedLayers
@@ -107,6 +109,11 @@ class ElasticDepth(Callback):
         """The result of the search, the best first; empty before the end of the fit."""
         return self.search.ranked
 
+    def export_directory(self, trainer: Trainer) -> Path | None:
+        """Return where the best sub-network is saved; None without a search."""
+        searches = self.search.max_parameters is not None
+        return self.search.export_directory(trainer) if searches else None
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the student has all the sub-networks, and that the run fits."""
         self.networks = find_sub_networks(pl_module)
@@ -119,6 +126,7 @@ class ElasticDepth(Callback):
             check_strategy(trainer)
             check_features(pl_module, self.networks, self.min_layers)
             self.search.check(trainer, pl_module, self.networks, self.min_layers)
+            check_directories(trainer)
         for depth in {*validated, *range(self.min_layers, self.networks.depth)}:
             check_sub_network(self.networks.model, depth)
         self._validation = DepthValidation(self.networks, validated)

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from kdlight.callbacks.export_directories import check_directories
 from kdlight.callbacks.module_check import check_module
 from kdlight.checkpoints import check_writable, writable_folder
 from kdlight.export import (
@@ -81,13 +82,16 @@ class ExportStudent(Callback):
         check_exportable(network, adapter_only=self.adapter_only, adapter_scale=self.adapter_scale)
         if stage == "fit":
             check_directory(
-                self._directory(trainer), overwrite=self.overwrite, adapter_only=self.adapter_only
+                self.export_directory(trainer),
+                overwrite=self.overwrite,
+                adapter_only=self.adapter_only,
             )
+            check_directories(trainer)
             self.check_writable(trainer)
 
     def check_writable(self, trainer: Trainer) -> None:
         """Raise an OSError on the first rank if it cannot write to the directory."""
-        directory = self._directory(trainer)  # on all ranks, which communicate for it
+        directory = self.export_directory(trainer)  # on all ranks, which communicate for it
         if trainer.is_global_zero:
             check_writable(directory)
 
@@ -97,7 +101,7 @@ class ExportStudent(Callback):
         network = find_network(pl_module, self.network)
         weights = _gather(trainer, pl_module, network)
         run = describe_network(describe_module(pl_module), self.network)
-        directory = self._directory(trainer)
+        directory = self.export_directory(trainer)
         if not trainer.is_global_zero:
             return
         save = partial(
@@ -132,7 +136,8 @@ class ExportStudent(Callback):
         )
         return directory
 
-    def _directory(self, trainer: Trainer) -> Path:
+    def export_directory(self, trainer: Trainer) -> Path:
+        """Return where the network is saved."""
         root = trainer.log_dir or trainer.default_root_dir
         return Path(self.directory) if self.directory else Path(root) / self.network
 

@@ -115,7 +115,7 @@ def check_type(name: str, value: Any, kinds: Any, words: str) -> None:
     Args:
         name: name of the argument.
         value: the value.
-        kinds: the allowed class, or a tuple of classes.
+        kinds: the allowed class, or a tuple of classes. True and False are no numbers.
         words: what they are, for the message.
 
     Raises:
@@ -125,7 +125,9 @@ def check_type(name: str, value: Any, kinds: Any, words: str) -> None:
     Traceback (most recent call last):
     TypeError: text_field must be a text, got 5 (int)
     """
-    if not isinstance(value, kinds):
+    allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+    is_number = isinstance(value, bool) and bool not in allowed and object not in allowed
+    if is_number or not isinstance(value, kinds):
         raise TypeError(f"{name} must be {words}, got {value!r} ({type(value).__name__})")
 
 
@@ -140,8 +142,6 @@ def check_integer(name: str, value: Any, low: int | None = None, high: int | Non
     Traceback (most recent call last):
     ValueError: num_workers must be at least 0, got -1
     """
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value}")
     check_type(name, value, Integral, "an integer")
     if low is not None:
         check_at_least(name, value, low)

@@ -111,3 +111,10 @@ def test_what_is_not_an_instance_is_refused(value: Any, got: str) -> None:
     check_instance("rule", {}, dict)
     with pytest.raises(TypeError, match=f"^rule must be an instance of dict, got {got}$"):
         check_instance("rule", value, dict)
+
+
+@pytest.mark.parametrize("kinds", [int, float, (int, float), (int, type(None))])
+def test_a_truth_value_is_no_number(kinds: Any) -> None:
+    with pytest.raises(TypeError, match=r"lr must be a number, got True \(bool\)"):
+        check_type("lr", True, kinds, "a number")
+    check_type("lr", True, (bool, *(kinds if isinstance(kinds, tuple) else (kinds,))), "any")

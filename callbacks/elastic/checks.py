@@ -7,12 +7,14 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from torch.nn.utils.parametrize import is_parametrized
 
 from kdlight.distributed.whole import keeps_networks_whole
 from kdlight.features import find_module
 from kdlight.models.model_kind import model_kind, wrapped_model
 from kdlight.models.pruning.layer_pruning import choose_layers
 from kdlight.models.pruning.sub_network import SubNetworks
+from kdlight.models.shortcut_layers import ShortcutLayer
 from kdlight.modules import DistillationMixin, DistillationModule
 from kdlight.modules.base import DistillationBase
 from kdlight.objectives.features.feature_objective import feature_paths
@@ -23,7 +25,7 @@ def find_sub_networks(module: LightningModule) -> SubNetworks:
 
     Raises:
         ValueError: The module trains several networks, or its student is not one causal language
-            model of transformers; it has adapters, or is compiled.
+            model of transformers; it has adapters, quantized weights or shortcuts, or is compiled.
 
     Example:
         >>> find_sub_networks(LightningModule())
@@ -47,6 +49,14 @@ def find_sub_networks(module: LightningModule) -> SubNetworks:
             "ElasticDepth trains and prunes whole layers, but the student has adapters; use a"
             " student without them, such as kdlight.PrunedCausalLM"
         )
+    for part in student.modules():
+        if isinstance(part, ShortcutLayer) or is_parametrized(part):
+            made_by = "DepthShortcut" if isinstance(part, ShortcutLayer) else "Quantized"
+            raise ValueError(
+                "ElasticDepth compares sub-networks with pruned copies, which the student of a"
+                f" kdlight.models.{made_by} does not have; use a plain student, such as a"
+                " kdlight.PrunedCausalLM, and the other recipe on the sub-network afterwards"
+            )
     marks = ("_compiled_call_impl", "_compiler_ctx", "_orig_mod")
     for part in (module, *student.modules()):
         if any(getattr(part, mark, None) is not None for mark in marks):

@@ -12,7 +12,7 @@ from torch import Tensor
 from kdlight.callbacks.elastic.depth_means import depth_means
 from kdlight.callbacks.elastic.held_out import depth_inputs, kl_sum, metrics_temperature
 from kdlight.callbacks.inference.context import inference_context
-from kdlight.checks import check_integer
+from kdlight.checks import check_integer, check_type
 from kdlight.models.pruning.sub_network import SubNetworks
 from kdlight.modules.base import DistillationBase
 
@@ -77,7 +77,7 @@ def depths_to_validate(
         teacher: the teacher, or None.
 
     Raises:
-        TypeError: A depth is no integer.
+        TypeError: ``given`` is no list, or a depth is no integer.
         ValueError: A depth that the student does not have; depths without a teacher.
 
     Example:
@@ -86,6 +86,7 @@ def depths_to_validate(
     """
     if given is None:
         return [] if teacher is None else sorted({smallest, (smallest + depth) // 2})
+    check_type("validate_depths", given, (list, tuple), "a list of numbers of layers")
     for each in given:
         check_integer("validate_depths", each, 1, depth)
     if given and teacher is None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from kdlight.callbacks.elastic.depth_validation import DepthValidation
 from kdlight.callbacks.inference.batches import validation_batches
 from kdlight.callbacks.report.table import aligned_table
 from kdlight.checkpoints import check_writable
-from kdlight.checks import check_positive
+from kdlight.checks import check_positive, check_type
 from kdlight.distributed.whole import keeps_networks_whole
 from kdlight.export import check_directory, describe_module, export_student
 from kdlight.models import CausalLM
@@ -45,6 +47,7 @@ class SubNetworkSearch:
         self, max_parameters: float | None, directory: str | None = None, overwrite: bool = False
     ) -> None:
         if max_parameters is not None:
+            check_type("max_parameters", max_parameters, (int, float), "a number")
             check_positive("max_parameters", max_parameters)
         self.max_parameters, self.directory, self.overwrite = max_parameters, directory, overwrite
         self.ranked: list[RankedLayers] = []
@@ -72,7 +75,7 @@ class SubNetworkSearch:
                 f"max_parameters is {self.max_parameters:,.0f}, but the smallest sub-network, of"
                 f" {smallest} layers, has {size:,} parameters; raise it, or lower min_layers"
             )
-        directory = self._directory(trainer)
+        directory = self.export_directory(trainer)
         check_directory(directory, overwrite=self.overwrite)
         if trainer.is_global_zero:
             check_writable(directory)
@@ -105,10 +108,18 @@ class SubNetworkSearch:
             )
             for depth, mean in validation.means(trainer).items()
         ]
-        self.ranked = sorted(ranked, key=lambda each: (each.score, each.parameters))
+        self.ranked = sorted(ranked, key=lambda each: each.rank)
         best = next(each for each in self.ranked if each.parameters <= self.max_parameters)
-        directory = self._directory(trainer)
+        directory = self.export_directory(trainer)
         if not trainer.is_global_zero:
+            return
+        if not isfinite(best.score):
+            print(f"\n{render(self.ranked)}")
+            rank_zero_warn(
+                "no sub-network is saved: none within max_parameters has a held-out KL that is a"
+                " finite number; check the student, and that the validation data have labels at"
+                " some positions"
+            )
             return
         run = describe_module(module) | {"student": f"{len(best.layers)} layers: {best.layers}"}
         export_student(
@@ -120,7 +131,8 @@ class SubNetworkSearch:
         )
         print(f"\n{render(self.ranked, best)}\n\nSub-network saved: {directory}")
 
-    def _directory(self, trainer: Trainer) -> Path:
+    def export_directory(self, trainer: Trainer) -> Path:
+        """Return where the best sub-network is saved."""
         root = trainer.log_dir or trainer.default_root_dir
         return Path(self.directory) if self.directory else Path(root) / "sub_network"
 

@@ -7,7 +7,9 @@ from typing import Any
 from jsonargparse import ActionConfigFile, set_parsing_settings  # pyright: ignore[reportPrivateImportUsage]
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_warn
 
 # imported so that jsonargparse finds classes by their name: `--model.objective ForwardKL`
 from kdlight import callbacks, models, objectives  # noqa: F401
@@ -157,6 +159,24 @@ class DistillationCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         with one_line_run_errors(self.trainer):
             super()._run_subcommand(subcommand)
+        if subcommand == "fit":
+            warn_without_checkpoint(self.trainer)
+
+
+def warn_without_checkpoint(trainer: Trainer) -> None:
+    """Warn after a fit that ended before its first checkpoint, which `kdlight export` would need.
+
+    Example:
+        >>> warn_without_checkpoint(Trainer(enable_checkpointing=False, logger=False,
+        ...                                 accelerator="cpu"))
+    """
+    wanted = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    if trainer.global_step and wanted and not any(c.best_model_path for c in wanted):
+        rank_zero_warn(
+            "no checkpoint was written: the fit ended before its first validation, after which"
+            f" checkpoints are written (trainer.max_steps={trainer.max_steps},"
+            f" trainer.val_check_interval={trainer.val_check_interval}); lower val_check_interval"
+        )
 
 
 def keep_config(module: LightningModule, config: dict[str, Any]) -> None:

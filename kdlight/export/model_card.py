@@ -16,6 +16,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained({name!r})
 tokenizer = AutoTokenizer.from_pretrained({name!r})
 ```"""
+_MODEL_ALONE = """\
+```python
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained({name!r})
+```
+
+No tokenizer is saved with it: use that of the teacher."""
 _OTHER_MODEL = """\
 ```python
 from transformers import {architecture}
@@ -23,7 +31,8 @@ from transformers import {architecture}
 model = {architecture}.from_pretrained({name!r})
 ```"""
 _ADAPTER = """\
-These are adapters only. Load them on the base model of the student:
+These are adapters only. Load them on the base model of the student, pruned to the same layers if
+its recipe has `layers`:
 
 ```python
 from peft import PeftModel
@@ -58,7 +67,10 @@ def write_model_card(directory: str | Path, run: Mapping[str, Any]) -> None:
         tags=["knowledge-distillation", "kdlight"],
         base_model=source.group(1) if source else None,
     )
-    usage = _MODEL if architecture is None else _OTHER_MODEL
+    has_tokenizer = (Path(directory) / "tokenizer_config.json").exists()
+    usage = _MODEL if has_tokenizer else _MODEL_ALONE
+    if architecture is not None:
+        usage = _OTHER_MODEL
     name = Path(directory).name
     usage = (_ADAPTER if adapter else usage).format(name=name, architecture=architecture)
     text = f"---\n{data.to_yaml()}\n---\n\n{_body(name, run, usage)}"
@@ -77,14 +89,15 @@ def _other_architecture(directory: Path) -> str | None:
 def _body(name: str, run: Mapping[str, Any], usage: str) -> str:
     lines = [f"# {name}", "", "A student trained by knowledge distillation with kdlight.", ""]
     lines += ["| | |", "| --- | --- |"]
-    for entry in ("student", "teacher", "objective", "data", "steps", "version"):
+    for entry in ("student", "adapter_scale", "teacher", "objective", "data", "steps", "version"):
         if run.get(entry) is not None:
             lines.append(f"| {entry} | `{_cell(run[entry])}` |")
+    of = " of the student before its adapters were scaled" if "adapter_scale" in run else ""
     metrics = {name: run["metrics"][name] for name in sorted(run.get("metrics", {}))}
     if metrics:
         lines += [
             "",
-            "Last logged values:",
+            f"Last logged values{of}:",
             "",
             "| metric | value |",
             "| --- | --- |",

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from kdlight.export.model_card import write_model_card
 from kdlight.models.recipes.adapted_causal_lm import AdaptedCausalLM
 from kdlight.models.saving import save_model
+from kdlight.models.shortcut_layers import ShortcutCausalLM
 
 
 def export_student(
@@ -61,7 +62,8 @@ def export_student(
         save_model(student, directory, tokenizer=tokenizer, state_dict=state_dict, prefix="")
     else:
         student.save_pretrained(directory, tokenizer=tokenizer, **options)
-    write_model_card(directory, run or {})
+    scaled = {} if adapter_scale in (None, 1) else {"adapter_scale": adapter_scale}
+    write_model_card(directory, {**(run or {}), **scaled})
 
 
 def check_exportable(
@@ -77,6 +79,11 @@ def check_exportable(
         Traceback (most recent call last):
         ValueError: an export calls student.save_pretrained(directory), which Linear ...
     """
+    if isinstance(student, ShortcutCausalLM):
+        raise ValueError(
+            "a student of kdlight.models.DepthShortcut cannot be exported, as no architecture of"
+            " transformers has shortcuts; its weights are in the checkpoints of the run"
+        )
     if not hasattr(student, "save_pretrained"):
         raise ValueError(
             f"an export calls student.save_pretrained(directory), which {type(student).__name__}"

@@ -22,6 +22,7 @@ def numbered_pairs(student: nn.Module, pairs: Mapping[str, str]) -> dict[str, st
             place of a number, or none.
 
     Raises:
+        TypeError: a path is no text.
         ValueError: only one path of a pair has one ``*``, or the student has no such module.
 
     Example:
@@ -31,6 +32,11 @@ def numbered_pairs(student: nn.Module, pairs: Mapping[str, str]) -> dict[str, st
     """
     found: dict[str, str] = {}
     for ours, theirs in pairs.items():
+        for path in (ours, theirs):
+            if not isinstance(path, str):
+                raise TypeError(
+                    f"pairs must map paths of modules to paths, got {ours!r}: {theirs!r}"
+                )
         if (ours.count("*"), theirs.count("*")) == (0, 0):
             found[ours] = theirs
             continue

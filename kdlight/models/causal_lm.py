@@ -20,6 +20,7 @@ from kdlight.models.model_kind import base_model
 from kdlight.models.output_head import OutputHead, probe_output_head
 from kdlight.models.packed_rows import check_not_packed
 from kdlight.models.pretrained import load_model
+from kdlight.models.rotary_frequencies import kept_frequencies
 from kdlight.models.saving import save_model
 from kdlight.models.training_weights import keep_training_weights
 from kdlight.sources import LogitsSource, Projected
@@ -99,6 +100,10 @@ class CausalLM(nn.Module):
         self.compare_next = False
         self._output_head = probe_output_head(model)
         self.train()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> CausalLM:
+        with kept_frequencies(self):  # whoever casts the model
+            return super()._apply(fn, recurse)
 
     def forward(self, batch: Mapping[str, Any]) -> LogitsSource:
         """Compute the logits of the next token at every position, (B, T) -> (B, T, V).

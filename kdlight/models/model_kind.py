@@ -118,7 +118,9 @@ def wrapped_model(network: Any) -> Any:
 
 def base_model(model: Any) -> Any:
     """Return the model that peft adapts; any other model unchanged."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    # a model of transformers that loaded adapters itself has a `peft_config`, too
+    is_wrapper = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+    return model.get_base_model() if is_wrapper else model
 
 
 def _own_name(model: type) -> str:

@@ -49,8 +49,11 @@ def resolve_source(source: str, *, gguf_file: str | None = None) -> Source:
         if not path.is_file():
             raise ValueError(f"source {source!r} names a GGUF file that does not exist")
         return Source(str(path.parent), path.name)
-    if path.is_file() or path.is_absolute() or source.startswith((".", "~")):
+    is_path = path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1
+    if path.is_file() or is_path:
         fault = "is a file, but not a .gguf file" if path.is_file() else "does not exist"
+        if not path.is_file() and not path.is_absolute():
+            fault += f" in {Path.cwd()}"
         raise ValueError(
             f"source {source!r} {fault}: give a Hugging Face id, a folder written by"
             f" save_pretrained, a .gguf file, or '{PACKAGE}NAME/FILE'"

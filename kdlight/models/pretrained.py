@@ -73,6 +73,12 @@ def load_model(
     kind = "a causal language model" if auto_class == "AutoModelForCausalLM" else "a model"
     with _clear_errors(source, resolved, kind), quiet_progress():
         model: Any = loader.from_pretrained(resolved.location, **kwargs)  # type: ignore[union-attr]
+    if getattr(model, "peft_config", None):
+        raise ValueError(
+            f"source {source!r} holds adapters of peft, which belong to another model; export the"
+            " student with its adapters merged (adapter_only=False), or merge them with"
+            " peft.AutoPeftModelForCausalLM.from_pretrained(...).merge_and_unload()"
+        )
     if resolved.gguf_file is not None and getattr(model, "hf_quantizer", None) is not None:
         # transformers still marks the dequantized model as quantized, and would not save it
         model.hf_quantizer.remove_quantization_config(model)

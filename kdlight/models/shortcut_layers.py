@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.models.causal_lm import CausalLM
+from kdlight.models.pruning.token_means import valid_tokens
 from kdlight.sources import LogitsSource
 
 
@@ -101,25 +102,34 @@ class ShortcutCausalLM(nn.Module):
     def __init__(self, language_model: CausalLM) -> None:
         super().__init__()
         self.language_model = language_model
+        self._valid: Tensor | None = None
 
     def forward(self, batch: Any) -> LogitsSource:
         """Compute the logits of the next token at every position, (B, T) -> (B, T, V)."""
-        return self.language_model(batch)
+        logits = self.language_model(batch)
+        self._valid = valid_tokens(batch)
+        return logits
 
     def mean_weight(self) -> Tensor:
         """Return the mean of w over layers and tokens of the last forward pass, with its graph.
 
-        The share of the depth that shortcuts take the place of. To raise it, return
-        ``-0.1 * self.student.mean_weight()`` from ``extra_loss`` of a module.
+        The share of the depth that shortcuts take the place of. Padding does not count: tokens
+        whose ``attention_mask`` is 0 or, in a batch without one, whose label is -100. To raise it,
+        return ``-0.1 * self.student.mean_weight()`` from ``extra_loss`` of a module.
 
         Raises:
             RuntimeError: If there was no forward pass.
         """
         layers = [part for part in self.modules() if isinstance(part, ShortcutLayer)]
         weights = [part.last_weight for part in layers if part.last_weight is not None]
-        if not weights:
+        if not weights or self._valid is None:
             raise RuntimeError("the weights of shortcuts are known after a forward pass only")
-        return torch.stack([weight.mean() for weight in weights]).mean()
+        mean = torch.stack(weights).mean(0).squeeze(-1)  # of the layers, (B, T)
+        valid = self._valid.to(mean.device)
+        return (mean * valid).sum() / valid.sum().clamp(min=1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_valid": None}
 
     @property
     def vocab_size(self) -> int:

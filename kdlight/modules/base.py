@@ -13,6 +13,7 @@ from kdlight.checkpoints import check_before_loading
 from kdlight.checks import check_choice
 from kdlight.distributed.ranks import data_parallel_sum, reduce_over_data_parallel_ranks
 from kdlight.distributed.sharding import clip_norm
+from kdlight.models.rotary_frequencies import kept_frequencies
 from kdlight.modules.extra_terms import Terms, named_terms, with_terms
 from kdlight.modules.gradient_normalizer import GradientNormalizer, StepResult
 from kdlight.modules.inputs import LossInputsModule
@@ -195,6 +196,10 @@ class DistillationBase(LossInputsModule):
         """Log the metrics, after the last batch."""
 
     # ---- runs and checkpoints
+
+    def _apply(self, fn: Any, recurse: bool = True) -> DistillationBase:
+        with kept_frequencies(self):  # Lightning casts the module under "bf16-true"
+            return super()._apply(fn, recurse)
 
     def setup(self, stage: str) -> None:
         """Check that the parts fit before any work is done, and prepare the teacher."""

@@ -88,7 +88,15 @@ class LayerPass:
             args, kwargs, target = move_data_to_device((args, kwargs, target), device)
         args, kwargs = layer_arguments(module, args, kwargs, self.batch)
         with own_precision(module, (args, kwargs)) as (args, kwargs):
-            output = self.call_module(path, module, args, kwargs)
+            try:
+                output = self.call_module(path, module, args, kwargs)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise RuntimeError(
+                    f"the module {path!r} of the student cannot be called with what the module"
+                    f" {call.path!r} of the teacher gets: {error}"
+                ) from error
         feature = output_feature(path, FeaturePath.parse(path), output)
         inputs = self._loss_inputs(path, feature, target)
         total = self.objective.pair_loss(feature, target, inputs, pair)

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from kdlight.checks import check_integer, check_positive
 from kdlight.distributed.sharding import shard as shard_network
 from kdlight.models.call_network import call_network
+from kdlight.models.rotary_frequencies import kept_frequencies
 from kdlight.sources import Logits, LogitsSource, Moved, as_source, tempered
 from kdlight.teachers.base import Teacher
 from kdlight.teachers.cropping import crop_columns
@@ -98,7 +99,8 @@ class FrozenTeacher(Teacher):
             self._modes = [(each, each.training) for each in model.modules()]
             model.eval().requires_grad_(False)
             if parsed is not None:
-                model.to(parsed)
+                with kept_frequencies(model):
+                    model.to(parsed)
 
     def unfreeze(self) -> None:
         """Undo what freezing changed: which parameters are trained, and the training mode."""

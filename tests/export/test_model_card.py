@@ -56,3 +56,20 @@ def test_a_model_that_generates_no_text_is_loaded_by_its_class(tmp_path: Path) -
     (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     write_model_card(tmp_path, RUN)
     assert "pipeline_tag: text-generation" in (tmp_path / "README.md").read_text()
+
+
+def test_a_tokenizer_is_loaded_only_where_there_is_one(tmp_path: Path) -> None:
+    write_model_card(tmp_path, {})
+    assert "No tokenizer is saved with it" in (tmp_path / "README.md").read_text()
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    write_model_card(tmp_path, {})
+    assert "tokenizer = AutoTokenizer.from_pretrained(" in (tmp_path / "README.md").read_text()
+
+
+def test_values_of_another_scale_of_the_adapters_are_not_those_of_this_model(
+    tmp_path: Path,
+) -> None:
+    write_model_card(tmp_path, {**RUN, "adapter_scale": 0.5})
+    text = (tmp_path / "README.md").read_text()
+    assert "| adapter_scale | `0.5` |" in text
+    assert "Last logged values of the student before its adapters were scaled:" in text

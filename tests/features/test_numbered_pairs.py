@@ -42,3 +42,8 @@ def test_a_star_on_one_side_or_two_of_them(pair: tuple[str, str]) -> None:
 def test_a_path_that_leads_nowhere() -> None:
     with pytest.raises(ValueError, match="ModuleDict has no modules 'layers.\\*.mixer'"):
         numbered_pairs(network("mamba"), {"layers.*.mixer": "layers.*.mixer"})
+
+
+def test_a_path_must_be_a_text() -> None:
+    with pytest.raises(TypeError, match="pairs must map paths of modules to paths, got 'a': 1"):
+        numbered_pairs(nn.Identity(), {"a": 1})  # type: ignore[dict-item]

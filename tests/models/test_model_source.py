@@ -50,3 +50,15 @@ def test_ids_folders_and_files(tmp_path: Path) -> None:
     assert resolve_source(str(tmp_path / "tiny.gguf")) == (str(tmp_path), "tiny.gguf")
     with pytest.raises(ValueError, match="/missing' does not exist"):
         resolve_source(str(tmp_path / "missing"))
+
+
+def test_a_path_of_several_folders_is_no_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=f"source 'run/version_0/student' does not exist in {tmp_path}"
+    ):
+        resolve_source("run/version_0/student")
+    (tmp_path / "run" / "version_0" / "student").mkdir(parents=True)
+    assert resolve_source("run/version_0/student").gguf_file is None

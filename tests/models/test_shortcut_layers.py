@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -67,3 +68,27 @@ def test_what_a_model_asks_of_its_layers_is_found() -> None:
 def test_weights_are_known_after_a_forward_pass() -> None:
     with pytest.raises(RuntimeError, match="after a forward pass only"):
         ShortcutCausalLM(llama()).mean_weight()
+
+
+def test_padding_is_no_part_of_the_mean_weight() -> None:
+    student = ShortcutCausalLM(llama())
+    layers: Any = student.language_model.model.model.layers
+    for index, layer in enumerate(layers):
+        made = ShortcutLayer(layer, width=8, bottleneck=2, initial_weight=0.5)
+        nn.init.normal_(made.router.weight, std=3)
+        layers[index] = made.to(torch.float64)
+    ids = torch.arange(3, 8)[None]
+    student({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    expected = student.mean_weight().item()
+    for left in (False, True):
+        padding = torch.zeros(1, 9, dtype=torch.long)
+        parts = [(ids, torch.ones_like(ids)), (padding + 2, padding)]
+        tokens, mask = (
+            torch.cat(each, 1) for each in zip(*parts[:: -1 if left else 1], strict=True)
+        )
+        student({"input_ids": tokens, "attention_mask": mask})
+        assert student.mean_weight().item() == pytest.approx(expected, rel=1e-9)
+    student({"input_ids": tokens, "labels": tokens.masked_fill(mask == 0, -100)})
+    counted = [layer.last_weight[0, mask[0] == 1] for layer in layers]
+    assert student.mean_weight().item() == pytest.approx(torch.stack(counted).mean().item())
+    assert copy.deepcopy(student).language_model is not None

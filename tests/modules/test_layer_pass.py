@@ -232,3 +232,14 @@ def test_outputs_without_a_graph_are_refused() -> None:
     run = LayerPass(LayerLoss({"a": "t"}), {"a": Detached(4, 3)}, None, x)
     with pytest.raises(ValueError, match="output of the module 'a' of the student has no gradient"):
         run.observe(ModuleCall("t", (x,), {}, torch.zeros(5, 3)))
+
+
+def test_a_module_of_another_width_is_named() -> None:
+    run = LayerPass(
+        LayerLoss({"ours": "theirs"}), {"ours": nn.Linear(3, 3)}, None, torch.ones(4, 2)
+    )
+    call = ModuleCall("theirs", (torch.ones(4, 2),), {}, torch.ones(4, 3))
+    with pytest.raises(
+        RuntimeError, match="the module 'ours' of the student cannot be called with"
+    ):
+        run.observe(call)

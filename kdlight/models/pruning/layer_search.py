@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from math import inf
+from math import inf, isfinite
 from typing import Any, NamedTuple
 
 from kdlight.checks import check_integer
@@ -29,6 +29,11 @@ class RankedLayers(NamedTuple):
     parameters: int
     score: float
 
+    @property
+    def rank(self) -> tuple[float, int]:
+        """What to sort by: the score, then the size. A score that is not finite comes last."""
+        return (self.score if isfinite(self.score) else inf, self.parameters)
+
 
 def rank_layers(
     model: Any,
@@ -42,7 +47,7 @@ def rank_layers(
     The search of Xu, Mukherjee et al., "Few-shot Task-agnostic Neural Architecture Search for
     Distilling Large Language Models", 2022 (AutoDistil): sub-networks of a trained super-student
     are evaluated with its weights, and the best within a budget is used, without another training.
-    Of equal scores the smaller one is first.
+    Of equal scores the smaller one is first, and a score that is not finite is last.
 
     Args:
         model: a Hugging Face causal language model, such as ``student.model`` of a
@@ -77,7 +82,7 @@ def rank_layers(
     for layers, _ in fitting:
         check_sub_network(model, layers)
     ranked = [_ranked(networks, layers, evaluate) for layers, _ in fitting]
-    return sorted(ranked, key=lambda each: (each.score, each.parameters))
+    return sorted(ranked, key=lambda each: each.rank)
 
 
 def remove_layers(
@@ -116,7 +121,7 @@ def remove_layers(
         ranked = [_ranked(networks, each, evaluate) for each in shorter if _can_run(model, each)]
         if not ranked:
             break
-        path.append(min(ranked, key=lambda each: each.score))
+        path.append(min(ranked, key=lambda each: each.rank))
     return path
 
 

@@ -35,8 +35,9 @@ def token_means(
         statistics: a statistic by the path of its module.
 
     Raises:
-        TypeError: If a batch is not a mapping.
-        ValueError: If there is no valid token, a module does not run, or a mean is not finite.
+        TypeError: If a batch is not a mapping, or its token ids are no tensor of integers.
+        ValueError: If a token id is outside the vocabulary, there is no valid token, a module does
+            not run, or a mean is not finite.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -60,6 +61,7 @@ def token_means(
                     "a batch to measure importance on must be a mapping with the inputs of the"
                     f" model, such as 'input_ids' (B, T), got a {type(batch).__name__}"
                 )
+            check_token_ids(batch, model.get_input_embeddings().weight.shape[0])
             moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             inputs = model_inputs(model, moved)
             for each in means.values():
@@ -68,6 +70,32 @@ def token_means(
             takes_all = body is not model and set(inputs) <= input_names(type(body))
             (body if takes_all else model)(**inputs)
     return {path: each.compute(type(model).__name__) for path, each in means.items()}
+
+
+def check_token_ids(batch: Mapping[str, Any], size: int) -> None:
+    """Raise an error for token ids that are no tensor of integers from 0 to ``size - 1``.
+
+    Example:
+        >>> check_token_ids({"input_ids": torch.tensor([[3, 9]])}, size=9)
+        Traceback (most recent call last):
+        ValueError: a batch to measure importance on has the token id 9, but the vocabulary of ...
+    """
+    ids = batch.get("input_ids")
+    if ids is None:
+        return
+    if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.dim() != 2:
+        got = f"{tuple(ids.shape)}, {ids.dtype}" if isinstance(ids, Tensor) else type(ids).__name__
+        raise TypeError(
+            "'input_ids' of a batch to measure importance on must be a tensor of integers (B, T),"
+            f" got {got}"
+        )
+    outside = ids[(ids < 0) | (ids >= size)]
+    if len(outside):
+        raise ValueError(
+            f"a batch to measure importance on has the token id {outside[0].item()}, but the"
+            f" vocabulary of the model has {size} entries; tokenize the data with the tokenizer of"
+            " the model"
+        )
 
 
 def valid_tokens(batch: Mapping[str, Any]) -> Tensor:

@@ -19,9 +19,15 @@ from kdlight.models.saving import remove_prefix
 class AdaptedCausalLM(CausalLM):
     """A causal language model with adapters of peft; `LoRACausalLM` builds it.
 
+    Attributes:
+        has_own_base: whether the base model was made for this student, as a pruned one is, and is
+            not what its config names.
+
     Raises:
         ValueError: If the input or output embeddings have adapters.
     """
+
+    has_own_base: bool = False
 
     def _adopt(self, model: Any) -> None:
         # the loss calls the head without the model, and an adapter of tied embeddings would be
@@ -51,7 +57,8 @@ class AdaptedCausalLM(CausalLM):
             state_dict: weights to save instead of this module's own, under the same names, such as
                 the gathered weights of a sharded module.
             adapter_only: save the adapters only, a few megabytes that
-                ``peft.PeftModel.from_pretrained(base, folder)`` adds to the base model.
+                ``peft.PeftModel.from_pretrained(base, folder)`` adds to the base model. If that was
+                pruned, it is `kdlight.prune_layers` of the model it was pruned from.
             adapter_scale: multiplies what the adapters add to the weights, see `check_scale`; None
                 for 1.
 
@@ -63,10 +70,15 @@ class AdaptedCausalLM(CausalLM):
             merged = self._merge(state_dict, 1.0 if adapter_scale is None else adapter_scale)
             CausalLM.wrap(merged).save_pretrained(folder, tokenizer=tokenizer)
             return
+        config: Any = self.model.peft_config["default"]
+        named = config.base_model_name_or_path
+        if self.has_own_base:  # loaders would put the adapters on the whole model of this name
+            config.base_model_name_or_path = ""
         # embeddings are not adapted; peft would check on the hub whether they were resized
         self.model.save_pretrained(
             folder, state_dict=self._weights(state_dict), save_embedding_layers=False
         )
+        config.base_model_name_or_path = named
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
 

@@ -7,6 +7,7 @@ from typing import Any
 from kdlight.checks import check_integer
 from kdlight.models.causal_lm import CausalLM
 from kdlight.models.conversion.hybrid_model import hybrid_model
+from kdlight.models.model_kind import is_transformers_model
 from kdlight.models.pretrained import parse_dtype
 from kdlight.models.pruning.layer_pruning import choose_layers
 from kdlight.models.recipes.student_recipe import StudentRecipe, build_base, load_base
@@ -110,6 +111,11 @@ class HybridMamba(StudentRecipe):
         else:
             student: Any = build_base(self.base, teacher)
             model = student.model if isinstance(student, CausalLM) else student
+            if not is_transformers_model(model):
+                raise TypeError(
+                    f"{self!r} converts a causal language model of transformers, but base gives a"
+                    f" {type(student).__name__}; set base to a recipe that gives one, or to None"
+                )
         depth = model.config.get_text_config().num_hidden_layers
         kept = _choose(self.attention_layers, depth=depth)
         options: dict[str, Any] = {"chunk_size": self.chunk_size, "seed": self.seed}

@@ -48,7 +48,9 @@ class LoRACausalLM(StudentRecipe):
 
     Raises:
         ImportError: If peft is not installed.
-        ValueError: If a number is outside its range, or ``layers`` are measured without ``data``.
+        TypeError: If an argument is of another type.
+        ValueError: If a number is outside its range, ``layers`` are measured without ``data``, or
+            there are ``data`` without ``layers``.
 
     Example:
         >>> LoRACausalLM("some/model", r=4)
@@ -79,6 +81,14 @@ class LoRACausalLM(StudentRecipe):
         check_type("dropout", dropout, (int, float), "a number")
         check_range("dropout", dropout, 0, 1, open_high=True)
         parse_dtype(dtype)
+        check_target_modules(target_modules)
+        if layers is None and (data is not None or batches is not None):
+            given = "batches" if data is None else "data"
+            raise ValueError(
+                f"{given} says what the importance of layers is measured on, but layers is None,"
+                " which keeps all; set layers, such as {'keep': 10, 'by': 'importance'}, or leave"
+                f" {given} out"
+            )
         base = {"source": source, "gguf_file": gguf_file, "dtype": dtype}
         self.pruned = (
             None if layers is None else PrunedCausalLM(layers, data=data, batches=batches, **base)  # type: ignore[arg-type]
@@ -115,8 +125,17 @@ class LoRACausalLM(StudentRecipe):
             lora_dropout=self.dropout,
             target_modules=self.target_modules,
         )
-        student = AdaptedCausalLM.wrap(get_peft_model(base, config))
+        try:
+            adapted = get_peft_model(base, config)
+        except ValueError as error:
+            kinds = sorted({n.rpartition(".")[2] for n in linear_names(base)})
+            raise ValueError(
+                f"target_modules={self.target_modules!r} does not fit {type(base).__name__}, whose"
+                f" linear layers are called {', '.join(kinds)}: {error}"
+            ) from error
+        student = AdaptedCausalLM.wrap(adapted)
         assert isinstance(student, AdaptedCausalLM)
+        student.has_own_base = self.pruned is not None
         return student
 
     def export(self, student: nn.Module) -> CausalLM:
@@ -135,3 +154,38 @@ class LoRACausalLM(StudentRecipe):
     def rebuild_arguments(self) -> dict[str, Any]:
         """Return the arguments that build a student of the same shape without data."""
         return {} if self.pruned is None else self.pruned.rebuild_arguments()
+
+
+def check_target_modules(value: Any) -> None:
+    """Raise an error for what cannot name the layers to adapt.
+
+    Raises:
+        TypeError: If it is neither a text nor a list of texts.
+        ValueError: If it is empty.
+
+    Example:
+        >>> check_target_modules([])
+        Traceback (most recent call last):
+        ValueError: target_modules must name at least one layer, got []
+    """
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple, set)) or not all(isinstance(n, str) for n in names):
+        raise TypeError(
+            f"target_modules must be a text or a list of names of layers, got {value!r}"
+        )
+    if not names or not all(names):
+        raise ValueError(f"target_modules must name at least one layer, got {value!r}")
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """Return the names of the linear layers of a model, those of GPT-2 among them.
+
+    Example:
+        >>> linear_names(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+        ['0']
+    """
+    return [
+        name
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D"
+    ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdlight.checks import check_type
 from kdlight.models.causal_lm import CausalLM
+from kdlight.models.model_source import resolve_source
 from kdlight.models.new_copy import copy_in_dtype
 from kdlight.models.pretrained import load_model, parse_dtype
 from kdlight.models.recipes.student_recipe import StudentRecipe
@@ -44,8 +45,8 @@ class MergedCausalLM(StudentRecipe):
 
     Raises:
         TypeError: If ``sources`` is no mapping from text to numbers.
-        ValueError: If there is no model, a weight is not finite, or they do not sum to 1; if
-            ``dtype`` is no floating-point dtype.
+        ValueError: If there is no model, a path does not exist, a weight is not finite, or they do
+            not sum to 1; if ``dtype`` is no floating-point dtype.
 
     Example:
         >>> MergedCausalLM({"models/long": 0.8, "models/short": 0.2})
@@ -61,6 +62,7 @@ class MergedCausalLM(StudentRecipe):
             if not isinstance(source, str):
                 raise TypeError(f"sources must be texts, got {source!r}")
             check_type(f"the weight of {source!r}", weight, (int, float), "a number")
+            resolve_source(source)  # a path that does not exist is told before anything is loaded
             if not isfinite(weight):
                 raise ValueError(f"the weight of {source!r} must be finite, got {weight}")
         total = sum(sources.values())

@@ -86,6 +86,7 @@ def load_base(recipe: Any, teacher: Any) -> Any:
 
     Raises:
         TypeError: If there is no ``source``, and the teacher is not a causal language model.
+        ValueError: If the teacher has adapters.
     """
     if recipe.source is not None:
         return load_model(recipe.source, gguf_file=recipe.gguf_file, dtype=recipe.dtype)
@@ -94,6 +95,12 @@ def load_base(recipe: Any, teacher: Any) -> Any:
         raise TypeError(
             f"{recipe!r} starts from a Hugging Face causal language model, but the teacher is a"
             f" {type(teacher).__name__}; set `source` to the model to start from"
+        )
+    if hasattr(model, "peft_config"):
+        raise ValueError(
+            f"{recipe!r} starts from a model without adapters, but the {type(teacher).__name__} has"
+            " some; merge them first (LoRACausalLM().export(student), or an export without"
+            " adapter_only=True)"
         )
     return model
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 
-from kdlight import Learner, OnlineDistillationModule
+from kdlight import DistillationModule, Learner, OnlineDistillationModule
 from kdlight.callbacks.elastic.checks import check_features, check_strategy, find_sub_networks
-from kdlight.models import SubNetworks
+from kdlight.models import DepthShortcut, Quantized, StudentRecipe, SubNetworks
 from kdlight.objectives import ForwardKL, HiddenStates
 from tests.support import toy
 from tests.support.elastic_fit import llama, module
@@ -59,3 +59,10 @@ def test_features_of_what_all_sub_networks_have() -> None:
         check("model.layers.4.mlp", 1)
     with pytest.raises(ValueError, match=r"of layer 1, but the sub-network of 3 layers"):
         check("model.layers.1", 3)
+
+
+@pytest.mark.parametrize("recipe", [Quantized(), DepthShortcut()], ids=["bits", "shortcuts"])
+def test_students_without_a_pruned_copy_are_refused(recipe: StudentRecipe) -> None:
+    this = DistillationModule(recipe, ForwardKL(), llama())
+    with pytest.raises(ValueError, match=f"kdlight.models.{type(recipe).__name__} does not have"):
+        find_sub_networks(this)

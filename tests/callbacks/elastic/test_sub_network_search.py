@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from kdlight.callbacks import ElasticDepth, ExportStudent
 from kdlight.callbacks.elastic.held_out import held_out_kl
@@ -83,3 +84,23 @@ def test_no_search_without_a_budget(tmp_path: Path) -> None:
     trainer(tmp_path, elastic, max_steps=1).fit(module(), toy.loader(2), toy.loader(4))
     assert elastic.ranked == []
     assert not (tmp_path / "sub_network").exists()
+
+
+def test_without_a_held_out_position_nothing_is_the_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlabeled = [
+        {**batch, "labels": torch.full_like(batch["labels"], -100)}
+        for batch in toy.loader(4, count=8)
+    ]
+    elastic = ElasticDepth(2, max_parameters=1e6, directory=str(tmp_path / "small"))
+    loader = DataLoader(unlabeled, batch_size=None)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="no sub-network is saved: none within max_parameters"):
+        trainer(tmp_path, elastic).fit(module(), toy.loader(2, count=8), loader)
+    assert not (tmp_path / "small" / "config.json").exists()
+    assert "best" not in capsys.readouterr().out
+
+
+def test_a_budget_must_be_a_number() -> None:
+    with pytest.raises(TypeError, match="max_parameters must be a number, got 'many'"):
+        SubNetworkSearch("many")  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite, nan
 from typing import Any
 
 import pytest
@@ -76,3 +77,17 @@ def test_layers_that_cannot_be_left_out_stay() -> None:
     assert path[-1].layers == [0, 1]
     with pytest.raises(ValueError, match="not interchangeable"):
         rank_layers(model, lambda: 1.0, [[1]])
+
+
+def test_a_score_that_is_no_number_is_the_last() -> None:
+    model = tiny("llama")
+
+    def score() -> float:
+        depth = model.config.num_hidden_layers
+        return {1: nan, 2: 0.5, 3: -inf}.get(depth, 1 / depth)
+
+    assert [len(each.layers) for each in rank_layers(model, score)][:2] == [4, 2]
+    path = remove_layers(model, score, min_layers=2)
+    assert [len(each.layers) for each in path] == [4, 3, 2]
+    keeps_first = lambda: nan if model.model.layers[0].self_attn.layer_idx else 1.0  # noqa: E731
+    assert isfinite(remove_layers(model, keeps_first, min_layers=3)[-1].score)

@@ -139,3 +139,18 @@ def test_values_that_are_not_finite() -> None:
     model.model.norm.weight.data[3] = torch.inf
     with pytest.raises(ValueError, match="importance is not finite: model.norm"):
         mean(model, [batch()])
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([[1, 2]], "must be a tensor of integers .B, T., got list"),
+        (torch.ones(1, 2), "must be a tensor of integers"),
+        (torch.tensor([[3, 31]]), "has the token id 31, but the vocabulary of the model has 31"),
+        (torch.tensor([[3, -1]]), "has the token id -1"),
+    ],
+    ids=["a list", "floats", "beyond the vocabulary", "negative"],
+)
+def test_token_ids_that_the_model_cannot_read_are_refused(ids: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        mean(decoder("llama"), [{"input_ids": ids}])

@@ -84,6 +84,7 @@ def test_the_command_line_trains_and_exports_both(
     main(["export", "--ckpt_path", path, "--output", "alone", "--adapter_only", "true"])
     main(["export", "--ckpt_path", path, "--output", "base", "--adapter_scale", "0"])
     main(["export", "--ckpt_path", path, "--output", "beyond", "--adapter_scale=-0.5"])
+    assert "| adapter_scale | `-0.5` |" in (tmp_path / "beyond" / "README.md").read_text()
     merged = AutoModelForCausalLM.from_pretrained("merged")
     from_callback = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "student")
     assert torch.equal(logits(merged), logits(from_callback))

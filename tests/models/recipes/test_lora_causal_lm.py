@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+import transformers
 from torch import nn
 
-from kdlight import CausalLM, LoRACausalLM, Projected, PrunedCausalLM, SingleInput
+from kdlight import CausalLM, LoRACausalLM, Projected, PrunedCausalLM, SingleInput, prune_layers
 from kdlight.callbacks import ExactResume
 from tests.models.recipes.lora import differing, logits, trained, weights
 from tests.support import toy
@@ -133,3 +136,62 @@ def test_its_layers_are_chosen_by_importance() -> None:
     assert torch.equal(logits(student.model), logits(pruned.model))
     with pytest.raises(ValueError, match="is measured on training data, but data is None"):
         LoRACausalLM(layers=layers)
+
+
+def test_adapters_of_another_model_are_no_base(tmp_path: Path) -> None:
+    module, _, _ = trained(tmp_path)
+    module.student.save_pretrained(tmp_path / "adapters", adapter_only=True)
+    with pytest.raises(ValueError, match="has some; merge them first"):
+        LoRACausalLM().build(module.student)
+    with pytest.raises(ValueError, match=r"PrunedCausalLM\(layers=1\) starts from a model without"):
+        PrunedCausalLM(1).build(module.student)
+    toy.llama().save_pretrained(tmp_path / "base")
+    config = tmp_path / "adapters" / "adapter_config.json"
+    values = json.loads(config.read_text()) | {"base_model_name_or_path": str(tmp_path / "base")}
+    config.write_text(json.dumps(values))
+    for load in (
+        LoRACausalLM(str(tmp_path / "adapters")).build,
+        lambda: CausalLM(str(tmp_path / "adapters")),
+    ):
+        with pytest.raises(ValueError, match=r"adapters' holds adapters of peft"):
+            load()
+
+
+def test_adapters_of_a_pruned_base_go_on_no_other_model(tmp_path: Path) -> None:
+    toy.llama().save_pretrained(tmp_path / "base")
+    teacher = CausalLM(str(tmp_path / "base"))
+    student = LoRACausalLM(layers=[0]).build(teacher)
+    student.save_pretrained(tmp_path / "out", adapter_only=True)
+    with pytest.raises((ValueError, OSError)):  # not the whole model at "base"
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    base = prune_layers(teacher.model, [0])
+    adapted = peft.PeftModel.from_pretrained(base, tmp_path / "out")
+    assert torch.equal(logits(adapted), logits(student.model))
+    LoRACausalLM().build(teacher).save_pretrained(tmp_path / "whole", adapter_only=True)
+    assert (
+        transformers.AutoModelForCausalLM.from_pretrained(
+            tmp_path / "whole"
+        ).config.num_hidden_layers
+        == 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target_modules": 5}, "target_modules must be a text or a list of names"),
+        ({"target_modules": []}, "target_modules must name at least one layer"),
+        ({"batches": 2}, "batches says what the importance of layers is measured on"),
+        ({"data": [{}]}, "data says what the importance of layers is measured on"),
+        ({"alpha": True}, "alpha must be a number, got True"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        LoRACausalLM(**arguments)
+
+
+def test_layers_that_are_not_there_are_listed() -> None:
+    recipe = LoRACausalLM(target_modules=["query"])
+    with pytest.raises(ValueError, match=r"layers are called down_proj, .*q_proj, up_proj, v_proj"):
+        recipe.build(toy.llama())
