@@ -186,14 +186,10 @@ def test_the_config_of_ctkd_takes_a_rate_for_the_temperature(
 
 def test_a_fit_that_ends_before_its_first_checkpoint_says_so(tmp_path: Path) -> None:
     callbacks = [ModelCheckpoint(tmp_path)]
-    run = trainer(
-        tmp_path, *callbacks, enable_checkpointing=True, max_steps=2, val_check_interval=3
-    )
+    run = trainer(tmp_path, *callbacks, max_steps=2, val_check_interval=3)
     run.fit(module(ForwardKL()), loader(), loader())
     with pytest.warns(UserWarning, match=r"no checkpoint was written: .*trainer.max_steps=2"):
         warn_without_checkpoint(run)
-    run = trainer(
-        tmp_path, *callbacks, enable_checkpointing=True, max_steps=3, val_check_interval=3
-    )
+    run = trainer(tmp_path, *callbacks, max_steps=3, val_check_interval=3)
     run.fit(module(ForwardKL()), loader(), loader())
     warn_without_checkpoint(run)  # which would be an error

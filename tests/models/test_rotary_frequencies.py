@@ -59,14 +59,15 @@ def test_the_export_of_a_half_precision_run_is_what_was_trained(
 ) -> None:
     torch.manual_seed(1)
     ids = torch.randint(3, 31, (4, LENGTH))
-    loader: Any = DataLoader([{"input_ids": each, "labels": each} for each in ids], batch_size=2)
+    rows: Any = [{"input_ids": each, "labels": each} for each in ids]
+    loader = DataLoader(rows, batch_size=2)
     student: Any = PrunedCausalLM(2) if wrapped else llama()
     module = DistillationModule(student, ForwardKL(), llama())
     callbacks = [ExportStudent(str(tmp_path / "out"))] if wrapped else []
     run = trainer(tmp_path, *callbacks, precision="bf16-true")
     run.fit(module, loader)
     if not wrapped:
-        module.student.save_pretrained(tmp_path / "out")
+        module.student.save_pretrained(tmp_path / "out")  # type: ignore[operator]
     exported = CausalLM(str(tmp_path / "out"), dtype="auto").eval()
     assert next(exported.parameters()).dtype == torch.bfloat16
     batch = {"input_ids": ids}

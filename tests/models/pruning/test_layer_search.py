@@ -83,7 +83,7 @@ def test_a_score_that_is_no_number_is_the_last() -> None:
     model = tiny("llama")
 
     def score() -> float:
-        depth = model.config.num_hidden_layers
+        depth = int(model.config.num_hidden_layers or 0)
         return {1: nan, 2: 0.5, 3: -inf}.get(depth, 1 / depth)
 
     assert [len(each.layers) for each in rank_layers(model, score)][:2] == [4, 2]

@@ -129,7 +129,7 @@ def test_a_resumed_run_gives_the_same_bits(tmp_path: Path) -> None:
 
 def test_it_cannot_be_exported_which_is_said_before_the_fit(tmp_path: Path) -> None:
     run = trainer(tmp_path, ExportStudent())
-    with pytest.raises(ValueError, match="which ShortcutCausalLM does not have; .* checkpoint"):
+    with pytest.raises(ValueError, match="DepthShortcut cannot be exported, .* checkpoint"):
         run.fit(module(), loader())
     assert run.global_step == 0
 

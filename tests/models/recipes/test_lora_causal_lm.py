@@ -145,7 +145,7 @@ def test_adapters_of_another_model_are_no_base(tmp_path: Path) -> None:
         LoRACausalLM().build(module.student)
     with pytest.raises(ValueError, match=r"PrunedCausalLM\(layers=1\) starts from a model without"):
         PrunedCausalLM(1).build(module.student)
-    toy.llama().save_pretrained(tmp_path / "base")
+    toy.llama().save_pretrained(tmp_path / "base")  # type: ignore[operator]
     config = tmp_path / "adapters" / "adapter_config.json"
     values = json.loads(config.read_text()) | {"base_model_name_or_path": str(tmp_path / "base")}
     config.write_text(json.dumps(values))
@@ -158,7 +158,7 @@ def test_adapters_of_another_model_are_no_base(tmp_path: Path) -> None:
 
 
 def test_adapters_of_a_pruned_base_go_on_no_other_model(tmp_path: Path) -> None:
-    toy.llama().save_pretrained(tmp_path / "base")
+    toy.llama().save_pretrained(tmp_path / "base")  # type: ignore[operator]
     teacher = CausalLM(str(tmp_path / "base"))
     student = LoRACausalLM(layers=[0]).build(teacher)
     student.save_pretrained(tmp_path / "out", adapter_only=True)
