@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WOR
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths study-features study-elastic study-pruning study-quantization study-ranking compare notebooks site build clean
+.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths study-features study-elastic study-fusion study-pruning study-quantization study-ranking compare notebooks site build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ study-features: $(READY)  ## measure losses on features beside logits; resumable
 
 study-elastic: $(READY)  ## measure one student of several depths against one student for each; about 20 minutes of one core, resumable; writes build/elastic
 	$(BIN)/python -m tests.studies.elastic --output build/elastic $(ARGS)
+
+study-fusion: $(READY)  ## measure ways to learn from several teachers, with right and wrong labels; about 10 minutes of one core, resumable; writes build/fusion
+	$(BIN)/python -m tests.studies.fusion --output build/fusion $(ARGS)
 
 study-ranking: $(READY)  ## measure whether ranking students without training tells which is best; 9 minutes, resumable; writes build/ranking
 	$(BIN)/python -m tests.studies.ranking --output build/ranking --students second $(ARGS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from kdlight.callbacks.adaptive_taid import AdaptiveTAID
+from kdlight.callbacks.bilevel_update import BilevelUpdate
+from kdlight.callbacks.calibrate_teacher_first import CalibrateTeacherFirst
 from kdlight.callbacks.distillation_report import DistillationReport
 from kdlight.callbacks.elastic_depth import ElasticDepth
 from kdlight.callbacks.exact_resume import ExactResume
@@ -18,10 +20,14 @@ from kdlight.callbacks.sequence_correction import SequenceCorrection
 from kdlight.callbacks.solve_rate import SolveRate
 from kdlight.callbacks.temperature_scaling import TemperatureScaling
 from kdlight.callbacks.train_layers_first import TrainLayersFirst
+from kdlight.callbacks.train_masks_first import TrainMasksFirst
+from kdlight.callbacks.train_tasks_first import TrainTasksFirst
 from kdlight.callbacks.train_teacher_first import TrainTeacherFirst
 
 __all__ = [
     "AdaptiveTAID",
+    "BilevelUpdate",
+    "CalibrateTeacherFirst",
     "DistillationReport",
     "ElasticDepth",
     "ExactResume",
@@ -37,5 +43,7 @@ __all__ = [
     "SolveRate",
     "TemperatureScaling",
     "TrainLayersFirst",
+    "TrainMasksFirst",
+    "TrainTasksFirst",
     "TrainTeacherFirst",
 ]

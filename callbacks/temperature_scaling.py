@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-from math import log
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from kdlight.callbacks.inference.batches import validation_batches
-from kdlight.callbacks.inference.context import inference_context
 from kdlight.callbacks.module_check import check_module
+from kdlight.callbacks.temperature_search import Criterion, check_search, find_temperature
 from kdlight.checkpoints import check_writable
-from kdlight.checks import check_integer
-from kdlight.metrics import TemperatureCurve
-from kdlight.metrics.distillation import ROWS
 from kdlight.modules import OnlineDistillationModule
 from kdlight.modules.base import DistillationBase
 from kdlight.sources import LogitsSource, as_source
-
-LOW, HIGH, POINTS = 0.05, 20.0, 33
 
 
 class TemperatureScaling(Callback):
@@ -41,7 +33,7 @@ class TemperatureScaling(Callback):
     on the validation data twice more: at 33 temperatures from 0.05 to 20, then at 33 around the
     best of them, which gives an accuracy of about 1 %. No logits are stored. The result is logged,
     saved with checkpoints, and written to ``temperature_NETWORK_CRITERION.json``. It is not applied
-    to the network.
+    to the network; `kdlight.callbacks.CalibrateTeacherFirst` applies one to the teacher of a fit.
 
     Args:
         network: ``"student"``, ``"teacher"``, or another network of an OnlineDistillationModule.
@@ -61,14 +53,13 @@ class TemperatureScaling(Callback):
     def __init__(
         self,
         network: str = "student",
-        criterion: Literal["nll", "ece"] = "nll",
+        criterion: Criterion = "nll",
         bins: int = 15,
         directory: str | None = None,
     ) -> None:
-        if criterion not in ("nll", "ece"):
-            raise ValueError(f"criterion must be 'nll' or 'ece', got {criterion!r}")
-        check_integer("bins", bins, 1)
-        self.network, self.criterion, self.bins = network, criterion, bins
+        check_search(criterion, bins)
+        self.network, self.bins = network, bins
+        self.criterion: Criterion = criterion
         self.directory = directory
         self.result: dict[str, Any] | None = None
 
@@ -94,42 +85,22 @@ class TemperatureScaling(Callback):
         assert isinstance(pl_module, DistillationBase)
         if trainer.sanity_checking:
             return
-        coarse = _log_grid(LOW, HIGH)
-        best = self._best(coarse, self._measure(trainer, pl_module, coarse))
-        ratio = coarse[1] / coarse[0]
-        fine = _log_grid(coarse[best] / ratio, coarse[best] * ratio)
-        # and at 1, which is the network without scaling
-        curves = self._measure(trainer, pl_module, [*fine, 1.0])
-        index = self._best(fine, {name: values[:-1] for name, values in curves.items()})
-        self.result = {
-            "network": self.network,
-            "criterion": self.criterion,
-            "step": trainer.global_step,
-            "temperature": fine[index],
-            **{name: {"before": v[-1], "after": v[index]} for name, v in curves.items()},
-        }
+        found = find_temperature(
+            "TemperatureScaling",
+            trainer,
+            pl_module,
+            lambda batch: self._logits(pl_module, batch),
+            criterion=self.criterion,
+            bins=self.bins,
+        )
+        step = trainer.global_step
+        self.result = {"network": self.network, "criterion": self.criterion, "step": step, **found}
         key = f"val/{self.network}_temperature_{self.criterion}"
-        pl_module.log(key, fine[index], sync_dist=True)
+        pl_module.log(key, found["temperature"], sync_dist=True)
         self._write(self._directory(trainer))
 
     def _directory(self, trainer: Trainer) -> Path:
         return Path(self.directory or trainer.log_dir or trainer.default_root_dir)
-
-    def _measure(
-        self, trainer: Trainer, module: DistillationBase, temperatures: list[float]
-    ) -> dict[str, list[float]]:
-        """Return ``nll`` and ``ece`` at each temperature, over all ranks."""
-        metric = TemperatureCurve(temperatures, self.bins).to(module.device)
-        with inference_context(trainer, module):
-            for batch in validation_batches(trainer, module):
-                source = self._logits(module, batch)
-                inputs = module.make_loss_inputs(batch, source, None)
-                if inputs.labels is None:
-                    raise ValueError("TemperatureScaling needs labels, but the batch has none")
-                labels = inputs.labels.flatten()
-                for rows in inputs.valid_positions().to(labels.device).split(ROWS):
-                    metric.update(source.select(rows).logits(), labels[rows])
-        return {name: values.tolist() for name, values in metric.compute().items()}
 
     def _logits(self, module: DistillationBase, batch: Any) -> LogitsSource:
         if isinstance(module, OnlineDistillationModule):
@@ -137,12 +108,7 @@ class TemperatureScaling(Callback):
         compute = module.student_logits if self.network == "student" else module.teacher_logits
         logits = compute(batch)
         assert logits is not None
-        return as_source(logits)
-
-    def _best(self, temperatures: list[float], curves: dict[str, list[float]]) -> int:
-        values = curves[self.criterion]
-        # among equal values, the temperature that changes the logits least
-        return min(range(len(values)), key=lambda i: (values[i], abs(log(temperatures[i]))))
+        return as_source(logits).without_labels()
 
     @rank_zero_only
     def _write(self, directory: Path) -> None:
@@ -177,7 +143,3 @@ class TemperatureScaling(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the result of the last validation."""
         self.result = state_dict["result"]
-
-
-def _log_grid(low: float, high: float) -> list[float]:
-    return torch.linspace(log(low), log(high), POINTS, dtype=torch.float64).exp().tolist()

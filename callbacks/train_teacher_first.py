@@ -1,4 +1,4 @@
-"""Train a small teacher before the distillation starts."""
+"""Train small teachers before the distillation starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kdlight.models.call_network import call_network
 from kdlight.modules.base import DistillationBase
 from kdlight.objectives import CrossEntropy
 from kdlight.sources import Logits, LogitsSource
-from kdlight.teachers import FrozenTeacher, Teacher
+from kdlight.teachers import Teacher, frozen_teachers
 
 
 class TrainTeacherFirst(Callback):
@@ -29,6 +29,10 @@ class TrainTeacherFirst(Callback):
     Choose it for teachers that train in seconds, so that a config is complete. Load a larger
     teacher from a checkpoint instead. Every rank trains on the same data from the same seed, so
     all ranks have the same teacher. A resumed run trains it again.
+
+    Of several teachers, as in a `kdlight.TeacherEnsemble`, each live network is trained, one after
+    the other and each from the same seed. One that several teachers share is trained once, without
+    the masks of a `kdlight.teachers.MaskedTeacher`; those of a cached teacher are not trained.
 
     Args:
         epochs: passes over the training data, at least 1.
@@ -55,31 +59,37 @@ class TrainTeacherFirst(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there are a teacher to train and data."""
         teacher = getattr(pl_module, "teacher", None)
-        if not isinstance(pl_module, DistillationBase) or not isinstance(teacher, FrozenTeacher):
+        found = frozen_teachers(teacher) if isinstance(teacher, Teacher) else []
+        if not isinstance(pl_module, DistillationBase) or not found:
             raise ValueError(
                 "TrainTeacherFirst needs a kdlight.DistillationModule, or a module with the"
-                " kdlight.DistillationMixin, whose teacher is a FrozenTeacher, got"
+                " kdlight.DistillationMixin, whose teacher is a FrozenTeacher, or has one, got"
                 f" {type(pl_module).__name__} with teacher {type(teacher).__name__}"
             )
-        if not isinstance(teacher.model, nn.Module):
-            raise ValueError(
-                "TrainTeacherFirst trains the teacher, but a"
-                f" {type(teacher.model).__name__} has no weights; give a torch.nn.Module"
-            )
+        for each in found:
+            if not isinstance(each.model, nn.Module):
+                raise ValueError(
+                    "TrainTeacherFirst trains the teacher, but a"
+                    f" {type(each.model).__name__} has no weights; give a torch.nn.Module"
+                )
         check_datamodule("TrainTeacherFirst", trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Train the teacher."""
+        """Train each network of the teacher."""
         assert isinstance(pl_module, DistillationBase)
-        frozen = pl_module.teacher
-        assert isinstance(frozen, FrozenTeacher)
-        network = frozen.model
-        objective = CrossEntropy()
+        for network in networks_to_train(pl_module.teacher):
+            self.train(network, trainer, pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+
+    def train(
+        self, network: nn.Module, trainer: Trainer, pl_module: DistillationBase, data: Any
+    ) -> None:
+        """Train a network of the teacher on the training batches of a data module."""
+        objective, teacher = CrossEntropy(), pl_module.teacher
         # so that logits are computed as the module computes them
         pl_module.teacher = _Learning(network)
-        with isolate_rng(), torch.enable_grad(), _restored(pl_module, frozen):
+        with isolate_rng(), torch.enable_grad(), _restored(pl_module, teacher):
             torch.manual_seed(self.seed)
-            loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+            loader = data.train_dataloader()
             network.train().requires_grad_(True)
             optimizer = AdamW(network.parameters(), lr=self.lr)
             steps = self.epochs * len(loader)
@@ -98,6 +108,19 @@ class TrainTeacherFirst(Callback):
         rank_zero_info(f"Teacher trained for {steps} steps; its last loss was {loss.item():.4f}")
 
 
+def networks_to_train(teacher: Teacher) -> list[nn.Module]:
+    """Return the live networks of a teacher, each once, in the order of the teachers.
+
+    Example:
+        >>> from kdlight import TeacherEnsemble
+        >>> network = nn.Linear(2, 3)
+        >>> ensemble = TeacherEnsemble({"a": network, "b": nn.Linear(2, 3), "c": network})
+        >>> len(networks_to_train(ensemble))
+        2
+    """
+    return list(dict.fromkeys(each.model for each in frozen_teachers(teacher)))
+
+
 class _Learning(Teacher):
     """The network of a teacher while it is trained: with gradients, and in training mode."""
 
@@ -111,7 +134,7 @@ class _Learning(Teacher):
 
 
 @contextmanager
-def _restored(module: DistillationBase, teacher: FrozenTeacher) -> Iterator[None]:
+def _restored(module: DistillationBase, teacher: Teacher) -> Iterator[None]:
     """Give the module its teacher back."""
     try:
         yield

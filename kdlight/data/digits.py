@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import torch
-from torch.utils.data import TensorDataset
+from collections.abc import Sequence
+from numbers import Real
 
-from kdlight.checks import check_integer
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from kdlight.checks import check_integer, check_range, check_type
+from kdlight.data.label_noise import check_label_noise, with_wrong_labels
+from kdlight.data.loaders import train_loader
 from kdlight.data.split_module import SplitDataModule
 from kdlight.data.splits import check_validation_fraction
 
 WHITE = 16.0  # the largest value of a pixel in scikit-learn's images
+CLASSES = 10
 
 
 class DigitsDataModule(SplitDataModule):
@@ -22,8 +29,14 @@ class DigitsDataModule(SplitDataModule):
         batch_size: number of images in a training batch.
         eval_batch_size: number of images in a validation batch.
         validation_fraction: fraction of the images to validate on.
-        seed: seed of the split and of the order of the training images.
+        seed: seed of the split, of the order of the training images and of the wrong labels.
         num_workers: number of worker processes; the images are in memory, so 0 is fast.
+        label_noise: share of the training images with a wrong label, which is any of the other nine
+            classes, the same in every epoch. Labels to validate on are all right.
+        trusted_fraction: share of the training images that are set apart, with right labels:
+            `trusted_dataloader` serves them, and nothing trains the student on them.
+        train_classes: the digits of the training images; None for all. Those to validate on are of
+            all digits.
 
     Raises:
         TypeError: If an argument is of another kind.
@@ -44,6 +57,9 @@ class DigitsDataModule(SplitDataModule):
         validation_fraction: float = 0.2,
         seed: int = 0,
         num_workers: int = 0,
+        label_noise: float = 0.0,
+        trusted_fraction: float = 0.0,
+        train_classes: list[int] | None = None,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -53,7 +69,14 @@ class DigitsDataModule(SplitDataModule):
         )
         check_integer("seed", seed, 0, 2**32 - 1)  # which scikit-learn takes
         check_validation_fraction(validation_fraction)
+        check_label_noise(label_noise)
         self.validation_fraction = validation_fraction
+        check_type("trusted_fraction", trusted_fraction, Real, "a number")
+        check_range("trusted_fraction", trusted_fraction, 0.0, 1.0, open_high=True)
+        self.label_noise, self.trusted_fraction = label_noise, trusted_fraction
+        self.train_classes = None if train_classes is None else _checked_classes(train_classes)
+        self._trusted: TensorDataset | None = None
+        self._true_labels: Tensor | None = None
 
     def load_parts(self) -> tuple[TensorDataset, TensorDataset]:
         """Load and split the images."""
@@ -73,7 +96,31 @@ class DigitsDataModule(SplitDataModule):
             random_state=self.seed,
         )
         train_x, validation_x, train_y, validation_y = map(torch.as_tensor, parts)
-        return TensorDataset(train_x, train_y), TensorDataset(validation_x, validation_y)
+        if self.train_classes is not None:
+            kept = torch.isin(train_y, torch.tensor(self.train_classes))
+            train_x, train_y = train_x[kept], train_y[kept]
+        apart = round(self.trusted_fraction * len(train_y))  # the order is random already
+        self._trusted = TensorDataset(train_x[:apart], train_y[:apart])
+        train_x, train_y = train_x[apart:], train_y[apart:]
+        noisy = with_wrong_labels(train_y, share=self.label_noise, classes=CLASSES, seed=self.seed)
+        self._true_labels = train_y
+        return TensorDataset(train_x, noisy), TensorDataset(validation_x, validation_y)
+
+    def trusted_dataloader(self) -> DataLoader:
+        """Return the images that are set apart, in a new order every epoch.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        self.setup()
+        if not self._trusted:
+            raise ValueError(
+                "no images are set apart: trusted_fraction is"
+                f" {self.trusted_fraction}; set it to a share such as 0.1"
+            )
+        return train_loader(
+            self._trusted, batch_size=self.batch_size, seed=self.seed, num_workers=self.num_workers
+        )
 
     @property
     def train_images(self) -> TensorDataset:
@@ -81,6 +128,22 @@ class DigitsDataModule(SplitDataModule):
         return self.parts[0]
 
     @property
+    def wrong_labels(self) -> Tensor:
+        """Which training images have a wrong label, boolean ``(n,)``."""
+        labels = self.train_images.tensors[1]
+        assert self._true_labels is not None
+        return labels != self._true_labels
+
+    @property
     def validation_images(self) -> TensorDataset:
         """The validation images and their labels, which are also the test images."""
         return self.parts[1]
+
+
+def _checked_classes(classes: Sequence[int]) -> list[int]:
+    if not len(classes) or len(set(classes)) < len(classes) or set(classes) - {*range(CLASSES)}:
+        raise ValueError(
+            f"train_classes must be different digits from 0 to {CLASSES - 1}, at least one, got"
+            f" {classes}; None trains on all"
+        )
+    return list(classes)

@@ -11,6 +11,7 @@ from kdlight.metrics.calibration import (
 )
 from kdlight.metrics.distillation import DistillationMetrics
 from kdlight.metrics.scores import BrierScore, NegativeLogLikelihood
+from kdlight.metrics.teachers import TeacherMetrics
 from kdlight.metrics.tempering import TemperatureCurve
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ExpectedCalibrationError",
     "MaximumCalibrationError",
     "NegativeLogLikelihood",
+    "TeacherMetrics",
     "TemperatureCurve",
     "predictions",
 ]

@@ -15,6 +15,7 @@ from kdlight.metrics.adaptive import AdaptiveCalibrationError
 from kdlight.metrics.calibration import Curve, ExpectedCalibrationError, MaximumCalibrationError
 from kdlight.metrics.precision import Mean
 from kdlight.metrics.scores import brier
+from kdlight.metrics.teachers import TeacherMetrics
 from kdlight.objectives import Loss, LossInputs
 
 ROWS = 256
@@ -49,6 +50,11 @@ class DistillationMetrics(nn.Module):
     ``mce``, ``ace``      its maximum and its adaptive calibration error
     ``teacher_...``       all from ``nll`` on, of the teacher
     ====================  ================================================================
+
+    Of the teachers of a `kdlight.TeacherEnsemble`, all of this is of their average, or of the one
+    that a row was routed to; each has `TeacherMetrics` beside it. Weights by confidence read the
+    labels: the divergences and ``top1_agreement`` then compare the student with an average that
+    knows the answer. ``teacher_...`` would be flattering, and is of the average with equal weights.
 
     Labels that are floating-point numbers, of the shape of the outputs, are those of a regression.
     All of the above apply to classes, except for ``loss``; a regression, or a network with a single
@@ -87,6 +93,7 @@ class DistillationMetrics(nn.Module):
             for name, kind in CALIBRATION_ERRORS.items()
         }
         self.metrics = nn.ModuleDict({**means, **errors})
+        self.by_teacher = TeacherMetrics()
 
     def update(self, inputs: LossInputs, loss: Loss | None = None) -> None:
         """Add the valid positions of ``inputs``, and the objective's loss on them if given."""
@@ -100,11 +107,16 @@ class DistillationMetrics(nn.Module):
     def _update_rows(self, inputs: LossInputs, rows: Tensor) -> None:
         student = inputs.student.select(rows).logits()
         # a teacher with positions of its own (another tokenizer) has no logits for these rows
-        source = inputs.teacher if inputs.teacher_mask is None else None
-        teacher = None if source is None else source.select(rows).given_student(student)
+        whole = inputs.teacher if inputs.teacher_mask is None else None
+        source = None if whole is None else whole.select(rows)
         if student.shape[-1] == 1 or inputs.labels is not inputs.class_labels:
+            teacher = None if source is None else source.given_student(student)
             self._compare_outputs(student, teacher, inputs.labels, rows)
             return
+        teacher = None
+        if source is not None:
+            self.by_teacher.process_group = cast(Metric, self.metrics["loss"]).process_group
+            teacher = self.by_teacher.compare(source, student, temperature=self.temperature)
         labels = None if inputs.labels is None else inputs.labels.flatten()[rows]
         if teacher is not None and teacher.shape[-1] == student.shape[-1]:
             for name, divergence in (
@@ -116,8 +128,10 @@ class DistillationMetrics(nn.Module):
             self._update("top1_agreement", agreement.double())
         if labels is not None:
             self._compare_with_labels("", student, labels)
-            if teacher is not None:
-                self._compare_with_labels("teacher_", teacher, labels)
+            if teacher is not None and source is not None:
+                plain = source.without_labels()
+                known = teacher if plain is source else plain.given_student(student)
+                self._compare_with_labels("teacher_", known, labels)
 
     def _compare_outputs(
         self, student: Tensor, teacher: Tensor | None, labels: Tensor | None, rows: Tensor
@@ -154,6 +168,7 @@ class DistillationMetrics(nn.Module):
         """Return all metrics that have data, by name, reduced over ranks."""
         metrics = cast("dict[str, Metric]", self.metrics)
         values = {name: each.compute() for name, each in metrics.items() if each.update_called}
+        values |= self.by_teacher.compute()
         return {
             name: (value.exp() if name.endswith("perplexity") else value).float()
             for name, value in values.items()
@@ -177,6 +192,7 @@ class DistillationMetrics(nn.Module):
         with torch.inference_mode(False):
             for metric in self.metrics.values():
                 cast(Metric, metric).reset()
+            self.by_teacher.reset()
 
     def _update(self, name: str, *values: Tensor) -> None:
         cast(Metric, self.metrics[name]).update(*values)

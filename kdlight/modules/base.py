@@ -21,6 +21,7 @@ from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.part_checks import check_parts
 from kdlight.modules.step_driver import STUDENT, StepDriver
 from kdlight.modules.step_hooks import attach_step_hooks
+from kdlight.modules.teacher_shares import with_shares
 from kdlight.objectives import Loss, LossInputs, Objective
 from kdlight.reduce import Chunked
 from kdlight.teachers import Teacher
@@ -149,7 +150,7 @@ class DistillationBase(LossInputsModule):
             if name == STUDENT:
                 unit = self.objective.unit
                 self.step_driver.unit = inputs.position_name if unit == "token" else unit
-                loss, total = with_terms(loss, terms)
+                loss, total = with_terms(with_shares(loss, inputs), terms)
             else:
                 total = loss.total
             normalizer = self.step_driver.normalizers[name]

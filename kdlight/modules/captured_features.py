@@ -15,7 +15,7 @@ from kdlight.distributed.divided import check_undivided
 from kdlight.features import Capture, FeaturePath, find_module
 from kdlight.modules.feature_masks import feature_masks, own_positions
 from kdlight.objectives import Objective
-from kdlight.objectives.features.feature_objective import feature_paths
+from kdlight.objectives.features.feature_objective import FeatureObjective, feature_paths
 from kdlight.teachers import Teacher
 
 
@@ -27,6 +27,7 @@ class CapturedFeatures:
         teacher: features of the teacher's network.
         outputs: what the student's network returned, if it is sharded.
         inside: paths of the student that lead inside of a sharded module.
+        compared: paths of the student that are compared with the teacher's, and so must be trained.
         own: paths of the student whose positions are not those of the logits.
     """
 
@@ -36,10 +37,12 @@ class CapturedFeatures:
         teacher: Mapping[str, Tensor],
         outputs: ShardedOutputs,
         inside: Collection[str],
+        compared: Collection[str],
         own: Collection[str],
     ) -> None:
         self.student, self.teacher = student, teacher
         self.outputs, self.inside, self.own = outputs, inside, own
+        self.compared = compared
 
     def fields(self, batch: Any, network: nn.Module | None) -> dict[str, Any]:
         """Return the fields of `kdlight.LossInputs` that have features.
@@ -53,8 +56,8 @@ class CapturedFeatures:
         """
         student, teacher = dict(self.student), dict(self.teacher)
         masks = feature_masks(student, batch, network, self.own)
-        for path, feature in student.items():
-            _check_graph(path, feature, self.outputs.network)
+        for path in self.compared:
+            _check_graph(path, student[path], self.outputs.network)
         for path in self.inside:
             student[path] = self.outputs.attach(student[path])
         return {
@@ -69,7 +72,7 @@ class CapturedFeatures:
 def capture_features(
     objective: Objective, student: nn.Module, teacher: Any
 ) -> Iterator[CapturedFeatures | None]:
-    """Capture what ``objective`` compares while student and teacher run; None if it is nothing.
+    """Capture what ``objective`` reads while student and teacher run; None if it is nothing.
 
     Args:
         objective: the objective.
@@ -84,16 +87,18 @@ def capture_features(
     if not ours:
         yield None
         return
-    network = teacher_network(objective, teacher)
+    network = teacher_network(objective, teacher) if theirs else None
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         check_undivided(student, {path: find_module(student, path) for path in ours})
-        check_undivided(network, {path: find_module(network, path) for path in theirs})
+        if network is not None:
+            check_undivided(network, {path: find_module(network, path) for path in theirs})
     with ExitStack() as stack:
         one = stack.enter_context(Capture(student, ours))
-        other = stack.enter_context(Capture(network, theirs))
+        other = {} if network is None else stack.enter_context(Capture(network, theirs))
         outputs = stack.enter_context(ShardedOutputs(student))
         own = own_positions(student, one.modules)
-        yield CapturedFeatures(one, other, outputs, _inside(student, ours), own)
+        compared = [each for each in ours if each in _compared(objective)]
+        yield CapturedFeatures(one, other, outputs, _inside(student, ours), compared, own)
 
 
 def check_features(objective: Objective, student: nn.Module, teacher: Any) -> None:
@@ -134,6 +139,12 @@ def check_not_compiled(objective: Objective, module: nn.Module) -> None:
             " torch.compile leaves out what is captured inside of it; pass the module to the"
             " trainer without torch.compile"
         )
+
+
+def _compared(objective: Objective) -> set[str]:
+    """Return the paths of the student's features that are compared with those of the teacher."""
+    parts = [part for part in objective.modules() if isinstance(part, FeatureObjective)]
+    return {path for part in parts for path in part.paths}
 
 
 def _inside(network: nn.Module, paths: Iterable[str]) -> list[str]:

@@ -13,9 +13,9 @@ from kdlight.distributed.whole import keeps_networks_whole
 from kdlight.models.context import context_length
 from kdlight.modules.captured_features import check_features
 from kdlight.modules.tokenizer_checks import check_tokenizers
-from kdlight.objectives import Objective, TokenObjective, check_vocabularies
+from kdlight.objectives import Objective, RoutedKD, TokenObjective, check_vocabularies
 from kdlight.quantization import is_quantized
-from kdlight.teachers import Teacher
+from kdlight.teachers import FrozenTeacher, SelectiveTeacher, Teacher, TeacherEnsemble
 
 
 def check_fit(objective: Objective, student: nn.Module, teacher: Any, datamodule: Any) -> None:
@@ -33,6 +33,7 @@ def check_fit(objective: Objective, student: nn.Module, teacher: Any, datamodule
             " one, or an objective that needs none, such as CrossEntropy"
         )
     check_features(objective, student, teacher)
+    _check_teachers_apart(objective, teacher)
     if compares_vocabularies(objective):
         _check_vocabulary_sizes(student, teacher)
         check_tokenizers(datamodule, student, teacher)
@@ -140,6 +141,19 @@ def check_context(datamodule: Any, networks: Iterable[tuple[str, nn.Module]]) ->
 def compares_vocabularies(objective: nn.Module) -> bool:
     """Return whether an objective compares student and teacher entry by entry."""
     return any(isinstance(m, TokenObjective) and "teacher" in m.needs for m in objective.modules())
+
+
+def _check_teachers_apart(objective: nn.Module, teacher: Any) -> None:
+    """Raise a ValueError where a gate has no teachers to choose from, as far as they tell."""
+    if isinstance(teacher, TeacherEnsemble):
+        names = [*teacher.by_name] if teacher.route_by is None else []
+    elif isinstance(teacher, (FrozenTeacher, SelectiveTeacher)):
+        names = []
+    else:  # one of the user, which may keep teachers apart
+        return
+    for part in objective.modules():
+        if isinstance(part, RoutedKD):
+            part.check_teachers(names)
 
 
 def _check_vocabulary_sizes(student: Any, teacher: Any) -> None:

@@ -24,7 +24,7 @@ from kdlight.modules.teacher_module import TeacherModule
 from kdlight.objectives import LossInputs, Objective
 from kdlight.objectives.inputs import OPTIONAL_FIELDS
 from kdlight.reduce import Chunked, describe_plan
-from kdlight.sources import Logits, LogitsSource
+from kdlight.sources import Logits, LogitsSource, tempered
 
 
 class LossInputsModule(TeacherModule):
@@ -38,6 +38,8 @@ class LossInputsModule(TeacherModule):
         chunked: whether logits are computed in chunks.
         label_format: where the labels of a batch stand, and which value is ignored.
         log_prefix: prefix of the names that are logged in training.
+        calibration_temperature: divides the teacher's logits; of the fits of
+            `kdlight.callbacks.CalibrateTeacherFirst`, else 1.
         is_first_batch: at the next batch, check the values of labels, and log how logits are
             evaluated.
     """
@@ -46,6 +48,7 @@ class LossInputsModule(TeacherModule):
     chunked: Chunked = "auto"
     label_format: LabelFormat = LabelFormat()
     log_prefix: str = "train"
+    calibration_temperature: float = 1.0
     is_first_batch: bool = True
     _kind: ModelKind | None = None
     _has_logged_plan: bool = False
@@ -62,7 +65,13 @@ class LossInputsModule(TeacherModule):
         )
 
     def teacher_logits(self, batch: Any) -> Logits | None:
-        """Return the teacher's logits on the same positions, or None without a teacher."""
+        """Return the teacher's logits on the same positions, or None without a teacher.
+
+        A teacher that reads the labels is given them: ``self.teacher.answer(batch, labels=...)``.
+        """
+        frozen = self.frozen_teacher
+        if frozen is not None and frozen.needs_labels:
+            return frozen.answer(batch, labels=self.aligned_labels(batch))
         return None if self.teacher is None else self.teacher(batch)
 
     def aligned_labels(self, batch: Any) -> Tensor | None:
@@ -147,6 +156,7 @@ class LossInputsModule(TeacherModule):
                 them; logits of more than three axes, of which none is known to hold the classes.
         """
         source = self._to_logits(student, "student_logits")
+        target = None if teacher is None else self._to_logits(teacher, "teacher_logits")
         labels, mask = placed_labels(
             self.aligned_labels(batch),
             batch,
@@ -161,7 +171,7 @@ class LossInputsModule(TeacherModule):
         mesh = self.device_mesh
         inputs = LossInputs(
             source,
-            None if teacher is None else self._to_logits(teacher, "teacher_logits"),
+            None if target is None else tempered(target, self.calibration_temperature),
             labels,
             mask,
             chunked=self.chunked,
@@ -186,6 +196,9 @@ class LossInputsModule(TeacherModule):
         """Check that the parts fit, and move the teacher to the device of the run."""
         self._kind, self.is_first_batch, self._has_logged_plan = None, True, False
         self.label_format.reset()
+        if self.frozen_teacher is not None and self.label_format.rule != "auto":
+            rule, ignore_index = self.label_format.rule, self.label_format.ignore_index
+            self.frozen_teacher.check_labels(rule, ignore_index)
         if hasattr(self, "objective"):
             check_not_compiled(self.objective, self)
         if self.trainer.state.fn == "fit":

@@ -27,6 +27,8 @@ from kdlight.objectives.features.linear_cka import LinearCKA
 from kdlight.objectives.features.relational import Relational
 from kdlight.objectives.features.similarity_preserving import SimilarityPreserving
 from kdlight.objectives.forward_kl import ForwardKL
+from kdlight.objectives.fusion.routed_kd import RoutedKD
+from kdlight.objectives.fusion.tgeo_kd import TGeoKD
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.jensen_shannon import JensenShannon
 from kdlight.objectives.learnable_temperature import LearnableTemperature
@@ -79,6 +81,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "skew_reverse_kl": SkewReverseKL,
     "symmetric_kl": SymmetricKL,
     "taid": TAID,
+    "tgeo_kd": TGeoKD,
     "todi": ToDi,
     "topk_forward_kl": TopKForwardKL,
     "total_variation": TotalVariation,
@@ -132,6 +135,7 @@ __all__ = [
     "Objective",
     "Relational",
     "ReverseKL",
+    "RoutedKD",
     "SimPO",
     "SimilarityPreserving",
     "Sinkhorn",
@@ -142,6 +146,7 @@ __all__ = [
     "LossInputs",
     "SymmetricKL",
     "TAID",
+    "TGeoKD",
     "ToDi",
     "TokenObjective",
     "TopKForwardKL",

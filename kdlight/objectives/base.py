@@ -37,6 +37,8 @@ class Objective(nn.Module):
             False for losses of the outputs themselves, such as those of a regression.
         has_features: whether paths of features may lead into networks of the objective: they are no
             part of the student.
+        student_paths: paths of features of the student that the objective reads beside the logits,
+            without comparing them with the teacher's.
         unit: what ``Loss.count`` counts. `Weighted` converts terms with another unit than
             ``"token"``.
 
@@ -55,6 +57,7 @@ class Objective(nn.Module):
     is_per_token: bool = False
     uses_probabilities: bool = True
     has_features: bool = False
+    student_paths: tuple[str, ...] = ()
     unit: str = "token"
 
     def forward(self, inputs: LossInputs) -> Loss:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.checks import check_at_least, check_choice, check_positive
-from kdlight.losses.log_space import log_probs, probs
+from kdlight.losses.log_space import log_probs, probs, tempered
 from kdlight.losses.topk import Tail, check_tail, renormalised_kl
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.token_objective import TokenObjective
@@ -26,7 +26,8 @@ class TopKForwardKL(TokenObjective):
     Shum et al., "FIRST: Teach A Reliable Large Language Model Through Efficient Trustworthy
     Distillation", 2024: distill only the teacher's top tokens, after recalibrating its confidence.
     Their loss is ``tail="renormalise"``. Choose it for an overconfident teacher, with a
-    ``temperature`` that calibrates it on validation data.
+    ``temperature`` that calibrates it on validation data; or with the callback
+    `kdlight.callbacks.CalibrateTeacherFirst`, which finds one before the fit.
 
     The teacher may be live, or cached with any k. For a teacher cached with this k, `ForwardKL`
     computes the same loss.
@@ -36,6 +37,9 @@ class TopKForwardKL(TokenObjective):
         tail: ``"bucket"`` compares the other tokens as one outcome; ``"renormalise"`` compares the
             k tokens alone, whatever the student predicts elsewhere.
         temperature: of the teacher alone, above 0; above 1 makes it less confident.
+        student_temperature: of the student, above 0. At 1 the student learns to be as confident as
+            the teacher at ``temperature``; at ``temperature``, as the teacher at 1. There is no
+            factor T^2.
         recalibrate: ``"logits"`` divides log-probabilities by the temperature; ``"probs"`` takes
             the softmax of probabilities divided by it, and of the student's probabilities, an
             option of the authors' code (only with ``"renormalise"``).
@@ -57,11 +61,13 @@ class TopKForwardKL(TokenObjective):
         tail: Tail = "bucket",
         temperature: float = 1.0,
         recalibrate: Recalibrate = "logits",
+        student_temperature: float = 1.0,
     ) -> None:
         super().__init__()
         check_tail(tail)
         check_at_least("k", k, 1)
         check_positive("temperature", temperature)
+        check_positive("student_temperature", student_temperature)
         check_choice("recalibrate", recalibrate, ("logits", "probs"))
         if recalibrate == "probs" and tail != "renormalise":
             raise ValueError(
@@ -72,14 +78,16 @@ class TopKForwardKL(TokenObjective):
         self.tail: Tail = tail
         self.temperature = float(temperature)
         self.recalibrate: Recalibrate = recalibrate
+        self.student_temperature = float(student_temperature)
 
     def per_token_loss(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """Compute the loss of each row, ``(n, V), (n, V) -> (n,)``."""
         if self.recalibrate == "probs":
             top = probs(teacher).topk(min(self.k, teacher.shape[-1]), -1)
-            kept = probs(student).gather(-1, top.indices)
+            kept = probs(student, self.student_temperature).gather(-1, top.indices)
             return losses.forward_kl(kept, top.values / self.temperature)
         top = log_probs(teacher, self.temperature).topk(min(self.k, teacher.shape[-1]), -1)
+        student = tempered(student, self.student_temperature)
         return losses.topk_forward_kl(student, top.indices, top.values, tail=self.tail)
 
     def forward(self, inputs: LossInputs) -> Loss:
@@ -97,7 +105,10 @@ class TopKForwardKL(TokenObjective):
     def _recalibrated(self, teacher: TopK) -> TopK:
         top = teacher.top(self.k, tail=self.tail)
         if self.recalibrate == "logits":
-            return replace(top, temperature=top.temperature * self.temperature)
+            temperature = top.temperature * self.temperature
+            return replace(
+                top, temperature=temperature, student_temperature=self.student_temperature
+            )
         if top.temperature != 1:
             raise ValueError(
                 "recalibrate='probs' needs a cached teacher with a temperature of 1, got"
@@ -106,7 +117,8 @@ class TopKForwardKL(TokenObjective):
         return replace(top, log_probs=top.log_probs.exp() / self.temperature)
 
     def _cached_loss(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
+        by_probs = self.recalibrate == "probs"
+        student = (probs if by_probs else log_probs)(student, self.student_temperature)
         if self.tail == "renormalise":
-            student = probs(student) if self.recalibrate == "probs" else log_probs(student)
             return renormalised_kl(teacher, student.masked_fill(teacher == -torch.inf, -torch.inf))
         return losses.forward_kl(student, teacher)

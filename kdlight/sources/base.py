@@ -63,6 +63,15 @@ class LogitsSource(ABC):
         """The sources of several teachers by name, where this source combines them."""
         return {}
 
+    @property
+    def shares(self) -> Mapping[str, Tensor]:
+        """The mean weight of each of them, over the positions whose logits were computed."""
+        return {}
+
+    def without_labels(self) -> LogitsSource:
+        """Return the source as it is where labels are not known, which weights may depend on."""
+        return self
+
 
 @dataclass(eq=False)  # not frozen: Lightning moves what a dataclass holds in place
 class Dense(LogitsSource):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import torch
@@ -11,16 +11,51 @@ from torch import Tensor
 
 from kdlight.losses.log_space import log_probs
 from kdlight.sources.base import Index, LogitsSource
+from kdlight.sources.position_weights import PositionWeights
+
+
+@dataclass
+class WeightSums:
+    """The sums of the weights over the positions that were evaluated, for the log.
+
+    Attributes:
+        total: the sum of each weight ``(K,)``; None as long as nothing was evaluated.
+        count: the number of positions.
+
+    Example:
+        >>> sums = WeightSums()
+        >>> sums.add(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+        >>> sums.means()
+        tensor([0.7500, 0.2500])
+    """
+
+    total: Tensor | None = None
+    count: int = 0
+
+    def add(self, weights: Tensor) -> None:
+        """Add weights ``(..., K)``."""
+        flat = weights.detach().reshape(weights.shape[:-1].numel(), weights.shape[-1])
+        total = flat.sum(0)
+        self.total = total if self.total is None else self.total + total
+        self.count += len(flat)
+
+    def means(self) -> Tensor | None:
+        """Return the mean of each weight ``(K,)``, 0 without a position; None before `add`."""
+        return None if self.total is None else self.total / max(self.count, 1)
 
 
 @dataclass(eq=False)
 class Mixture(LogitsSource):
     """The weighted average of several distributions, as log-probabilities.
 
+    Weights that differ from position to position are computed where the logits are, a chunk at a
+    time. They are constants: no gradient goes through them.
+
     Attributes:
         sources: the sources, over one vocabulary and the same positions.
-        weights: the weight of each, in sum 1.
+        weights: the weight of each, in sum 1; or `PositionWeights`.
         names: the name of each.
+        sums: the weights that were used, of this source and of all rows that are selected from it.
 
     Example:
         >>> from kdlight import Dense
@@ -30,8 +65,9 @@ class Mixture(LogitsSource):
     """
 
     sources: tuple[LogitsSource, ...]
-    weights: tuple[float, ...]
+    weights: tuple[float, ...] | PositionWeights
     names: tuple[str, ...] = ()
+    sums: WeightSums = field(default_factory=WeightSums)
 
     @property
     def shape(self) -> torch.Size:
@@ -53,25 +89,64 @@ class Mixture(LogitsSource):
         """The sources by name."""
         return dict(zip(self.names, self.sources, strict=False))
 
+    @property
+    def shares(self) -> Mapping[str, Tensor]:
+        """The mean weight of each source by name, over the positions that were evaluated."""
+        means = self.sums.means()
+        return {} if means is None else dict(zip(self.names, means.unbind(), strict=False))
+
     def select(self, index: Index) -> Mixture:
         """Return rows ``index`` of the flattened positions."""
-        return replace(self, sources=tuple(source.select(index) for source in self.sources))
+        weights = self.weights
+        if isinstance(weights, PositionWeights):
+            weights = weights.select(index)
+        sources = tuple(source.select(index) for source in self.sources)
+        return replace(self, sources=sources, weights=weights)
 
     def logits(self) -> Tensor:
         """Compute the log of the average, ``(..., V)``."""
-        return self._average(lambda source: source.logits())
+        return self._average([source.logits() for source in self.sources])
 
     def given_student(self, student: Tensor) -> Tensor:
         """Compute the log of the average, given the student's logits, ``(n, V) -> (n, V)``."""
-        return self._average(lambda source: source.given_student(student))
+        return self._average([source.given_student(student) for source in self.sources])
 
-    def _average(self, compute: Callable[[LogitsSource], Tensor]) -> Tensor:
-        weighted = []
-        for source, weight in zip(self.sources, self.weights, strict=True):
-            log_p = log_probs(compute(source))
-            log_weight = torch.tensor(weight, dtype=log_p.dtype).log().to(log_p.device)
-            weighted.append(log_p + log_weight)
-        return reduce(torch.logaddexp, weighted)
+    def without_labels(self) -> Mixture:
+        """Return the average with equal weights, where the weights read the labels."""
+        sources = tuple(source.without_labels() for source in self.sources)
+        if isinstance(self.weights, PositionWeights) and self.weights.reads_labels:
+            return Mixture(sources, (1 / len(sources),) * len(sources), self.names)
+        is_same = all(a is b for a, b in zip(sources, self.sources, strict=True))
+        return self if is_same else replace(self, sources=sources, sums=WeightSums())
+
+    def position_weights(self, log_probs: Sequence[Tensor]) -> Tensor:
+        """Compute the weights ``(..., K)``, given the sources' log-probabilities ``(..., V)``."""
+        if isinstance(self.weights, PositionWeights):
+            return self.weights([each.detach() for each in log_probs]).detach()
+        first = log_probs[0]
+        weights = torch.tensor(self.weights, dtype=first.dtype).to(first.device)
+        return weights.expand(*first.shape[:-1], len(self.weights))
+
+    def _average(self, logits: Sequence[Tensor]) -> Tensor:
+        log_p = [log_probs(each) for each in logits]
+        weights = self.position_weights(log_p)
+        self.sums.add(weights)
+        return mix(log_p, weights)
+
+
+def mix(log_probs: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Compute the log of a weighted average, K times ``(..., V)`` and ``(..., K) -> (..., V)``.
+
+    Example:
+        >>> certain, even = torch.tensor([[1.0, 0.0]]).log(), torch.tensor([[0.5, 0.5]]).log()
+        >>> mix([certain, even], torch.tensor([[0.5, 0.5]])).exp()
+        tensor([[0.7500, 0.2500]])
+    """
+    weighted = [
+        log_p + weight.log().to(log_p.dtype).unsqueeze(-1)
+        for log_p, weight in zip(log_probs, weights.unbind(-1), strict=True)
+    ]
+    return reduce(torch.logaddexp, weighted)
 
 
 def widest_dtype(sources: tuple[LogitsSource, ...]) -> torch.dtype:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from kdlight.sources.base import Index, LogitsSource
-from kdlight.sources.mixture import widest_dtype
+from kdlight.sources.mixture import WeightSums, widest_dtype
 
 
 @dataclass(eq=False)
@@ -19,6 +21,10 @@ class Stacked(LogitsSource):
         sources: the sources.
         owner: which of them has the logits of a position, ``(...)``.
         place: the index of the position among the flattened ones of that source, ``(...)``.
+        names: the names of K teachers, of which ``numbers`` are the sources; none if the sources
+            are not one teacher each.
+        numbers: the index in ``names`` of each source.
+        sums: the positions of each teacher that were evaluated.
 
     Example:
         >>> from kdlight import Dense
@@ -31,6 +37,9 @@ class Stacked(LogitsSource):
     sources: tuple[LogitsSource, ...]
     owner: Tensor
     place: Tensor
+    names: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+    sums: WeightSums = field(default_factory=WeightSums)
 
     @property
     def shape(self) -> torch.Size:
@@ -52,6 +61,23 @@ class Stacked(LogitsSource):
         index = slice(None) if index is None else index
         return replace(self, owner=self.owner.flatten()[index], place=self.place.flatten()[index])
 
+    @property
+    def shares(self) -> Mapping[str, Tensor]:
+        """The share of the positions that were evaluated by the name of their teacher."""
+        means = self.sums.means()
+        return {} if means is None else dict(zip(self.names, means.unbind(), strict=True))
+
+    def position_weights(self) -> Tensor:
+        """Return ``(..., K)``, 1 at the teacher of a position and 0 at all others."""
+        numbers = torch.tensor(self.numbers, dtype=torch.long).to(self.owner.device)
+        return one_hot(numbers[self.owner], len(self.names)).float()
+
+    def without_labels(self) -> Stacked:
+        """Return the source as it is where labels are not known."""
+        sources = tuple(source.without_labels() for source in self.sources)
+        is_same = all(a is b for a, b in zip(sources, self.sources, strict=True))
+        return self if is_same else replace(self, sources=sources)
+
     def logits(self) -> Tensor:
         """Compute the logits of every source and put them in their places."""
         return self._assemble(None).view(self.shape)
@@ -62,6 +88,8 @@ class Stacked(LogitsSource):
 
     def _assemble(self, student: Tensor | None) -> Tensor:
         flat = self.select(None)
+        if self.names:
+            self.sums.add(flat.position_weights())
         places, blocks = [], []
         for number, source in enumerate(self.sources):
             rows = (flat.owner == number).nonzero().flatten()
@@ -127,7 +155,13 @@ class Unqueried(LogitsSource):
 
 
 def stack(
-    sources: list[LogitsSource], rows: list[Tensor], positions: torch.Size, device: torch.device
+    sources: Sequence[LogitsSource],
+    rows: Sequence[Tensor],
+    positions: torch.Size,
+    device: torch.device,
+    *,
+    names: tuple[str, ...] = (),
+    numbers: tuple[int, ...] = (),
 ) -> Stacked:
     """Combine sources that each have some rows of a batch.
 
@@ -136,6 +170,8 @@ def stack(
         rows: the rows of the batch that each of them has, ``(B_i,)``.
         positions: shape of the positions of the whole batch, ``(B, ...)``.
         device: device of the indices, that of the student's logits.
+        names: see `Stacked`.
+        numbers: see `Stacked`.
 
     Example:
         >>> from kdlight import Dense
@@ -151,6 +187,5 @@ def stack(
         owner[own_rows], place[own_rows] = number, torch.arange(len(own_rows))
     owner = owner[:, None].expand(-1, width)
     place = place[:, None] * width + torch.arange(width)
-    return Stacked(
-        tuple(sources), owner.reshape(positions).to(device), place.reshape(positions).to(device)
-    )
+    owner, place = (each.reshape(positions).to(device) for each in (owner, place))
+    return Stacked(tuple(sources), owner, place, names, numbers)

@@ -39,6 +39,8 @@ class TopK(LogitsSource):
         log_tail: log of the tail mass ``(...)``; None for the mass that ``log_probs`` leave.
         temperature: of the teacher; above 1 flattens it. The tail is tempered with the shape of the
             student's tail.
+        student_temperature: of the student that the logits are compared with, which has this shape
+            of the tail; `given_student` still takes the student's logits without it.
 
     Raises:
         ValueError: shapes that differ, an unknown tail, or a temperature that is not above 0.
@@ -56,6 +58,7 @@ class TopK(LogitsSource):
     tail: Tail = "bucket"
     log_tail: Tensor | None = None
     temperature: float = 1.0
+    student_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         check_tail(self.tail)
@@ -64,8 +67,9 @@ class TopK(LogitsSource):
                 f"ids {tuple(self.ids.shape)} and log_probs {tuple(self.log_probs.shape)} must have"
                 " one shape (..., k)"
             )
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        for name in ("temperature", "student_temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
     @classmethod
     def of(cls, logits: Tensor, k: int, *, tail: Tail = "bucket") -> TopK:
@@ -123,6 +127,9 @@ class TopK(LogitsSource):
         if self.temperature != 1:
             log_p = log_p / self.temperature
             log_r = log_mass((rest + log_r) / self.temperature).unsqueeze(-1)
+        if self.student_temperature != 1:
+            rest = rest / self.student_temperature
+            rest = rest - log_mass(rest).unsqueeze(-1).masked_fill(no_tail, 0.0)
         outcomes = torch.cat([log_p, log_r], -1).log_softmax(-1)
         _, log_p = filled(self.ids, outcomes[..., :-1])
         return (rest + outcomes[..., -1:]).scatter(-1, ids, log_p)

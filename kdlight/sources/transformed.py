@@ -1,4 +1,4 @@
-"""Logits that are changed after they are computed: temperature, masked columns, another device."""
+"""Logits that are changed after they are computed: masked columns, another device."""
 
 from __future__ import annotations
 
@@ -8,28 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kdlight.losses.log_space import widen
 from kdlight.sources.base import Dense, Index, LogitsSource
 from kdlight.sources.projected import Projected
-from kdlight.sources.top_k import TopK
 
 Transform = Callable[[Tensor], Tensor]
-
-
-def tempered(source: LogitsSource, temperature: float) -> LogitsSource:
-    """Divide the logits of ``source`` by ``temperature``, without computing those of a `Projected`.
-
-    Example:
-        >>> tempered(Dense(torch.tensor([4.0, 2.0])), 2.0).logits()
-        tensor([2., 1.])
-    """
-    if temperature == 1:
-        return source
-    if isinstance(source, TopK):
-        return replace(source, temperature=source.temperature * temperature)
-    if isinstance(source, Projected):
-        return replace(source, transform=_Divide(source.transform, temperature))
-    return Dense(widen(source.logits()) / temperature)
 
 
 def masked_columns(source: LogitsSource, columns: Tensor) -> LogitsSource:
@@ -44,16 +26,6 @@ def masked_columns(source: LogitsSource, columns: Tensor) -> LogitsSource:
     if isinstance(source, Projected):
         return replace(source, transform=_MaskColumns(source.transform, columns))
     return Dense(_MaskColumns(None, columns)(source.logits()))
-
-
-@dataclass(eq=False)
-class _Divide:
-    before: Transform | None
-    temperature: float
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        logits = logits if self.before is None else self.before(logits)
-        return widen(logits) / self.temperature
 
 
 @dataclass(eq=False)

@@ -6,12 +6,16 @@ from kdlight.teachers.base import Teacher
 from kdlight.teachers.conversion import as_teacher, frozen_teachers
 from kdlight.teachers.ensemble import TeacherEnsemble
 from kdlight.teachers.frozen import FrozenTeacher
+from kdlight.teachers.masked import MaskedTeacher
 from kdlight.teachers.selective import SelectiveTeacher
 from kdlight.teachers.sharing import check_shared
+from kdlight.teachers.specialized import SpecializedTeachers
 
 __all__ = [
     "FrozenTeacher",
+    "MaskedTeacher",
     "SelectiveTeacher",
+    "SpecializedTeachers",
     "Teacher",
     "TeacherEnsemble",
     "as_teacher",

@@ -37,7 +37,8 @@ class Teacher(ABC):
         Args:
             batch: the batch.
             student: the student's logits ``(B, ..., V)``, if ``needs_student`` in training.
-            labels: aligned labels ``(B, ...)`` beside them, -100 at invalid positions.
+            labels: aligned labels ``(B, ...)``, -100 at invalid positions, if the batch has any:
+                with ``needs_student`` in training, with ``needs_labels`` in evaluation as well.
         """
 
     def __call__(self, batch: Any) -> LogitsSource:
@@ -51,13 +52,19 @@ class Teacher(ABC):
         return ()
 
     def networks(self) -> list[nn.Module]:
-        """Return the live networks, which take memory and may be sharded."""
-        return [network for teacher in self.teachers() for network in teacher.networks()]
+        """Return the live networks, each once, which take memory and may be sharded."""
+        found = (network for teacher in self.teachers() for network in teacher.networks())
+        return list(dict.fromkeys(found))
 
     @property
     def needs_student(self) -> bool:
         """Whether `answer` needs the student's logits in training."""
         return any(teacher.needs_student for teacher in self.teachers())
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether `answer` reads the labels, in training and in evaluation."""
+        return any(teacher.needs_labels for teacher in self.teachers())
 
     @property
     def vocab_size(self) -> int | None:

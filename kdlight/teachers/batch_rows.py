@@ -52,6 +52,17 @@ def select_batch_rows(batch: Any, rows: Tensor) -> Any:
     return [select(str(number), value) for number, value in enumerate(batch)]
 
 
+def select_labels(labels: Tensor | None, rows: Tensor) -> Tensor | None:
+    """Select ``rows`` ``(n,)`` of aligned labels, ``(B, ...) -> (n, ...)``, if there are any.
+
+    Example:
+        >>> import torch
+        >>> select_labels(torch.tensor([7, 8, 9]), torch.tensor([2, 0]))
+        tensor([9, 7])
+    """
+    return None if labels is None else labels.index_select(0, rows.to(labels.device))
+
+
 def count_rows(batch: Any) -> int:
     """Return the number of rows of a batch.
 

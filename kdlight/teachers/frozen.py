@@ -113,11 +113,16 @@ class FrozenTeacher(Teacher):
         self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
     ) -> LogitsSource:
         """Return the network's logits for ``batch``."""
+        with torch.no_grad():
+            return self.compute(batch)
+
+    def compute(self, batch: Any) -> LogitsSource:
+        """Return the same, with a graph of what is trained in the network, such as its masks."""
         self._load()
         home = self.device
         is_elsewhere = home is not None and self._run_device not in (None, home)
         moved = move_data_to_device(batch, home) if home is not None and is_elsewhere else batch
-        with torch.no_grad(), own_precision(self.model, moved) as own:
+        with own_precision(self.model, moved) as own:
             source = tempered(call_network(self.model, own), self.temperature)
         if self.cropped_size is not None:
             source = crop_columns(source, self.cropped_size)

@@ -14,7 +14,7 @@ from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.losses.log_space import log_probs
 from kdlight.sources import Logits, LogitsSource, Unqueried, as_source, stack
 from kdlight.teachers.base import Teacher
-from kdlight.teachers.batch_rows import select_batch_rows
+from kdlight.teachers.batch_rows import select_batch_rows, select_labels
 from kdlight.teachers.frozen import FrozenTeacher
 
 ROWS = 256
@@ -76,7 +76,7 @@ class SelectiveTeacher(Teacher):
         """
         self.share = 1.0
         if student is None:
-            return self.teacher(batch)
+            return self.teacher.answer(batch, labels=labels)
         source = as_source(self.mask_student(student))
         positions, vocabulary = source.shape[:-1], source.shape[-1]
         scores, device = self._scores(source, labels)
@@ -88,12 +88,13 @@ class SelectiveTeacher(Teacher):
             queried[0] = True  # ranks gather a sharded teacher together
         self.share = queried.double().mean().item()
         if queried.all():
-            return self.teacher(batch)
+            return self.teacher.answer(batch, labels=labels)
         rows, other_rows = queried.nonzero().flatten(), (~queried).nonzero().flatten()
         others = Unqueried(torch.Size([len(other_rows), *positions[1:]]), vocabulary)
         if not len(rows):
             return stack([others], [other_rows], positions, device)
-        answers = self.teacher(select_batch_rows(batch, rows))
+        own_labels = select_labels(labels, rows)
+        answers = self.teacher.answer(select_batch_rows(batch, rows), labels=own_labels)
         return stack([answers, others], [rows, other_rows], positions, device)
 
     @property

@@ -9,9 +9,9 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule
 
-from kdlight import DistillationModule
+from kdlight import DistillationModule, FrozenTeacher, TeacherEnsemble
 from kdlight.callbacks import TrainTeacherFirst
-from kdlight.objectives import CrossEntropy
+from kdlight.objectives import CrossEntropy, ForwardKL
 from tests.support import toy
 
 
@@ -59,3 +59,39 @@ def test_the_teacher_learns_and_is_frozen_again(tmp_path: Path) -> None:
         weights.append([p.clone() for p in network.parameters()])
         torch.rand(1)  # what is drawn elsewhere has no effect
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_every_network_of_an_ensemble_is_trained_once(tmp_path: Path) -> None:
+    """Each as if it were the only teacher, whoever else shares it."""
+
+    def teachers() -> dict[str, FrozenTeacher]:
+        one, two = toy.ToyLM(12, seed=2), toy.ToyLM(9, seed=4)
+        return {"one": FrozenTeacher(one), "two": FrozenTeacher(two), "warm": FrozenTeacher(one)}
+
+    def fit(teacher: Any) -> None:
+        module = DistillationModule(toy.ToyLM(seed=1), ForwardKL(), teacher)
+        callback = TrainTeacherFirst(epochs=1, lr=0.05)
+        toy.trainer(tmp_path, callbacks=[callback], max_steps=1).fit(module, Data())
+        assert module.teacher is teacher
+
+    together, alone = teachers(), teachers()
+    fit(TeacherEnsemble(together))
+    for name in ("one", "two"):
+        fit(alone[name])
+        trained, expected, new = (
+            [*each[name].model.parameters()] for each in (together, alone, teachers())
+        )
+        assert all(map(torch.equal, trained, expected))
+        assert not all(map(torch.equal, trained, new))
+        assert not any(p.requires_grad for p in trained)
+    assert together["warm"].model is together["one"].model
+
+
+def test_an_ensemble_without_a_live_network_is_refused(tmp_path: Path) -> None:
+    module = DistillationModule(
+        toy.ToyLM(),
+        ForwardKL(),
+        TeacherEnsemble({"a": FrozenTeacher(toy.ToyLM().forward)}),  # type: ignore[arg-type]
+    )
+    with pytest.raises(ValueError, match="trains the teacher, but a method has no weights"):
+        toy.trainer(tmp_path, callbacks=[TrainTeacherFirst()]).fit(module, Data())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import kdlight
-from kdlight import callbacks, data, losses, models, objectives
+from kdlight import callbacks, data, losses, models, objectives, teachers
 from kdlight.cli.descriptions import find_configs, find_methods, find_objectives
 from kdlight.objectives import OBJECTIVES
 
@@ -57,7 +57,7 @@ def test_every_name_exists(rows: list[dict[str, str]]) -> None:
     for row in rows:
         assert set(names(row["loss function"])) <= set(losses.__all__), row
         for name in names(row["objective"]) + names(row["needs"]):
-            homes = (objectives, callbacks, data, models, kdlight)
+            homes = (objectives, callbacks, data, models, teachers, kdlight)
             assert any(name in home.__all__ for home in homes), f"{name} in {row}"
         assert row["config"], row
 

@@ -50,7 +50,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "skew_reverse_kl": [{"skew": 0.0}],
     "symmetric_kl": [{"forward_weight": 0.9}],
     "taid": [{"t": 0.0}, {"t": 1.0}, {"log_cross_entropy": True}],
-    "topk_forward_kl": [{"k": 2, "temperature": 2.0}, {"k": 9}, {"k": 2, "tail": "renormalise"}],
+    "topk_forward_kl": [
+        {"k": 2, "temperature": 2.0},
+        {"k": 2, "temperature": 2.0, "student_temperature": 2.0},
+        {"k": 9},
+        {"k": 2, "tail": "renormalise"},
+    ],
 }
 
 # Their inputs mark rejected sequences: tests/methods/test_redi_laws.py has the laws for them.
@@ -132,6 +137,11 @@ EXCEPTIONS = {
             "(gate=soft, tail=renorm)",
         )
     },
+    ("zero_at_a_match", "tgeo_kd"): "one of its terms is a cross-entropy",
+    ("gradient_is_the_slope", "tgeo_kd"): "the ratio of the terms takes no gradient",
+    ("value_and_gradient_are_those_of_the_slow_reference", "tgeo_kd"): (
+        "a network predicts the ratio: tests/objectives/fusion/test_tgeo_kd.py has the formula"
+    ),
     ("gradient_is_the_slope", "todi"): "the choice of each entry takes no gradient",
     (
         "gradient_is_the_slope",

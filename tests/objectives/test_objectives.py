@@ -16,8 +16,8 @@ def test_every_objective_is_exported_under_its_own_name() -> None:
 
 
 def test_an_objective_has_the_name_of_its_loss_function() -> None:
-    # balanced_kl, any divergence, dac_kl, feature_distance, two functions, sinkhorn
-    others = {"bdkd", "ctkd", "dackl", "hidden_states", "relational", "sinkd"}
+    # balanced_kl, any divergence, dac_kl, feature_distance, two functions, sinkhorn, a mixture
+    others = {"bdkd", "ctkd", "dackl", "hidden_states", "relational", "sinkd", "tgeo_kd"}
     assert set(OBJECTIVES) - others <= set(losses.__all__)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdlight import Dense, losses
-from kdlight.sources import Mixture, Unqueried, stack
+from kdlight.sources import ConfidenceWeights, Mixture, Unqueried, stack
 
 CPU = torch.device("cpu")
 FIRST, SECOND = (
@@ -77,3 +77,28 @@ def test_without_a_student_unqueried_positions_have_no_logits() -> None:
         Unqueried(torch.Size([2]), 5).logits()
     # and their dtype does not widen that of others
     assert stacked(Unqueried(torch.Size([2, 3]), 5)).dtype == FIRST.dtype  # type: ignore[attr-defined]
+
+
+def test_shares_are_those_of_the_positions_that_were_evaluated() -> None:
+    sources, rows = [Dense(FIRST), Dense(SECOND)], [torch.tensor([0, 3]), torch.tensor([1, 2])]
+    options = {"names": ("a", "b", "c"), "numbers": (2, 0)}
+    source = stack(sources, rows, torch.Size([4, 3]), CPU, **options)
+    assert source.shares == {}
+    weights = source.position_weights()
+    assert weights[0].tolist() == [[0, 0, 1]] * 3
+    assert weights[1].tolist() == [[1, 0, 0]] * 3
+    source.select(torch.tensor([0, 3, 4, 5])).given_student(torch.zeros(4, 5))
+    assert {name: share.item() for name, share in source.shares.items()} == {
+        "a": 0.75,
+        "b": 0.0,
+        "c": 0.25,
+    }
+
+
+def test_without_labels_each_source_is_without_them() -> None:
+    first = Mixture((Dense(FIRST), Dense(SECOND)), ConfidenceWeights(torch.zeros(2, 3).long()))
+    rows = [torch.tensor([0, 1])]
+    plain = stack([first], rows, torch.Size([2, 3]), CPU).without_labels().logits().exp()
+    torch.testing.assert_close(plain, (FIRST.softmax(-1) + SECOND.softmax(-1)) / 2)
+    same = stacked()
+    assert same.without_labels() is same  # type: ignore[attr-defined]

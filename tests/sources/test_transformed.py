@@ -1,4 +1,4 @@
-"""Temperature, masked columns, and logits that are used on another device."""
+"""Masked columns, and logits that are used on another device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdlight import Dense, Projected, TopK
+from kdlight import Dense, Projected
 from kdlight.sources import LogitsSource, Moved, masked_columns, tempered
 
 LOGITS = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
@@ -16,34 +16,6 @@ def projected(transform: object = None) -> Projected:
     head = nn.Linear(5, 5, bias=False)
     nn.init.eye_(head.weight)
     return Projected(LOGITS, head, transform)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "source",
-    [Dense(LOGITS), projected(), projected(torch.tanh)],
-    ids=["dense", "projected", "transformed"],
-)
-def test_a_temperature_divides_all_logits(source: LogitsSource) -> None:
-    twice = tempered(tempered(source, 2.0), 1.5)
-    assert type(twice) is type(source)
-    torch.testing.assert_close(twice.logits(), source.logits() / 3)
-    torch.testing.assert_close(twice.select(torch.tensor([2])).logits(), source.logits()[2:3] / 3)
-
-
-def test_a_temperature_of_one_changes_nothing() -> None:
-    source = Dense(LOGITS)
-    assert tempered(source, 1.0) is source
-
-
-def test_temperatures_of_a_top_k_source_are_multiplied() -> None:
-    source = tempered(tempered(TopK.of(LOGITS, 5), 2.0), 1.5)
-    assert isinstance(source, TopK)
-    assert source.temperature == 3.0
-    torch.testing.assert_close(source.logits(), (LOGITS / 3).log_softmax(-1))
-
-
-def test_half_precision_is_divided_in_float32() -> None:
-    assert tempered(Dense(LOGITS.half()), 3.0).dtype == torch.float32
 
 
 @pytest.mark.parametrize(

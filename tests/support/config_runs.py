@@ -116,5 +116,6 @@ def arguments(config: Path, tiny: dict[str, str]) -> list[str]:
             "--trainer.max_epochs": "1",
         }
     else:
-        small |= {"--data.init_args.batch_size": "1024", "--trainer.max_epochs": "1"}
+        size = "512" if within(chosen["data"], "train_classes") else "1024"  # two batches
+        small |= {"--data.init_args.batch_size": size, "--trainer.max_epochs": "1"}
     return ["fit", "--config", str(config), *(part for pair in small.items() for part in pair)]

@@ -200,8 +200,9 @@ def topk_forward_kl(
     tail: str = "bucket",
     temperature: float = 1.0,
     recalibrate: str = "logits",
+    student_temperature: float = 1.0,
 ) -> Tensor:
-    q = softmax(student)
+    q = softmax(student, student_temperature)
     p = softmax(teacher, temperature if recalibrate == "logits" else 1.0)
     kept = sorted(range(len(p)), key=lambda v: -p[v].item())[:k]
     if tail == "bucket":

@@ -137,7 +137,7 @@ class FeatureObjective(Objective):
 
 
 def feature_paths(objective: nn.Module) -> tuple[dict[str, None], dict[str, None]]:
-    """Return the paths that an objective and those in it compare: the student's, the teacher's.
+    """Return the paths that an objective and those in it read: the student's, the teacher's.
 
     Example:
         >>> student, teacher = feature_paths(FeatureObjective({"a": "b", "c": "b"}))
@@ -150,6 +150,8 @@ def feature_paths(objective: nn.Module) -> tuple[dict[str, None], dict[str, None
         if isinstance(part, FeatureObjective):
             student |= dict.fromkeys(part.paths)
             teacher |= dict.fromkeys(part.paths.values())
+        if isinstance(part, Objective):
+            student |= dict.fromkeys(part.student_paths)
     return student, teacher
 
 

@@ -1,0 +1,1 @@
+"""The parts of `kdlight.callbacks.BilevelUpdate`: one step of a bilevel optimization."""
