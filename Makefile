@@ -67,7 +67,7 @@ study-features: $(READY)  ## measure losses on features beside logits; resumable
 study-elastic: $(READY)  ## measure one student of several depths against one student for each; about 20 minutes of one core, resumable; writes build/elastic
 	$(BIN)/python -m tests.studies.elastic --output build/elastic $(ARGS)
 
-study-fusion: $(READY)  ## measure ways to learn from several teachers, with right and wrong labels; about 10 minutes of one core, resumable; writes build/fusion
+study-fusion: $(READY)  ## measure ways to learn from several teachers, with right and wrong labels; 3 to 10 minutes of one core, resumable; writes build/fusion
 	$(BIN)/python -m tests.studies.fusion --output build/fusion $(ARGS)
 
 study-ranking: $(READY)  ## measure whether ranking students without training tells which is best; 9 minutes, resumable; writes build/ranking
