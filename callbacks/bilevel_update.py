@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import inf
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 
 from kdlight.callbacks.bilevel.fusion_term import fusion_term
@@ -126,14 +126,12 @@ class BilevelUpdate(Callback):
         check_precision(pl_module, self.form)
         loader = one_loader(trainer, self.dataloader)
         parameters = list(fusion.network.parameters())
-        if self.optimizer is None or self.optimizer.param_groups[0]["params"] != parameters:
-            self.optimizer = AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
-        state, self._state = self._state, {}
         drawn = 0 if self._batches is None else self._batches.drawn
-        if state:
-            self.optimizer.load_state_dict(state["optimizer"])
-            drawn = state["drawn"]
+        if self.optimizer is None or not _are_same(self.optimizer, parameters):
+            self.optimizer = AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+            drawn = 0  # another module is trained from the start
         self._batches = RepeatedLoader(loader, drawn)
+        self._restore()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the optimizer, and the place in the data."""
@@ -142,8 +140,17 @@ class BilevelUpdate(Callback):
         return {"optimizer": self.optimizer.state_dict(), "drawn": self._batches.drawn}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the state until the fit starts."""
+        """Restore the state, or keep it until the fit starts."""
         self._state = dict(state_dict)
+        if self._batches is not None:  # under FSDP2, checkpoints are read after on_fit_start
+            self._restore()
+
+    def _restore(self) -> None:
+        state, self._state = self._state, {}
+        if state:
+            assert self.optimizer is not None and self._batches is not None
+            self.optimizer.load_state_dict(state["optimizer"])
+            self._batches = RepeatedLoader(self._batches.loader, state["drawn"])
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -181,7 +188,8 @@ class BilevelUpdate(Callback):
             )
         if rows.slopes is not None:
             assert self.optimizer is not None
-            scale = -term.weight() / self._denominator(trainer, pl_module, len(rows.slopes))
+            count = len(rows.slopes)
+            scale = -term.weight() / _denominator(trainer, pl_module, step.count, count)
             slopes = rows.slopes * scale
             step_ratio(trainer, term.fusion.network, self.optimizer, rows.features, slopes)
         if term.fusion.classes is not None:
@@ -190,9 +198,22 @@ class BilevelUpdate(Callback):
         if not trainer.barebones:
             pl_module.log(f"{pl_module.log_prefix}/bilevel_loss", rows.loss)
 
-    def _denominator(self, trainer: Trainer, module: DistillationBase, rows: int) -> float:
-        """Return what the loss of the micro-batches of all ranks is divided by."""
-        if module.normalization == "local":
-            return float(max(rows, 1) * data_parallel_size(trainer))
-        count = torch.tensor(float(rows), device=trainer.strategy.root_device)
-        return max(data_parallel_sum(trainer, count).item(), 1.0)
+
+def _are_same(optimizer: Optimizer, parameters: list[Parameter]) -> bool:
+    own = [each for group in optimizer.param_groups for each in group["params"]]
+    return [id(each) for each in own] == [id(each) for each in parameters]
+
+
+def _denominator(trainer: Trainer, module: DistillationBase, units: float, rows: int) -> float:
+    """Return what the loss of the rows of a micro-batch is divided by.
+
+    Args:
+        trainer: the trainer.
+        module: the module.
+        units: of the optimizer step, over all micro-batches and ranks.
+        rows: of the last micro-batch of this rank.
+    """
+    if module.normalization == "local":
+        batches = trainer.accumulate_grad_batches * data_parallel_size(trainer)
+        return float(max(rows, 1) * batches)
+    return max(units, 1.0)

@@ -11,6 +11,7 @@ from kdlight.callbacks.module_check import check_module
 from kdlight.objectives import Objective, RoutedKD
 from kdlight.objectives.features.feature_objective import FeatureObjective
 from kdlight.sources import LogitsSource
+from kdlight.teachers import Teacher, TeacherEnsemble
 
 NAME = "CalibrateTeacherFirst"
 
@@ -29,12 +30,34 @@ def check_calibration(trainer: Trainer, pl_module: LightningModule) -> None:
             " that stays as it is; give it a teacher, or remove the callback"
         )
     check_objective(module.objective)
+    check_teacher(module.frozen_teacher)
     if not trainer.enable_validation:
         raise ValueError(
             f"{NAME} calibrates the teacher on validation data, but this fit has none, or does not"
             f" use them (limit_val_batches is {trainer.limit_val_batches}); give it a"
             " val_dataloader, and a module of your own a validation_step, or remove the callback"
         )
+
+
+_READS_LABELS = (
+    f"{NAME} compares the teacher with the labels, but the weights of its average depend on the"
+    " labels (weigh_by='confidence' of a TeacherEnsemble), so that it looks better than it is; use"
+    " weigh_by='entropy', or remove the callback"
+)
+
+
+def check_teacher(teacher: Teacher) -> None:
+    """Raise a ValueError for a teacher that knows the labels.
+
+    Example:
+        >>> from torch import nn
+        >>> from kdlight import TeacherEnsemble
+        >>> check_teacher(TeacherEnsemble({"a": nn.Linear(2, 3)}, weigh_by="entropy"))
+    """
+    if isinstance(teacher, TeacherEnsemble) and teacher.weigh_by == "confidence":
+        raise ValueError(_READS_LABELS)
+    for each in teacher.teachers():
+        check_teacher(each)
 
 
 def check_objective(objective: Objective) -> None:
@@ -77,11 +100,7 @@ def check_target(source: LogitsSource, batch: Any) -> None:
             " labels; give the objective a temperature instead"
         )
     if source.without_labels() is not source:
-        raise ValueError(
-            f"{NAME} compares the teacher with the labels, but the weights of its average depend on"
-            " the labels (weigh_by='confidence' of a TeacherEnsemble), so that it looks better than"
-            " it is; use weigh_by='entropy', or remove the callback"
-        )
+        raise ValueError(_READS_LABELS)
 
 
 def _terms(objective: Objective) -> list[Objective]:

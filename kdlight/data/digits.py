@@ -102,6 +102,11 @@ class DigitsDataModule(SplitDataModule):
         apart = round(self.trusted_fraction * len(train_y))  # the order is random already
         self._trusted = TensorDataset(train_x[:apart], train_y[:apart])
         train_x, train_y = train_x[apart:], train_y[apart:]
+        if not len(train_y):
+            raise ValueError(
+                f"trusted_fraction={self.trusted_fraction} sets all {apart} training images apart;"
+                " lower it"
+            )
         noisy = with_wrong_labels(train_y, share=self.label_noise, classes=CLASSES, seed=self.seed)
         self._true_labels = train_y
         return TensorDataset(train_x, noisy), TensorDataset(validation_x, validation_y)
@@ -141,6 +146,9 @@ class DigitsDataModule(SplitDataModule):
 
 
 def _checked_classes(classes: Sequence[int]) -> list[int]:
+    check_type("train_classes", classes, (list, tuple), "a list of digits")
+    for number in classes:
+        check_integer("train_classes", number, 0)
     if not len(classes) or len(set(classes)) < len(classes) or set(classes) - {*range(CLASSES)}:
         raise ValueError(
             f"train_classes must be different digits from 0 to {CLASSES - 1}, at least one, got"

@@ -6,7 +6,7 @@ from kdlight.features.calls import ModuleCall, ModuleCalls
 from kdlight.features.capture import Capture, not_captured
 from kdlight.features.layer_mapping import LayerMapping
 from kdlight.features.paths import FeaturePath, find_module, find_modules
-from kdlight.features.width import feature_width
+from kdlight.features.width import feature_width, is_map
 
 __all__ = [
     "Capture",
@@ -17,5 +17,6 @@ __all__ = [
     "feature_width",
     "find_module",
     "find_modules",
+    "is_map",
     "not_captured",
 ]

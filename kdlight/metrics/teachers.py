@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from kdlight import losses
-from kdlight.losses.log_space import log_probs
+from kdlight.losses.log_space import log_probs, widen
 from kdlight.metrics.precision import Mean
-from kdlight.sources import LogitsSource, Mixture, Stacked
+from kdlight.sources import LogitsSource, Mixture, Stacked, Tempered
 from kdlight.sources.mixture import mix
 
 
@@ -63,6 +63,9 @@ class TeacherMetrics(nn.Module):
             for name, each, weight in zip(source.names, log_p, weights.unbind(-1), strict=True):
                 self._update(name, weight, student, each, temperature)
             return mix(log_p, weights)
+        if isinstance(source, Tempered):  # as a whole: each teacher stays as it is
+            logits = self.compare(source.source, student, temperature=temperature)
+            return widen(logits) / source.temperature
         logits = source.given_student(student)
         if isinstance(source, Stacked) and source.names:
             for name, asked in zip(source.names, source.position_weights().unbind(-1), strict=True):

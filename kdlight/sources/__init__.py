@@ -14,7 +14,7 @@ from kdlight.sources.position_weights import (
     PositionWeights,
 )
 from kdlight.sources.projected import Projected
-from kdlight.sources.stacked import Stacked, Unqueried, stack
+from kdlight.sources.stacked import Stacked, Unqueried, stack, without_names
 from kdlight.sources.tempered import Tempered, tempered
 from kdlight.sources.top_k import TopK
 from kdlight.sources.transformed import Moved, masked_columns
@@ -45,4 +45,5 @@ __all__ = [
     "pair_with_next",
     "stack",
     "tempered",
+    "without_names",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from kdlight.sources.base import Index, LogitsSource
-from kdlight.sources.mixture import WeightSums, widest_dtype
+from kdlight.sources.mixture import Mixture, WeightSums, widest_dtype
 
 
 @dataclass(eq=False)
@@ -189,3 +189,15 @@ def stack(
     place = place[:, None] * width + torch.arange(width)
     owner, place = (each.reshape(positions).to(device) for each in (owner, place))
     return Stacked(tuple(sources), owner, place, names, numbers)
+
+
+def without_names(source: LogitsSource) -> LogitsSource:
+    """Return the same logits without the teachers apart, and without the shares of each.
+
+    Example:
+        >>> from kdlight import Dense
+        >>> one, two = Dense(torch.zeros(2, 5)), Dense(torch.ones(2, 5))
+        >>> without_names(Mixture((one, two), (0.5, 0.5), ("one", "two"))).parts
+        {}
+    """
+    return replace(source, names=()) if isinstance(source, (Mixture, Stacked)) else source

@@ -175,9 +175,17 @@ class TeacherEnsemble(Teacher):
         names = [*self.by_name]
         field = read_field(batch, self.route_by, "route_by")
         if isinstance(field, Tensor):
-            owners = field.cpu().long()
+            owners = field.cpu()
         else:
-            owners = torch.tensor([names.index(n) if n in names else -1 for n in field])
+            named = [names.index(name) if name in names else -1 for name in field]
+            owners = torch.tensor(named, dtype=torch.long)
+        rows = count_rows(without_field(batch, self.route_by))
+        if owners.shape != (rows,) or owners.is_floating_point():
+            raise ValueError(
+                f"field {self.route_by!r} of the batch must have the name of a teacher, or its"
+                f" index, an integer, for each of {rows} rows, got {owners.dtype}"
+                f" {tuple(owners.shape)}"
+            )
         if len(owners) and not 0 <= int(owners.min()) <= int(owners.max()) < len(names):
             shown = field.tolist() if isinstance(field, Tensor) else field
             raise ValueError(

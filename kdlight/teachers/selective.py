@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdlight.checks import check_type
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.losses.log_space import log_probs
-from kdlight.sources import Logits, LogitsSource, Unqueried, as_source, stack
+from kdlight.sources import Logits, LogitsSource, Unqueried, as_source, stack, without_names
 from kdlight.teachers.base import Teacher
 from kdlight.teachers.batch_rows import select_batch_rows, select_labels
 from kdlight.teachers.frozen import FrozenTeacher
@@ -88,7 +88,8 @@ class SelectiveTeacher(Teacher):
             queried[0] = True  # ranks gather a sharded teacher together
         self.share = queried.double().mean().item()
         if queried.all():
-            return self.teacher.answer(batch, labels=labels)
+            # where some rows are not queried, there are no teachers apart
+            return without_names(self.teacher.answer(batch, labels=labels))
         rows, other_rows = queried.nonzero().flatten(), (~queried).nonzero().flatten()
         others = Unqueried(torch.Size([len(other_rows), *positions[1:]]), vocabulary)
         if not len(rows):

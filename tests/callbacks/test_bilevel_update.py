@@ -153,6 +153,18 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, batch: int):
             assert torch.equal(value, two["optimizer"]["state"][index][name])
 
 
+def test_the_same_callback_may_train_another_module():
+    update = BilevelUpdate()
+    for _ in range(2):
+        watch, this = Watch(update), module()
+        fitted(update, watch, this=this, max_steps=2)
+        assert len(watch.gradients) == 2
+        own = {id(p) for p in fusion_term(this.objective).fusion.network.parameters()}
+        assert update.optimizer is not None
+        assert {id(p) for g in update.optimizer.param_groups for p in g["params"]} == own
+        assert update.state_dict()["drawn"] == 2
+
+
 def test_chunks_do_not_change_the_gradient():
     found = []
     for chunked in (False, Chunking(5, 2)):

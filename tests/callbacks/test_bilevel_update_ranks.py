@@ -34,3 +34,20 @@ def test_ranks_learn_what_one_process_learns(tmp_path: Path):
         assert (first["gradients"] - alone["gradients"]).abs().max() < 1e-8 * scale, name
         assert first["loss"] == pytest.approx(alone["loss"], rel=1e-9)
     assert "use form='finite_difference'" in ranks[0]["refused"]["error"]
+
+
+def test_a_resumed_run_of_a_sharded_student_has_the_optimizer_of_the_ratio(tmp_path: Path):
+    """FSDP2 reads the state of callbacks later than other strategies."""
+    path, options = str(tmp_path / "saved"), {"strategy": "fsdp2", "epochs": 2}
+    cases = {"whole": {**options, "save": path}, "rest": {**options, "resume": path}}
+    for results in fit_on_ranks(cases, tmp_path):
+        whole, rest = results["whole"], results["rest"]
+        assert whole["update"]["drawn"] == rest["update"]["drawn"] == 8
+        assert len(whole["gradients"]) == 8
+        assert torch.equal(whole["gradients"][4:], rest["gradients"])
+        for part in ("student", "objective"):
+            for key, value in whole[part].items():
+                assert torch.equal(rest[part][key], value), key
+        for index, entries in whole["update"]["optimizer"]["state"].items():
+            for name, value in entries.items():
+                assert torch.equal(value, rest["update"]["optimizer"]["state"][index][name])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -289,6 +289,13 @@ def test_an_average_that_knows_the_labels_is_refused(tmp_path: Path) -> None:
     teacher = TeacherEnsemble({"one": live(), "two": live(2.0)}, weigh_by="confidence")
     with pytest.raises(ValueError, match="the weights of its average depend on the labels"):
         trainer(tmp_path, CalibrateTeacherFirst(), max_steps=1).fit(module(teacher), Data())
+
+
+def test_it_is_refused_before_a_teacher_is_trained() -> None:
+    confident = TeacherEnsemble({"one": live(), "two": live(2.0)}, weigh_by="confidence")
+    run = Trainer(accelerator="cpu", barebones=True)
+    with pytest.raises(ValueError, match="the weights of its average depend on the labels"):
+        CalibrateTeacherFirst().setup(run, module(TeacherEnsemble({"inner": confident})), "fit")
 
 
 @pytest.mark.parametrize(

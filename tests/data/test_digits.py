@@ -64,11 +64,23 @@ def test_no_random_number_is_taken_from_the_model():
         {"train_classes": []},
         {"train_classes": [1, 1]},
         {"train_classes": [10]},
+        {"train_classes": [-1, 2]},
     ],
 )
 def test_arguments_out_of_range(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         DigitsDataModule(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, "12", [True, 2], [0.0, 1]], ids=str)
+def test_classes_of_another_type(wrong):
+    with pytest.raises(TypeError, match="train_classes must be"):
+        DigitsDataModule(train_classes=wrong)
+
+
+def test_all_images_set_apart():
+    with pytest.raises(ValueError, match=r"trusted_fraction=0.9999 sets all 1437 .* apart"):
+        DigitsDataModule(trusted_fraction=0.9999).setup()
 
 
 def test_a_share_of_the_training_labels_is_wrong_and_nothing_else():

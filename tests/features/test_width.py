@@ -26,7 +26,7 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from kdlight.features import FeaturePath, feature_width
+from kdlight.features import FeaturePath, feature_width, is_map
 from kdlight.features.selection import input_feature, output_feature
 
 SMALL: dict[str, Any] = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -162,3 +162,11 @@ def test_projections_of_grouped_heads() -> None:
     widths = [feature_width(model, f"layers.0.self_attn.{n}_proj") for n in "qkvo"]
     assert widths == [12, 6, 6, 12]
     assert feature_width(model, "layers.0.self_attn.k_proj:input") == 12
+
+
+def test_maps_are_told_by_convolutions() -> None:
+    model = resnet()
+    assert is_map(model, "resnet.encoder.stages.1")
+    assert is_map(model, "resnet:input")
+    assert not is_map(model, "classifier.1")
+    assert not is_map(llama(), "layers.0.self_attn.k_proj")

@@ -6,7 +6,7 @@ import torch
 
 from kdlight import Dense, LossInputs, losses
 from kdlight.metrics import DistillationMetrics, TeacherMetrics
-from kdlight.sources import EntropyWeights, Mixture, stack
+from kdlight.sources import EntropyWeights, LogitsSource, Mixture, stack, tempered
 
 GENERATOR = torch.Generator().manual_seed(0)
 STUDENT, FIRST, SECOND = torch.randn(3, 4, 5, 6, generator=GENERATOR).unbind()
@@ -14,7 +14,7 @@ MASK = torch.rand(4, 5, generator=GENERATOR) > 0.3
 NAMES = ("a", "b.2")
 
 
-def measured(metrics: DistillationMetrics, *sources: Mixture) -> dict[str, float]:
+def measured(metrics: DistillationMetrics, *sources: LogitsSource) -> dict[str, float]:
     for source in sources:
         metrics.update(LossInputs(STUDENT, source, mask=MASK))
     return {name: value.item() for name, value in metrics.compute().items()}
@@ -34,6 +34,17 @@ def test_each_teacher_is_compared_with_the_student() -> None:
         torch.testing.assert_close(values[f"teacher/{name}/share"], share)
     average = losses.forward_kl(STUDENT[MASK], mixture().logits()[MASK], temperature=2.0).mean()
     torch.testing.assert_close(values["forward_kl"], average.item())
+
+
+def test_an_average_with_a_temperature_has_the_same_teachers() -> None:
+    one, two = (measured(DistillationMetrics(), tempered(mixture(), t)) for t in (1.0, 2.0))
+    for name in NAMES:
+        for kind in ("share", "forward_kl"):
+            assert one[f"teacher/{name}/{kind}"] == two[f"teacher/{name}/{kind}"]
+    average = tempered(mixture(), 2.0).logits()[MASK]
+    kl = losses.forward_kl(STUDENT[MASK], average).mean()
+    torch.testing.assert_close(two["forward_kl"], kl.item())
+    assert one["forward_kl"] != two["forward_kl"]
 
 
 def test_a_teacher_is_computed_once_for_all_metrics() -> None:

@@ -89,6 +89,17 @@ class Watch(Callback):
         self.gradients.append(torch.cat([p.grad.flatten() for p in parameters]))
 
 
+class Save(Callback):
+    """Saves a checkpoint at the end of the first epoch."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == 0:
+            trainer.save_checkpoint(self.path)
+
+
 def module(
     objective: Objective | None = None,
     *,
@@ -142,16 +153,20 @@ def fit(options: dict[str, Any]) -> dict[str, Any]:
     watch = Watch(update)
     names = {"fsdp2": FSDP2Strategy}
     strategy = options.get("strategy", "auto")
+    saving = [Save(options["save"])] if "save" in options else []
     trainer = quiet_trainer(
         update,
         watch,
+        *saving,
+        max_epochs=options.get("epochs", 1),
         devices=options.get("ranks", 1),
         strategy=names[strategy]() if strategy in names else strategy,
         default_root_dir=options.get("folder", Path.cwd()),
     )
     this = module(normalization=options.get("normalization", "global"))
-    trainer.fit(this, Halves())
+    trainer.fit(this, Halves(), ckpt_path=options.get("resume"), weights_only=False)
     return {
+        "update": update.state_dict(),
         "student": state(this.student),
         "objective": state(this.objective),
         "gradients": torch.stack(watch.gradients),

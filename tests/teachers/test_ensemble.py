@@ -334,6 +334,17 @@ def test_a_field_that_names_no_teacher_raises(batch: Any) -> None:
         ensemble({**batch, "whose": ["a", "b", "c", "a", "a"]})
 
 
+@pytest.mark.parametrize(
+    "field",
+    [["a", "b"], ["a"] * 6, torch.zeros(5, 1).long(), torch.zeros(4).long(), torch.zeros(5)],
+    ids=["few_names", "many_names", "column", "few_indices", "floats"],
+)
+def test_a_field_that_is_not_one_teacher_for_each_row_raises(batch: Any, field: Any) -> None:
+    ensemble = TeacherEnsemble({"a": A, "b": B}, route_by="whose")
+    with pytest.raises(ValueError, match="an integer, for each of 5 rows, got torch"):
+        ensemble({**batch, "whose": field})
+
+
 def test_networks_are_those_of_all_live_teachers(cached: CachedTeacher) -> None:
     ensemble = TeacherEnsemble({"a": SelectiveTeacher(A), "b": cached, "c": B})
     assert ensemble.networks() == [A.model, B.model]

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from kdlight import SelectiveTeacher
+from kdlight import SelectiveTeacher, TeacherEnsemble
 from kdlight.objectives import CrossEntropy, ForwardKL, LossInputs, Weighted, build_objective
 from tests.support import toy
 
@@ -80,6 +80,23 @@ def test_the_share_of_queried_rows_is_logged(
     data = toy.RaggedModule(4, silent=())
     toy.trainer(tmp_path, callbacks=[Record()]).fit(module, datamodule=data)
     assert shares == [share] * 8
+
+
+@pytest.mark.parametrize("queried", [0, 1, 2])
+def test_an_ensemble_has_no_teachers_apart_whatever_is_queried(queried: int) -> None:
+    """Or ranks and micro-batches would log different values, which are added up one by one."""
+    networks = {"a": toy.ToyLM(12, seed=2), "b": toy.ToyLM(12, seed=3)}
+    teacher = SelectiveTeacher(TeacherEnsemble(networks, weigh_by="entropy"), threshold=1.0)
+    module, batch = toy.module(), next(iter(toy.loader(2)))
+    student = module.student_logits(batch).logits()
+    sure = torch.arange(2).view(2, 1, 1) >= queried
+    student = torch.where(sure, student * 1e4, student)
+    source = teacher.answer(batch, student, module.aligned_labels(batch))
+    loss = ForwardKL()(module.make_loss_inputs(batch, student, source))
+    assert loss.total.isfinite()
+    assert teacher.share == queried / 2
+    assert source.parts == source.shares == {}
+    assert {*teacher.answer(batch).parts} == {"a", "b"}  # in validation
 
 
 def test_invalid_arguments_raise() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.checks import check_choice, check_instance, check_integer
-from kdlight.features import feature_width
+from kdlight.features import feature_width, is_map
 from kdlight.losses.log_space import log_probs
 from kdlight.objectives.features.sample_rows import POOLINGS, Pooling
 from kdlight.objectives.fusion.gate_network import GateNetwork
@@ -80,9 +80,16 @@ class Gate(nn.Module):
                 f" tokens, by a layer of {2 * vocabulary**2} weights; give the path of a feature of"
                 " the student, such as gate_input='model.layers.3'"
             )
-        size = feature_width(student, "" if is_student else self.gate_input)
+        path = "" if is_student else self.gate_input
+        size = feature_width(student, path)
         if self.network is not None:
             return
+        if self.pooling != "mean" and is_map(student, path):
+            raise ValueError(
+                f"gate_input={self.gate_input!r} is a map, all entries of which the gate would"
+                " read; pass their number as gate_size, or read the mean of each channel by"
+                " pooling='mean'"
+            )
         if size is None:
             raise ValueError(
                 f"the size of gate_input={self.gate_input!r} cannot be told from the modules of"

@@ -16,6 +16,7 @@ from kdlight import DistillationModule
 from kdlight.callbacks import BilevelUpdate
 from kdlight.callbacks.bilevel.fusion_term import fusion_term
 from kdlight.modules.step_driver import STUDENT
+from kdlight.reduce import Loss
 from tests.support.bilevel_fit import Halves, Watch, module, quiet_trainer
 
 PART = 40  # entries of each weight and bias of the network
@@ -25,31 +26,47 @@ STEP = 1  # the second one: by then the means of the classes are known
 class CentralDifferences(Callback):
     """Differentiates the validation loss after a step in weights of the ratio network.
 
-    The loss of the step is that of the module, with its terms and weights.
+    The loss of the step is that of the module, with its terms and weights. Of several micro-batches
+    the ratios of the last one are the ones that learn.
     """
 
-    def __init__(self) -> None:
-        self.batch: Any = None
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.batches: list[Any] = []
         self.gradient: Tensor | None = None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.batch = batch
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self.batches = []
+        self.batches.append(batch)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: Any, optimizer: Optimizer
     ) -> None:
-        if trainer.global_step != STEP:
+        if trainer.global_step != self.step:
             return
-        held_out = list(trainer.datamodule.val_dataloader())[STEP]  # type: ignore[attr-defined]
+        held_out = list(trainer.datamodule.val_dataloader())[self.step]  # type: ignore[attr-defined]
         rate = optimizer.param_groups[0]["lr"]
         network = fusion_term(pl_module.objective).fusion.network
 
+        weights = dict(pl_module.student.named_parameters())
+        losses = [pl_module.learner_losses(each)[STUDENT][0] for each in self.batches]
+        if pl_module.normalization == "local":
+            divisors = [len(losses) * loss.count for loss in losses]
+        else:
+            divisors = [torch.stack([loss.count for loss in losses]).sum()] * len(losses)
+
+        def slope(loss: Loss, divisor: Tensor) -> list[Tensor]:
+            return list(torch.autograd.grad(loss.total / divisor, list(weights.values())))
+
+        earlier = [slope(*each) for each in zip(losses[:-1], divisors, strict=False)]
+
         def loss_after_step() -> float:
-            loss = pl_module.learner_losses(self.batch)[STUDENT][0].mean()
-            weights = dict(pl_module.student.named_parameters())
-            gradients = torch.autograd.grad(loss, list(weights.values()))
+            last = pl_module.learner_losses(self.batches[-1])[STUDENT][0]
+            parts = [*earlier, slope(last, divisors[-1])]
+            gradients = [torch.stack(each).sum(0) for each in zip(*parts, strict=True)]
             moved = {
                 name: weight.detach() - rate * gradient
                 for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
@@ -76,14 +93,19 @@ def _slopes(loss: Callable[[], float], parameter: Tensor, step: float = 1e-5) ->
     return slopes
 
 
-def gradients(form: Any, **options: Any) -> tuple[Tensor, Tensor]:
+def gradients(
+    form: Any, *, step: int = STEP, accumulate: int = 1, **options: Any
+) -> tuple[Tensor, Tensor]:
     """Return the gradient that the optimizer of the ratio got, and the expected one."""
     update = BilevelUpdate(form=form)
-    watch, central = Watch(update), CentralDifferences()
+    watch, central = Watch(update), CentralDifferences(step)
     this: DistillationModule = module(**options)
-    quiet_trainer(central, update, watch, max_steps=STEP + 1).fit(this, Halves())
+    trainer = quiet_trainer(
+        central, update, watch, max_steps=step + 1, accumulate_grad_batches=accumulate
+    )
+    trainer.fit(this, Halves())
     network = fusion_term(this.objective).fusion.network
-    parts = watch.gradients[STEP].split([p.numel() for p in network.parameters()])
+    parts = watch.gradients[step].split([p.numel() for p in network.parameters()])
     assert central.gradient is not None
     return torch.cat([each[:PART] for each in parts]), central.gradient
 
@@ -96,3 +118,10 @@ def test_the_gradient_is_that_of_the_validation_loss_after_a_step(form: str, tol
     assert expected.norm() > 1e-4
     assert (found - expected).norm() / expected.norm() < tolerance
     assert (found - expected).abs().max() / expected.abs().max() < tolerance
+
+
+@pytest.mark.parametrize("normalization", ["global", "local"])
+def test_with_accumulation_it_is_that_of_the_ratios_of_the_last_batch(normalization: str) -> None:
+    found, expected = gradients("exact", step=0, accumulate=2, normalization=normalization)
+    assert expected.norm() > 1e-4
+    assert (found - expected).norm() / expected.norm() < 1e-6

@@ -66,6 +66,16 @@ def test_an_unknown_size_is_asked_for() -> None:
         Gate(2, "1").bind(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
 
 
+def test_the_size_of_a_map_is_asked_for() -> None:
+    student = SingleInput(ConvNet())
+    with pytest.raises(ValueError, match="'net:input' is a map, .* gate_size, .* pooling='mean'"):
+        Gate(2, "net:input").bind(student)
+    Gate(2, "net:input", size=64).bind(student)
+    by_channel = Gate(2, "net.0", pooling="mean")
+    by_channel.bind(student)
+    assert isinstance(by_channel.network, GateNetwork)
+
+
 def test_logits_of_a_language_model_are_refused() -> None:
     message = "logits of a language model of 11 tokens, by a layer of 242 weights; give the path"
     with pytest.raises(ValueError, match=message):
@@ -78,8 +88,7 @@ def test_a_path_to_no_module_is_refused() -> None:
 
 
 def test_rows_of_another_size_are_refused() -> None:
-    gate = Gate(2, "net:input")
-    gate.bind(SingleInput(ConvNet()))  # whose first module tells one channel
+    gate = Gate(2, "net:input", size=1)
     inputs = LossInputs(torch.zeros(3, 5), student_features={"net:input": torch.zeros(3, 1, 8, 8)})
     with pytest.raises(
         ValueError, match="made for rows of 1 numbers, .* have 64; pass gate_size=64"
