@@ -52,8 +52,8 @@ class BilevelUpdate(Callback):
     in the paper: the student never has a gradient of them, but the ratio is fitted to them, so
     metrics on them are no longer those of unseen data. Keep a test set, or write a method that
     serves data which you set apart, such as `kdlight.data.DigitsDataModule.trusted_dataloader`.
-    Their labels should be right: what they teach is whom to trust. Each rank takes the batches that
-    the data module gives it.
+    Their labels should be right: the network learns from them which of the two to trust. Each rank
+    takes the batches that the data module gives it.
 
     The decay is that of the authors' code. Its rate is 0.1, for batches of the whole training set:
     with small batches, the network may run into one end of the sigmoid and stay there. So the
@@ -69,7 +69,7 @@ class BilevelUpdate(Callback):
             :math:`\eta`: as the penalty of Adam, it would be all that the network learns.
         form: ``"finite_difference"``, as above; ``"exact"`` differentiates the gradient by
             autograd, which takes the memory of a second graph and which some kernels cannot do.
-        epsilon: length of the move in both directions, above 0.
+        epsilon: norm by which the weights are moved, in both directions, above 0.
         dataloader: name of the method of the data module that returns the loader.
 
     Raises:
@@ -109,6 +109,7 @@ class BilevelUpdate(Callback):
         self.form, self.epsilon, self.dataloader = form, float(epsilon), dataloader
         self.optimizer: AdamW | None = None
         self._state: dict[str, Any] = {}
+        self._loader: Any = None
         self._batches: RepeatedLoader | None = None
         self._batch: Any = None
 
@@ -118,19 +119,21 @@ class BilevelUpdate(Callback):
         """Check that there is a ratio to train, and that it can be trained."""
         if stage == "fit":
             check_run(trainer, pl_module, self.form, self.dataloader)
+            self._loader = one_loader(trainer, self.dataloader)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Create the loader and the optimizer, or restore them."""
         assert isinstance(pl_module, DistillationBase)
         fusion = fusion_term(pl_module.objective).fusion
         check_precision(pl_module, self.form)
-        loader = one_loader(trainer, self.dataloader)
         parameters = list(fusion.network.parameters())
         drawn = 0 if self._batches is None else self._batches.drawn
         if self.optimizer is None or not _are_same(self.optimizer, parameters):
-            self.optimizer = AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+            # the gradient has the student's learning rate as a factor: eps must be far smaller
+            options: Any = {"lr": self.lr, "weight_decay": self.weight_decay, "eps": 1e-15}
+            self.optimizer = AdamW(parameters, **options)
             drawn = 0  # another module is trained from the start
-        self._batches = RepeatedLoader(loader, drawn)
+        self._batches = RepeatedLoader(self._loader, drawn)
         self._restore()
 
     def state_dict(self) -> dict[str, Any]:
@@ -148,7 +151,8 @@ class BilevelUpdate(Callback):
     def _restore(self) -> None:
         state, self._state = self._state, {}
         if state:
-            assert self.optimizer is not None and self._batches is not None
+            assert self.optimizer is not None
+            assert self._batches is not None
             self.optimizer.load_state_dict(state["optimizer"])
             self._batches = RepeatedLoader(self._batches.loader, state["drawn"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -22,7 +23,7 @@ from kdlight.sources import LogitsSource, as_source
 
 
 class CalibrateTeacherFirst(Callback):
-    r"""Finds the temperature at which the teacher is calibrated, and distills from it there.
+    r"""Finds the temperature that calibrates the teacher, and distills at that temperature.
 
     .. math:: L = D\big(\operatorname{softmax}(z^S),\, \operatorname{softmax}(z^T / T^*)\big),
               \qquad T^* = \arg\min_T \mathrm{NLL}(z^T / T)
@@ -50,7 +51,8 @@ class CalibrateTeacherFirst(Callback):
     the raw one. Data on which the teacher was trained make it look better than it is, and its
     temperature too low: validation data must be held out.
 
-    The temperature is logged with every step as ``train/teacher_temperature``, and saved in
+    The temperature is logged with every step as ``train/teacher_temperature``
+    (``distillation/teacher_temperature`` by a `kdlight.DistillationMixin`), and saved in
     checkpoints: a run that is resumed uses it and does not search again. All ranks search together
     and use the same.
 
@@ -80,6 +82,7 @@ class CalibrateTeacherFirst(Callback):
         self.bins = bins
         self.result: dict[str, Any] | None = None
         self._is_resumed = False
+        self._module: ref[LightningModule] | None = None  # whose teacher is calibrated
 
     @property
     def temperature(self) -> float | None:
@@ -111,9 +114,10 @@ class CalibrateTeacherFirst(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the temperature, unless the run is resumed or goes on, and set it."""
         assert isinstance(pl_module, DistillationBase)
-        goes_on = self.result is not None and trainer.global_step > 0
-        if not (self._is_resumed or goes_on):
+        goes_on = self._module is not None and self._module() is pl_module
+        if not (self._is_resumed or (goes_on and trainer.global_step > 0)):
             self._search(trainer, pl_module)
+        self._module = ref(pl_module)
         assert self.temperature is not None
         pl_module.calibration_temperature = self.temperature
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule
 
 from kdlight.modules.base import DistillationBase
+from kdlight.modules.inputs import LossInputsModule
 
 
 def check_module(callback: str, module: LightningModule) -> DistillationBase:
@@ -28,3 +29,21 @@ def check_module(callback: str, module: LightningModule) -> DistillationBase:
             f" module with the kdlight.DistillationMixin, got {type(module).__name__}"
         )
     return module
+
+
+def check_student_logits(callback: str, module: DistillationBase) -> None:
+    """Raise a ValueError for a module whose student cannot be run outside of its training step.
+
+    Example:
+        >>> from kdlight.modules import DistillationModule
+        >>> from kdlight.objectives import CrossEntropy
+        >>> from torch import nn
+        >>> module = DistillationModule(nn.Linear(2, 3), CrossEntropy())
+        >>> check_student_logits("BilevelUpdate", module)
+    """
+    if type(module).student_logits is LossInputsModule.student_logits:
+        raise ValueError(
+            f"{callback} runs the student by itself, but {type(module).__name__} only returns its"
+            " logits from training_step; define student_logits(self, batch), such as `return"
+            " self(batch[0])`"
+        )

@@ -35,14 +35,21 @@ def taught_student(
         lr: learning rate of AdamW, which decays linearly to 0.
     """
     student = module.student_network()
-    before = {name: value.clone() for name, value in student.state_dict().items()} if steps else {}
+    if not steps:
+        yield
+        return
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    modes = [(part, part.training) for part in student.modules()]
     try:
-        if steps:
+        try:
             _train(trainer, module, student, islice(batches, steps), steps, lr)
+        finally:
+            student.zero_grad()
+            for part, mode in modes:
+                part.training = mode
         yield
     finally:
-        if steps:
-            student.load_state_dict(before)
+        student.load_state_dict(before)
 
 
 def _train(
@@ -56,7 +63,6 @@ def _train(
     parameters = trainable(student)
     optimizer = AdamW(parameters, lr=lr)
     decay = LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-    modes = [(part, part.training) for part in student.modules()]
     student.train()
     for batch in batches:
         with trainer.precision_plugin.forward_context():
@@ -70,6 +76,3 @@ def _train(
             parameter.grad = data_parallel_sum(trainer, grad) / count
         optimizer.step()
         decay.step()
-    optimizer.zero_grad()
-    for part, mode in modes:
-        part.training = mode

@@ -75,14 +75,13 @@ def find_temperature(
     def measured(temperatures: list[float]) -> Curves:
         return _measure(callback, trainer, module, logits, temperatures, bins)
 
-    first_batch = module.is_first_batch  # whose labels are checked
-    coarse = _log_grid(LOW, HIGH)
-    best = _best(coarse, measured(coarse)[criterion])
-    ratio = coarse[1] / coarse[0]
-    fine = _log_grid(coarse[best] / ratio, coarse[best] * ratio)
-    # and at 1, which is the network without scaling
-    curves = measured([*fine, 1.0])
-    module.is_first_batch = first_batch
+    with module.outside_of_steps():
+        coarse = _log_grid(LOW, HIGH)
+        best = _best(coarse, measured(coarse)[criterion])
+        ratio = coarse[1] / coarse[0]
+        fine = _log_grid(coarse[best] / ratio, coarse[best] * ratio)
+        # and at 1, which is the network without scaling
+        curves = measured([*fine, 1.0])
     index = _best(fine, curves[criterion][:-1])
     values = {name: {"before": v[-1], "after": v[index]} for name, v in curves.items()}
     return {"temperature": fine[index], **values}
@@ -134,7 +133,10 @@ def _measure(
             source = logits(batch)
             inputs = module.make_loss_inputs(batch, source, None)
             if inputs.labels is None:
-                raise ValueError(f"{callback} needs labels, but the batch has none")
+                raise ValueError(
+                    f"{callback} needs labels, but the batch has none; name the entry 'labels', or"
+                    " override aligned_labels(batch) of the module"
+                )
             if inputs.class_labels is None or source.shape[-1] == 1:
                 raise ValueError(
                     f"{callback} needs labels that are classes and logits of two classes or more,"

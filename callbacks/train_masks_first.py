@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from math import isfinite
 from typing import Any
@@ -11,11 +12,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LinearLR
 
 from kdlight.callbacks.inference.context import inference_context
+from kdlight.callbacks.module_check import check_student_logits
 from kdlight.callbacks.taught_student import taught_student
 from kdlight.callbacks.train_teacher_first import TrainTeacherFirst
 from kdlight.callbacks.training_batches import check_datamodule, repeated_batches
@@ -25,7 +27,7 @@ from kdlight.distributed.whole import keeps_networks_whole
 from kdlight.modules import DistillationBase
 from kdlight.modules.guards import NonFiniteLossError
 from kdlight.objectives import ForwardKL, Loss
-from kdlight.sources import as_source, detached
+from kdlight.sources import Logits, LogitsSource, as_source, detached
 from kdlight.teachers import MaskedTeacher, Teacher
 
 
@@ -66,7 +68,7 @@ class TrainMasksFirst(Callback):
 
     Attributes:
         losses: the loss of each step, the mean over teachers and positions; in a resumed run those
-            of the first.
+            of the original run.
 
     Example:
         >>> TrainMasksFirst(steps=0)
@@ -107,6 +109,7 @@ class TrainMasksFirst(Callback):
                 " kdlight.DistillationMixin, whose teacher has a kdlight.teachers.MaskedTeacher,"
                 f" got a {type(pl_module).__name__} with teacher {type(teacher).__name__}"
             )
+        check_student_logits("TrainMasksFirst", pl_module)
         check_datamodule("TrainMasksFirst", trainer)
         if self.student_steps and not keeps_networks_whole(trainer.strategy):
             raise ValueError(
@@ -144,7 +147,8 @@ class TrainMasksFirst(Callback):
         """Train the masks, unless the run is resumed or goes on."""
         assert isinstance(pl_module, DistillationBase)
         # under FSDP2, the state of callbacks is restored after this
-        if self._is_resumed or trainer.ckpt_path is not None or trainer.global_step:
+        goes_on = trainer.global_step and all(each.is_trained for each in self._teachers)
+        if self._is_resumed or trainer.ckpt_path is not None or goes_on:
             rank_zero_info("TrainMasksFirst: the masks are those of the checkpoint or run before")
             return
         with isolate_rng(), torch.enable_grad():
@@ -216,9 +220,33 @@ class TrainMasksFirst(Callback):
             target = detached(as_source(module.student_logits(batch)))
         losses = []
         for each in self._teachers:
-            answer, reference = each.compute(batch), each.mask_student(target)
-            losses.append(objective(module.make_loss_inputs(batch, answer, reference)))
+            with module.outside_of_steps(), _answering(module, each):
+                answer, reference = module.teacher_logits(batch), each.mask_student(target)
+                assert answer is not None
+                losses.append(objective(module.make_loss_inputs(batch, answer, reference)))
         return losses
+
+
+class _Untrained(Teacher):
+    """A masked teacher that answers before its masks are trained, with a graph of them."""
+
+    def __init__(self, masked: MaskedTeacher) -> None:
+        self.masked = masked
+
+    def answer(
+        self, batch: Any, student: Logits | None = None, labels: Tensor | None = None
+    ) -> LogitsSource:
+        return self.masked.compute(batch)
+
+
+@contextmanager
+def _answering(module: DistillationBase, masked: MaskedTeacher) -> Iterator[None]:
+    """Let the module compute the logits of one masked teacher as it computes those of its own."""
+    teacher, module.teacher = module.teacher, _Untrained(masked)
+    try:
+        yield
+    finally:
+        module.teacher = teacher
 
 
 def masked_teachers(teacher: Teacher) -> list[MaskedTeacher]:

@@ -20,8 +20,8 @@ class TrainTasksFirst(Callback):
 
     The teachers are those of a `kdlight.TeacherEnsemble`. The first learns its task from the
     labels. Each one that follows starts from the weights of the one before and learns its own task,
-    and so does the student, which starts from the last: the fit is its next task. The teachers are
-    what it would forget. All of them have the same layers.
+    and so does the student, which starts from the last: the fit is its next task. The teachers know
+    what the student would otherwise forget. All of them have the same layers.
 
     Every rank trains on the same data from the same seed. A resumed run trains the teachers again,
     and the student has the weights of the checkpoint. Choose it for networks that train in seconds,
@@ -37,7 +37,7 @@ class TrainTasksFirst(Callback):
     Raises:
         TypeError: An argument of another kind.
         ValueError: A number outside its range; when a fit is set up: a teacher that is no ensemble,
-            teachers or a student that are not of the same layers, or a strategy that shards the
+            teachers or a student that do not have the same layers, or a strategy that shards the
             student.
 
     Example:

@@ -40,8 +40,8 @@ def fusion_term(objective: nn.Module) -> FusionTerm:
     if len(found) != 1:
         raise ValueError(
             "BilevelUpdate trains the ratio of a kdlight.objectives.TGeoKD, and needs one in the"
-            f" objective, alone or in a Weighted; the objective is a {type(objective).__name__}"
-            f" with {len(found)} of them"
+            f" objective, alone or in a Weighted; {len(found) or 'none'} found in the objective, a"
+            f" {type(objective).__name__}"
         )
     reached = _reached(objective)
     if reached is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from kdlight.callbacks.bilevel.fusion_term import fusion_term
+from kdlight.callbacks.module_check import check_student_logits
 from kdlight.callbacks.training_batches import check_datamodule
 from kdlight.distributed.whole import keeps_networks_whole
 from kdlight.modules import DistillationBase, OnlineDistillationModule
@@ -35,11 +36,14 @@ def check_run(trainer: Trainer, module: LightningModule, form: str, dataloader: 
             "BilevelUpdate acts before the optimizer step of the Trainer, but"
             f" {type(module).__name__} uses manual optimization (automatic_optimization is False)"
         )
+    check_student_logits("BilevelUpdate", module)
     fusion_term(module.objective)
     check_strategy(trainer.strategy, form)
     check_datamodule("BilevelUpdate", trainer)
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    if not callable(getattr(data, dataloader, None)):
+    method = getattr(data, dataloader, None)
+    # the methods of the base class only raise an error
+    if not callable(method) or method.__func__ is getattr(LightningDataModule, dataloader, None):
         raise ValueError(
             "dataloader must be the name of a method of the data module, such as 'val_dataloader',"
             f" but {type(data).__name__} has no {dataloader!r}"

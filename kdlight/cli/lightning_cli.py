@@ -9,7 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 
 # imported so that jsonargparse finds classes by their name: `--model.objective ForwardKL`
 from kdlight import callbacks, models, objectives  # noqa: F401
@@ -26,7 +26,12 @@ from kdlight.cli.checkpoint_paths import is_name, resolve
 from kdlight.cli.config_parser import Parser
 from kdlight.cli.errors import TRACEBACK, TRACEBACK_HELP, describe
 from kdlight.cli.run_errors import SETUP_ERRORS, one_line_run_errors
-from kdlight.data import DigitsDataModule, TextDataModule, TracesDataModule  # noqa: F401
+from kdlight.data import (  # noqa: F401
+    DigitsDataModule,
+    DomainDataModule,
+    TextDataModule,
+    TracesDataModule,
+)
 from kdlight.modules.base import DistillationBase
 
 DEVICE_OPTIONS = ("accelerator", "devices", "num_nodes", "strategy", "precision")
@@ -160,19 +165,19 @@ class DistillationCLI(LightningCLI):
         with one_line_run_errors(self.trainer):
             super()._run_subcommand(subcommand)
         if subcommand == "fit":
-            warn_without_checkpoint(self.trainer)
+            report_missing_checkpoint(self.trainer)
 
 
-def warn_without_checkpoint(trainer: Trainer) -> None:
-    """Warn after a fit that ended before its first checkpoint, which `kdlight export` would need.
+def report_missing_checkpoint(trainer: Trainer) -> None:
+    """Say so after a fit that ended before its first checkpoint, which `kdlight export` needs.
 
     Example:
-        >>> warn_without_checkpoint(Trainer(enable_checkpointing=False, logger=False,
+        >>> report_missing_checkpoint(Trainer(enable_checkpointing=False, logger=False,
         ...                                 accelerator="cpu"))
     """
     wanted = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
     if trainer.global_step and wanted and not any(c.best_model_path for c in wanted):
-        rank_zero_warn(
+        rank_zero_info(
             "no checkpoint was written: the fit ended before its first validation, after which"
             f" checkpoints are written (trainer.max_steps={trainer.max_steps},"
             f" trainer.val_check_interval={trainer.val_check_interval}); lower val_check_interval"

@@ -171,4 +171,5 @@ def _similar(name: str, names: list[str]) -> str:
         by_end[".".join(each.split(".")[-parts:])].append(each)
     close = [each for end in get_close_matches(name, by_end, 5, 0.5) for each in by_end[end]]
     listed = ", ".join(map(repr, close[:5] or [each for each in names if each][:5]))
-    return f"similar names: {listed}" if close else f"its modules are: {listed}, ..."
+    more = ", ..." if len([each for each in names if each]) > 5 else ""
+    return f"similar names: {listed}" if close else f"its modules are: {listed}{more}"

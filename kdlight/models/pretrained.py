@@ -50,7 +50,7 @@ def load_model(
     Example:
         >>> load_model("./nowhere")
         Traceback (most recent call last):
-        ValueError: source './nowhere' does not exist: give a Hugging Face id, a folder ...
+        ValueError: source './nowhere' does not exist in ...: give a Hugging Face id, a folder ...
     """
     import transformers
 
@@ -94,7 +94,7 @@ def load_tokenizer(source: str, *, gguf_file: str | None = None) -> PreTrainedTo
     Example:
         >>> load_tokenizer("./nowhere")
         Traceback (most recent call last):
-        ValueError: source './nowhere' does not exist: give a Hugging Face id, a folder ...
+        ValueError: source './nowhere' does not exist in ...: give a Hugging Face id, a folder ...
     """
     from transformers import AutoTokenizer
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -186,6 +186,19 @@ class LossInputsModule(TeacherModule):
                 plan = describe_plan(inputs.student, inputs.teacher, mask, self.chunked)
                 rank_zero_info(f"kdlight: {plan}")
         return inputs
+
+    @contextmanager
+    def outside_of_steps(self) -> Iterator[None]:
+        """Within the block, logits may be those of any network, with no loss to be trained on.
+
+        How logits are evaluated is not logged, and the next batch after it is checked as before.
+        """
+        before = self.is_first_batch, self._has_logged_plan
+        self._has_logged_plan = True
+        try:
+            yield
+        finally:
+            self.is_first_batch, self._has_logged_plan = before
 
     def _to_logits(self, logits: Logits, name: str) -> LogitsSource:
         source = to_logits(logits, name=name)

@@ -35,12 +35,12 @@ class TeacherEnsemble(Teacher):
     teacher that knows the answer; entropy the one that is sure, right or wrong.
 
     Confidence reads the labels in validation as well: ``val/forward_kl`` compares with the average
-    that the student is trained on, which knows the answer. So that the metrics of the teacher
-    itself, such as ``val/teacher_accuracy``, are not flattering, they are those of the average with
-    equal weights.
+    that the student is trained on. Metrics of the teacher itself, such as ``val/teacher_accuracy``,
+    are those of the average with equal weights, as the other one has seen the labels.
 
     The share of each teacher, its mean weight or its part of the routed positions, is logged as
-    ``train/teacher/NAME/share``, over the micro-batches and ranks of a step. An objective that
+    ``train/teacher/NAME/share``, over the micro-batches and ranks of a step. Shares that are nearly
+    equal need not be so at each position. An objective that
     evaluates ``inputs.teachers``, and not their average ``inputs.teacher``, uses no weights, and
     none are logged. In validation, shares are logged beside the KL from each teacher to the
     student, see `kdlight.metrics.TeacherMetrics`.
@@ -55,8 +55,8 @@ class TeacherEnsemble(Teacher):
         route_by: the field of a batch that holds the teacher of every row: a list of names, or a
             tensor ``(B,)`` of indices in the order of ``teachers``.
         weigh_by: ``"confidence"``, ``"entropy"``, or the field of a batch that holds the weights in
-            the order of ``teachers``: a tensor ``(B, K)``, or ``(B, T, K)`` that stands at the
-            logits. None for ``weights``.
+            the order of ``teachers``: a tensor ``(B, K)``, or ``(B, T, K)`` that is aligned with
+            the logits. None for ``weights``.
 
     Raises:
         TypeError: ``teachers`` is not a mapping; ``weigh_by`` is no string.
@@ -188,8 +188,10 @@ class TeacherEnsemble(Teacher):
             )
         if len(owners) and not 0 <= int(owners.min()) <= int(owners.max()) < len(names):
             shown = field.tolist() if isinstance(field, Tensor) else field
+            wrong = [own not in range(len(names)) for own in owners.tolist()]
             raise ValueError(
-                f"field {self.route_by!r} names a teacher that is not among {names}: {shown}"
+                f"field {self.route_by!r} must name one of the teachers {names}, got"
+                f" {shown[wrong.index(True)]!r} in row {wrong.index(True)}"
             )
         return owners
 

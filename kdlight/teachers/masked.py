@@ -19,7 +19,7 @@ from kdlight.teachers.frozen import FrozenTeacher
 
 
 class MaskedTeacher(Teacher):
-    """A live network whose features at some paths are multiplied by masks, its own part to train.
+    """A live network whose features at some paths are multiplied by masks that are trained.
 
     Li, Yang et al., "MST-Distill: Mixture of Specialized Teachers for Cross-Modal Knowledge
     Distillation", 2025: masks adapt a teacher to what its student can know, such as to the modality
@@ -47,7 +47,7 @@ class MaskedTeacher(Teacher):
         >>> import torch
         >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
         >>> teacher = MaskedTeacher(network, ["0"])
-        >>> teacher.load_state_dict(teacher.state_dict())  # or train them
+        >>> teacher.load_state_dict(teacher.state_dict())  # as if they were trained
         >>> teacher(torch.zeros(2, 4)).shape
         torch.Size([2, 3])
     """

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from kdlight.checks import check_type
 from kdlight.teachers.base import Teacher
 from kdlight.teachers.ensemble import TeacherEnsemble
 from kdlight.teachers.frozen import FrozenTeacher
@@ -25,11 +26,12 @@ class SpecializedTeachers(TeacherEnsemble):
         masks: the paths to mask by the same names, each of which makes a teacher; a network without
             any is a teacher as it is.
         heads: see `MaskedTeacher`.
+        sizes: see `MaskedTeacher`, by the names of networks.
 
     Raises:
-        ValueError: ``masks`` names a network that is not among the teachers; what `MaskedTeacher`
-            refuses.
-        TypeError: ``teachers`` is not a mapping.
+        ValueError: ``masks`` or ``sizes`` names a network that is not among the teachers; what
+            `MaskedTeacher` refuses, with the name of the teacher.
+        TypeError: ``teachers`` is not a mapping, or the paths of a network are no list.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3))
@@ -44,20 +46,29 @@ class SpecializedTeachers(TeacherEnsemble):
         masks: dict[str, list[str]],
         *,
         heads: int = 3,
+        sizes: dict[str, dict[str, int]] | None = None,
     ) -> None:
         if not isinstance(teachers, Mapping):
             raise TypeError(
                 f"teachers must map names to networks, as in {{'large': ...}}, got"
                 f" {type(teachers).__name__}"
             )
-        unknown = sorted(set(masks) - set(teachers))
-        if unknown:
-            raise ValueError(f"masks has {unknown}, but the teachers are {[*teachers]}")
+        sizes = sizes or {}
+        for argument, named in (("masks", masks), ("sizes", sizes)):
+            unknown = sorted(set(named) - set(teachers))
+            if unknown:
+                raise ValueError(f"{argument} has {unknown}, but the teachers are {[*teachers]}")
         made: dict[str, nn.Module | Teacher] = {}
         for name, each in teachers.items():
             shared = each if isinstance(each, Teacher) else FrozenTeacher(each)
             paths: Sequence[str] = masks.get(name, [])
-            made |= {f"{name}/{path}": MaskedTeacher(shared, [path], heads=heads) for path in paths}
+            check_type(f"masks[{name!r}]", paths, (list, tuple), "a list of paths")
+            for path in paths:
+                own = {at: size for at, size in sizes.get(name, {}).items() if at == path}
+                try:
+                    made[f"{name}/{path}"] = MaskedTeacher(shared, [path], heads=heads, sizes=own)
+                except ValueError as error:
+                    raise ValueError(f"teacher {name!r}, path {path!r}: {error}") from error
             if not paths:
                 made[name] = shared
         super().__init__(made)

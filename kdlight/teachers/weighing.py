@@ -79,8 +79,8 @@ class Weighing:
         return (
             f"weigh_by={self.rule!r} compares the teachers with the labels, but {found}. If the"
             " batch has labels, pass them on: teacher.answer(batch, labels=...), with"
-            " self.aligned_labels(batch) where a module defines teacher_logits; and put an"
-            f" AlignedTeacher around each teacher of an ensemble instead of around the ensemble."
+            " self.aligned_labels(batch) where a module defines teacher_logits; an AlignedTeacher"
+            " passes none on, so put one around each teacher instead of around the ensemble."
             f" Without labels use weigh_by={ENTROPY!r}"
         )
 
@@ -98,9 +98,11 @@ def read_field(batch: Any, field: str, argument: str) -> Any:
     try:
         return batch[field]
     except (KeyError, TypeError, IndexError) as error:
-        fields = [*batch] if hasattr(batch, "keys") else type(batch).__name__
+        has_names = hasattr(batch, "keys")
+        fields = f"which has {[*batch]}" if has_names else f"a {type(batch).__name__} without names"
+        known = f"; or set {CONFIDENCE!r} or {ENTROPY!r}" if argument == "weigh_by" else ""
         raise ValueError(
-            f"{argument}={field!r} is not a field of the batch, which has {fields}"
+            f"{argument}={field!r} is not a field of the batch, {fields}{known}"
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -236,6 +236,17 @@ def test_a_teacher_that_needs_the_student_is_asked_again():
     assert watch.gradients[0].norm() > 0
 
 
+def test_the_step_of_the_ratio_does_not_depend_on_the_learning_rate_of_the_student():
+    """Which is a factor of its gradient, that AdamW divides out again."""
+    for lr in (1e-2, 1e-7):
+        this, update = module(lr=lr), BilevelUpdate()
+        network = fusion_term(this.objective).fusion.network
+        before = torch.cat([p.detach().flatten().clone() for p in network.parameters()])
+        fitted(update, this=this, max_steps=1)
+        moves = torch.cat([p.detach().flatten() for p in network.parameters()]) - before
+        assert moves.abs().median().item() == pytest.approx(update.lr, rel=0.05)
+
+
 def test_a_learning_rate_of_zero_of_the_student_teaches_nothing():
     update = BilevelUpdate()
     watch = Watch(update)
@@ -304,10 +315,15 @@ class Manual(LightningModule):
         return self.net(batch[0]).sum()
 
 
+class OnlyTraining(LightningDataModule):
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(Halves().train, 8)
+
+
 def test_runs_without_a_ratio_to_train_are_refused():
     with pytest.raises(ValueError, match="BilevelUpdate needs a kdlight.DistillationModule"):
         quiet_trainer(BilevelUpdate()).fit(Manual(), DataLoader(TensorDataset(torch.zeros(2, 2))))
-    with pytest.raises(ValueError, match="the objective is a ForwardKL with 0 of them"):
+    with pytest.raises(ValueError, match="none found in the objective, a ForwardKL"):
         fitted(BilevelUpdate(), this=module(ForwardKL()))
     manual = module()
     manual.automatic_optimization = False
@@ -315,6 +331,8 @@ def test_runs_without_a_ratio_to_train_are_refused():
         fitted(BilevelUpdate(), this=manual)
     with pytest.raises(ValueError, match="Halves has no 'clean_dataloader'"):
         fitted(BilevelUpdate(dataloader="clean_dataloader"))
+    with pytest.raises(ValueError, match="OnlyTraining has no 'val_dataloader'"):
+        fitted(BilevelUpdate(), data=OnlyTraining())
     with pytest.raises(ValueError, match="BilevelUpdate takes its data from a LightningDataModule"):
         quiet_trainer(BilevelUpdate()).fit(module(), DataLoader(TensorDataset(torch.zeros(2, 2))))
     half = module(dtype=torch.bfloat16)

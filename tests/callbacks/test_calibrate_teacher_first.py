@@ -241,6 +241,28 @@ def test_a_fit_that_goes_on_does_not_search_again(tmp_path: Path) -> None:
     assert callback.result is result
 
 
+def test_another_module_of_the_same_trainer_has_a_temperature_of_its_own(tmp_path: Path) -> None:
+    callback = CalibrateTeacherFirst()
+    run = trainer(tmp_path, callback, max_epochs=1)
+    found = []
+    for epochs, factor in ((1, 4.0), (2, 9.0)):
+        run.fit_loop.max_epochs = epochs
+        run.fit(module(live(factor)), Data())
+        found.append(callback.temperature)
+    assert found == pytest.approx([4.0, 9.0], rel=0.15)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize("kind", ["average", "cached"])
+def test_chunks_change_nothing(kind: str, chunked: bool, tmp_path: Path) -> None:
+    teacher = Kept() if kind == "cached" else TeacherEnsemble({"a": live(4.0), "b": live(9.0)})
+    callback, this = CalibrateTeacherFirst(), module(teacher)
+    this.chunked = chunked
+    trainer(tmp_path, callback, max_steps=1).fit(this, Data())
+    assert callback.temperature is not None
+    assert 3 < callback.temperature < 9
+
+
 def test_a_temperature_at_the_end_of_the_range_is_a_warning(tmp_path: Path) -> None:
     x, _ = calibrated_data(1).tensors
     right = Data(held_out=TensorDataset(x, x.argmax(-1)))

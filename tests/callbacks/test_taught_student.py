@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -47,6 +47,21 @@ def test_it_is_given_back_after_an_error() -> None:
     ):
         raise KeyboardInterrupt
     assert all(map(torch.equal, before, module.student.parameters()))
+
+
+def test_it_is_given_back_after_an_error_in_its_training() -> None:
+    trainer, module, batch = attached()
+    before = [p.clone() for p in module.student.parameters()]
+    module.student.eval()
+    batches = chain([batch], (1 // 0 for _ in range(1)))
+    with (
+        pytest.raises(ZeroDivisionError),
+        taught_student(trainer, module, batches, steps=2, lr=0.1),
+    ):
+        pass
+    assert all(map(torch.equal, before, module.student.parameters()))
+    assert all(p.grad is None for p in module.student.parameters())
+    assert not module.student.training
 
 
 def test_no_steps_leave_it_as_it_is_without_a_batch() -> None:

@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 
-from kdlight import DistillationModule, FrozenTeacher, SingleInput, TeacherEnsemble
+from kdlight import (
+    DistillationMixin,
+    DistillationModule,
+    FrozenTeacher,
+    SingleInput,
+    TeacherEnsemble,
+)
 from kdlight.callbacks import TrainMasksFirst, TrainTeacherFirst
 from kdlight.distributed import FSDP2Strategy
 from kdlight.modules.guards import NonFiniteLossError
@@ -239,6 +245,38 @@ def test_a_fit_that_goes_on_does_not_train_them_again() -> None:
     assert trainer.current_epoch == 2
     after = [p for each in masked(module) for p in each.masks.parameters()]
     assert all(map(torch.equal, before, after))
+
+
+def test_another_module_of_the_same_trainer_has_its_masks_trained() -> None:
+    callback = TrainMasksFirst(steps=2)
+    trainer = runs.trainer(Path(), callback, max_epochs=1)
+    for epochs in (1, 2):
+        module = made()
+        trainer.fit_loop.max_epochs = epochs
+        trainer.fit(module, datamodule=Data())
+        assert all(each.is_trained for each in masked(module))
+
+
+class PlainTeacher(DistillationModule):
+    """A module that gives the teachers, plain networks, what they take."""
+
+    def teacher_logits(self, batch: Any) -> Any:
+        return self.teacher(batch[0])
+
+
+def test_masks_are_trained_on_the_logits_of_the_module() -> None:
+    teacher = MaskedTeacher(network(2).net, ["0"])
+    fit([TrainMasksFirst(steps=2)], PlainTeacher(network(1), ForwardKL(), teacher))
+    assert teacher.is_trained
+
+
+def test_a_student_that_is_only_run_in_the_training_step_is_refused() -> None:
+    class Mixed(DistillationMixin, LightningModule):
+        pass
+
+    module = Mixed().distill(ForwardKL(), MaskedTeacher(network(2), ["net.0"]))
+    with pytest.raises(ValueError, match="TrainMasksFirst runs .* define student_logits"):
+        TrainMasksFirst().setup(runs.trainer(Path()), module, "fit")
 
 
 def test_a_loss_that_is_no_number_ends_it() -> None:

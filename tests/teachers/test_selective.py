@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdlight import SelectiveTeacher, TeacherEnsemble
 from kdlight.objectives import CrossEntropy, ForwardKL, LossInputs, Weighted, build_objective
+from kdlight.sources import as_source
 from tests.support import toy
 
 
@@ -88,7 +89,7 @@ def test_an_ensemble_has_no_teachers_apart_whatever_is_queried(queried: int) -> 
     networks = {"a": toy.ToyLM(12, seed=2), "b": toy.ToyLM(12, seed=3)}
     teacher = SelectiveTeacher(TeacherEnsemble(networks, weigh_by="entropy"), threshold=1.0)
     module, batch = toy.module(), next(iter(toy.loader(2)))
-    student = module.student_logits(batch).logits()
+    student = as_source(module.student_logits(batch)).logits()
     sure = torch.arange(2).view(2, 1, 1) >= queried
     student = torch.where(sure, student * 1e4, student)
     source = teacher.answer(batch, student, module.aligned_labels(batch))

@@ -35,15 +35,32 @@ def test_each_path_makes_a_teacher_of_a_shared_network() -> None:
     assert not torch.allclose(as_source(parts["large/0"]).logits(), parts["large/1"].logits())
 
 
+def test_the_size_of_a_feature_may_be_given() -> None:
+    relu = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    with pytest.raises(ValueError, match=r"teacher 'a', path '1': .*; pass sizes=\{'1': ...\}"):
+        SpecializedTeachers({"a": relu}, {"a": ["0", "1"]})
+    ensemble = SpecializedTeachers({"a": relu}, {"a": ["0", "1"]}, sizes={"a": {"1": 8}})
+    assert [*ensemble.by_name] == ["a/0", "a/1"]
+    with pytest.raises(ValueError, match=r"sizes has \['b'\], but the teachers are \['a'\]"):
+        SpecializedTeachers({"a": relu}, {"a": ["0"]}, sizes={"b": {"1": 8}})
+
+
 @pytest.mark.parametrize(
     ("teachers", "masks", "error", "message"),
     [
         ({"a": network()}, {"b": ["0"]}, ValueError, r"masks has \['b'\], .* teachers are \['a'\]"),
         ([network()], {}, TypeError, "teachers must map names to networks"),
         ({"a": network()}, {"a": ["9"]}, ValueError, "no module of Sequential is called '9'"),
+        ({"a": network()}, {"a": "net.1"}, TypeError, r"masks\['a'\] must be a list of paths"),
+        (
+            {"a": network()},
+            {"a": ["2"]},
+            ValueError,
+            "teacher 'a', path '2': heads must be at most 1",
+        ),
         ({}, {}, ValueError, "at least one teacher"),
     ],
-    ids=["name", "list", "path", "none"],
+    ids=["name", "list", "path", "string", "heads", "none"],
 )
 def test_arguments_are_checked(teachers: Any, masks: Any, error: type, message: str) -> None:
     with pytest.raises(error, match=message):

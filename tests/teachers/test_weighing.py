@@ -61,9 +61,9 @@ def test_other_shapes_are_refused(values: Any, got: str) -> None:
 def test_a_field_is_read_by_name() -> None:
     assert read_field({"w": 1}, "w", "weigh_by") == 1
     assert without_field([1, 2], "w") == [1, 2]
-    with pytest.raises(ValueError, match=r"weigh_by='confidance' is not a field .* has \['x'\]"):
+    with pytest.raises(ValueError, match=r"'confidance' is not a field .* has \['x'\]; or set"):
         read_field({"x": 1}, "confidance", "weigh_by")
-    with pytest.raises(ValueError, match="which has list"):
+    with pytest.raises(ValueError, match="a list without names; or set 'confidence'"):
         read_field([torch.ones(1)], "w", "weigh_by")
 
 

@@ -65,7 +65,7 @@ def check_number(name: str, value: Any, *, finite: bool = True) -> None:
         Traceback (most recent call last):
         ValueError: score must be a finite number, got nan
     """
-    check_type(name, value, Real, "a number")
+    check_type(name, value, (Real, bool), "a number")
     if finite:
         check_finite(name, value)
     elif isnan(value):

@@ -40,7 +40,8 @@ def gate_rows(inputs: LossInputs, source: str, pooling: Pooling = "auto") -> Ten
                 " gate_input='model.layers.3', whose mean over positions the gate then reads"
             )
         index = None if inputs.mask is None else inputs.valid_positions()
-        return widen(inputs.student.select(index).logits())
+        logits = widen(inputs.student.select(index).logits())
+        return logits.masked_fill(logits.isinf(), 0.0)  # of columns outside of the vocabulary
     features = inputs.student_features
     if features is None or source not in features:
         raise ValueError(

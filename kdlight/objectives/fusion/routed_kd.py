@@ -32,12 +32,13 @@ class RoutedKD(Objective):
               \qquad w_i = \operatorname{softmax}(\mathrm{gate}(x_i))
 
     for n valid positions i, with the weights of their sample. Li, Yang et al., "MST-Distill:
-    Mixture of Specialized Teachers for Cross-Modal Knowledge Distillation", 2025. Choose it for
-    teachers that are right on different samples; see `kdlight.teachers.MaskedTeacher` for how the
-    authors make such teachers of one.
+    Mixture of Specialized Teachers for Cross-Modal Knowledge Distillation", 2025; see
+    `kdlight.teachers.MaskedTeacher` for how the authors make several teachers of one.
 
-    With ``routing="weighted"`` the gate learns from the distillation itself: it gives weight to
-    teachers that the student can follow. With ``"top_k"``, as published, a sample learns from the
+    With ``routing="weighted"`` the gate learns from the distillation itself: it gives weight to the
+    teacher that is easiest for the student to match, which need not be the one that is right. Where
+    each teacher is wrong on a part of the samples, use the average of a `kdlight.TeacherEnsemble`,
+    or its ``weigh_by``. With ``"top_k"``, as published, a sample learns from the
     mean of the k teachers of the highest weight. The choice takes no gradient, so that the gate
     learns from the balance alone. The authors' code has a weighted form as well, which mixes the
     logits of the teachers, and is detached: its gate learns from the balance alone, too.
@@ -48,7 +49,10 @@ class RoutedKD(Objective):
     optimizer step is their mean, weighted by valid positions. In evaluation each rank has its own.
 
     The log shows means over positions: ``distillation``, ``balance`` (both without their weights),
-    and for each teacher its weight ``share/NAME`` and its divergence ``kl/NAME``.
+    and for each teacher its weight ``share/NAME`` and its divergence ``kl/NAME`` (with the factor
+    :math:`T^2` that the divergence has). ``weights`` and ``weigh_by`` of the ensemble are not used
+    here. Metrics in validation that compare with *the* teacher, such as ``val/forward_kl``, are
+    those of the ensemble's average.
 
     Args:
         teachers: the names of the teachers, as in the `kdlight.TeacherEnsemble` of the module.
@@ -57,16 +61,17 @@ class RoutedKD(Objective):
         k: with ``"top_k"``, the number of teachers of a sample.
         routing: ``"weighted"`` or ``"top_k"``.
         gate_input: what the gate reads: ``"student"`` for the logits of a classifier, as published;
-            or the path of a feature of the student, see `kdlight.features.FeaturePath`, such as
-            ``"net:input"`` for what its network gets. Student logits know little of a sample in the
-            first steps: prefer features. Sequences need a path; a row is the mean over valid
-            positions.
+            or, which is better, the path of a feature of the student, see
+            `kdlight.features.FeaturePath`, such as ``"net:input"`` for what its network gets:
+            logits know little of a sample in the first steps. Sequences need a path; a row is the
+            mean over valid positions.
         balance: B, ``"kl"`` or ``"cv"``, see `kdlight.objectives.fusion.load_balance`; None for
             none.
         distillation_weight: v, not negative. Callbacks may change it.
         balance_weight: b, not negative. Callbacks may change it.
-        gate: a network of your own, from rows ``(n, C)`` to ``(n, K)``; None for a `GateNetwork`.
-        gate_size: C; None if the modules of the student tell.
+        gate: a network of your own, from rows ``(n, C)`` to ``(n, K)``; None for a
+            `kdlight.objectives.fusion.gate_network.GateNetwork`.
+        gate_size: C; None if it can be inferred from the modules of the student.
         pooling: how a feature becomes a row, ``"mean"`` over positions, ``"flatten"``, or
             ``"auto"``: the mean of ``(B, T, D)``, and all entries of a map.
         detach_input: keep the gradient of the gate's input from the student. It is not detached in

@@ -52,7 +52,7 @@ class TGeoKD(TokenObjective):
         classes: number C of classes, at least 2; None for the eight numbers.
 
     Raises:
-        ValueError: the temperature is not above 0; less than two classes.
+        ValueError: the temperature is not above 0; fewer than two classes.
         TypeError: ``classes`` is no integer.
 
     Example:

@@ -29,8 +29,8 @@ class Wrapped(Objective):
 @pytest.mark.parametrize(
     ("objective", "words"),
     [
-        (ForwardKL(), "a ForwardKL with 0 of them"),
-        (Weighted({"a": TGeoKD(), "b": TGeoKD()}), "a Weighted with 2 of them"),
+        (ForwardKL(), "none found in the objective, a ForwardKL"),
+        (Weighted({"a": TGeoKD(), "b": TGeoKD()}), "2 found in the objective, a Weighted"),
         (Wrapped(), "inside of a Wrapped"),
     ],
     ids=["none", "several", "hidden"],

@@ -16,6 +16,13 @@ def test_rows_of_a_classifier_are_its_valid_logits() -> None:
     assert torch.equal(gate_rows(LossInputs(logits, mask=mask), "student"), logits[mask])
 
 
+def test_classes_that_the_student_forbids_are_not_read() -> None:
+    logits = torch.randn(4, 3)
+    logits[:, 1] = -torch.inf
+    rows = gate_rows(LossInputs(logits), "student")
+    assert torch.equal(rows, logits.masked_fill(logits.isinf(), 0.0))
+
+
 def test_logits_of_sequences_are_refused() -> None:
     message = r"one row of logits for each sample, .* \(2, 3, 5\); give the path"
     with pytest.raises(ValueError, match=message):
