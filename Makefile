@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WOR
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths study-features study-elastic study-fusion study-pruning study-quantization study-ranking compare notebooks site build clean
+.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths study-features study-domains study-elastic study-fusion study-pruning study-quantization study-ranking study-rounds compare notebooks site build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,8 +70,14 @@ study-elastic: $(READY)  ## measure one student of several depths against one st
 study-fusion: $(READY)  ## measure ways to learn from several teachers, with right and wrong labels; 3 to 10 minutes of one core, resumable; writes build/fusion
 	$(BIN)/python -m tests.studies.fusion --output build/fusion $(ARGS)
 
+study-domains: $(READY)  ## measure domains drawn by DDK, uniformly and by size; 6 minutes of one core, resumable; writes build/domains
+	$(BIN)/python -m tests.studies.domains --output build/domains $(ARGS)
+
 study-ranking: $(READY)  ## measure whether ranking students without training tells which is best; 9 minutes, resumable; writes build/ranking
 	$(BIN)/python -m tests.studies.ranking --output build/ranking --students second $(ARGS)
+
+study-rounds: $(READY)  ## measure rounds of new data against the same number of training tokens; about 10 minutes of one core, resumable; writes build/rounds
+	$(BIN)/python -m tests.studies.rounds --output build/rounds $(ARGS)
 
 study-pruning: $(READY)  ## measure students pruned in depth and in width; about 35 minutes of one core, resumable; writes build/pruning
 	$(BIN)/python -m tests.studies.pruning --output build/pruning $(ARGS)

@@ -31,6 +31,8 @@ def answer_on_ranks(
     sampling: Sampling,
     batch_size: int,
     chat: bool,
+    network: Any = None,
+    offset: int = 0,
 ) -> list[Trace]:
     """Return the answers of this rank.
 
@@ -46,9 +48,12 @@ def answer_on_ranks(
         sampling: how the student generates.
         batch_size: number of answers generated at once.
         chat: whether to apply the chat template of the tokenizer.
+        network: the network that answers, whole on every rank; None for the student.
+        offset: number of the tasks before these, for the seeds.
     """
-    student: Any = module.student_network()
-    sharded, size = module.device_mesh is not None, data_parallel_size(trainer)
+    student: Any = module.student_network() if network is None else network
+    sharded = module.device_mesh is not None and network is None
+    size = data_parallel_size(trainer)
     options: dict[str, Any] = {**sampling.options(), **({"synced_gpus": True} if sharded else {})}
     starts = range(0, len(tasks), batch_size)
     answers: list[Trace] = []
@@ -62,7 +67,7 @@ def answer_on_ranks(
         if sharded:  # gather the parameters of the root module, which `generate` does not call
             ids = torch.zeros(1, 1, dtype=torch.long, device=module.device)
             call_network(student, {"input_ids": ids})
-        torch.manual_seed(batch_seed(sampling.seed, start))
+        torch.manual_seed(batch_seed(sampling.seed, offset + start))
         made = answer(student, tokenizer, batch, chat=chat, **options)
         answers += made if has_batch else []
     return answers

@@ -22,6 +22,7 @@ def read_documents(
 
             - a path or glob of ``.jsonl`` files: one document per line, in its ``text_field``;
             - a path or glob of other files: one document per file;
+            - ``package:NAME/GLOB``: files in an installed Python package, which is not imported;
             - ``hf:NAME``, ``hf:NAME:SPLIT`` or ``hf:OWNER/NAME/CONFIG:SPLIT``: a dataset of the
               Hugging Face hub (needs the extra ``data``), by default its split ``train``.
         text_field: the field of a line or row that holds the text.

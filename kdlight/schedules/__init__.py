@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kdlight.schedules.domain_weights import domain_weights
 from kdlight.schedules.schedule import Constant, Schedule
 from kdlight.schedules.sequences import Join, Piecewise, Warmup
 from kdlight.schedules.taid import TAIDState, check_taid, taid_step
@@ -18,5 +19,6 @@ __all__ = [
     "TAIDState",
     "Warmup",
     "check_taid",
+    "domain_weights",
     "taid_step",
 ]

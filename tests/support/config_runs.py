@@ -93,6 +93,16 @@ def arguments(config: Path, tiny: dict[str, str]) -> list[str]:
         if within(chosen["model"], "sources"):  # what earlier runs save
             sources = json.dumps({tiny["source"]: 1.0})
             small["--model.init_args.student.init_args.sources"] = sources
+    elif chosen["data"]["class_path"] == "kdlight.data.DomainDataModule":
+        callback = "kdlight.callbacks.DomainReweighting"
+        reweighting = {"class_path": callback, "init_args": {"every": 1, "samples": 2}}
+        small |= {
+            "--model.init_args.teacher.init_args.source": tiny["source"],
+            "--data.init_args.domains": json.dumps(dict.fromkeys(("one", "other"), tiny["text"])),
+            "--data.init_args.block_size": "40",
+            "--trainer.callbacks": json.dumps([reweighting]),
+            "--trainer.max_steps": "2",
+        }
     elif chosen["data"]["class_path"] == "kdlight.data.TracesDataModule":
         small |= {
             "--model.init_args.student.init_args.source": tiny["source"],
@@ -101,6 +111,13 @@ def arguments(config: Path, tiny: dict[str, str]) -> list[str]:
             "--trainer.max_epochs": "2",  # a curriculum needs two
             "--trainer.max_steps": "2",
             "--trainer.accumulate_grad_batches": "1",
+        }
+    elif chosen["data"]["class_path"] == "kdlight.data.SumsDataModule":
+        small |= {
+            "--model.init_args.student.init_args.source": tiny["source"],
+            "--data.init_args.size": "9",
+            "--data.init_args.batch_size": "64",  # an epoch is a step, with a round in between
+            "--trainer.max_epochs": "2",
         }
     elif chosen["data"]["class_path"] == "kdlight.data.TonesDataModule":
         small |= {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
@@ -18,7 +20,7 @@ from kdlight.data.split_module import SplitDataModule
 from kdlight.data.splits import sample_prompts
 from kdlight.data.traces.chat import uses_chat
 from kdlight.data.traces.curriculum import Curriculum, check_curriculum, curriculum_sampler
-from kdlight.data.traces.encode import LOSS_ON, Limits, LossOn, encode
+from kdlight.data.traces.encode import LOSS_ON, EncodedTrace, Limits, LossOn, encode
 from kdlight.data.traces.operators.compose import Compose, table
 from kdlight.data.traces.prompt_groups import CORRECT
 from kdlight.data.traces.readers import read_traces
@@ -33,6 +35,13 @@ from kdlight.data.traces.stopping import warn_of_turn_end
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.trace_checks import check_number
 from kdlight.models.pretrained import as_tokenizer
+
+
+class Parts(NamedTuple):
+    """Traces to train and to validate on."""
+
+    training: list[Trace]
+    validation: list[Trace]
 
 
 class TracesDataModule(SplitDataModule):
@@ -79,6 +88,10 @@ class TracesDataModule(SplitDataModule):
         validation_fraction: fraction of the prompts to validate on; 0 for no validation.
         seed: seed of the split and of the order of the samples.
         num_workers: number of worker processes; the token ids are in memory, so 0 is fast.
+
+    Attributes:
+        traces: the traces to train and to validate on, once they are read.
+        summary: numbers of traces by what became of them.
 
     Raises:
         TypeError: If an argument is of another kind.
@@ -153,6 +166,8 @@ class TracesDataModule(SplitDataModule):
         self.masks = {"mask_shared_prefix": mask_shared_prefix, "mask_end": mask_end}
         self.validation_fraction = validation_fraction
         self.summary: dict[str, int] = {}
+        self.traces = Parts([], [])
+        self._added: list[tuple[int, list[EncodedTrace]]] = []
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -175,9 +190,13 @@ class TracesDataModule(SplitDataModule):
             self.trainer, lambda name: longest, what="the longest trace", argument="max_length"
         )
 
+    def read(self) -> list[Trace]:
+        """Return all traces, those to validate on among them; a subclass may make them."""
+        return read_traces(self.files)
+
     def load_parts(self) -> tuple[TraceDataset, TraceDataset]:
         """Read, select, split and encode the traces."""
-        traces = read_traces(self.files)
+        traces = self.read()
         self.summary["read"] = len(traces)
         if self.select is not None:
             steps = self.select.steps(traces)
@@ -192,6 +211,7 @@ class TracesDataModule(SplitDataModule):
             prompt_ids = sample_prompts(all_ids, self.validation_fraction, self.seed)
             validation = [trace for trace in traces if trace.prompt_id in prompt_ids]
         training = [trace for trace in traces if trace.prompt_id not in prompt_ids]
+        self.traces = Parts(training, validation)
         parts = (
             self._encode(training, self.kind, "training"),
             self._encode(validation, self.validation_kind, "validation"),
@@ -200,29 +220,48 @@ class TracesDataModule(SplitDataModule):
         rank_zero_info(f"traces: {counts}")
         return parts
 
+    def set_added(self, traces: Sequence[Trace], first_epochs: Sequence[int]) -> None:
+        """Train on further traces beside those of ``files``; the run must make its loaders anew.
+
+        They are encoded like the others, all of them as chosen, and are not selected among. A call
+        replaces the traces of the call before it.
+
+        Args:
+            traces: the traces, which are the same on all ranks.
+            first_epochs: the first epoch that trains on each of them. So a run that is resumed at
+                the end of an epoch has the batches that this epoch had.
+        """
+        self._added = []
+        for trace, epoch in zip(traces, first_epochs, strict=True):
+            encoded, _ = self._encoded([replace(trace, score=None)])
+            self._added += ((epoch, [each]) for each in encoded)
+
     def train_dataloader(self) -> DataLoader:
         """Return the training samples, in a new order every epoch; with a curriculum, of a band."""
-        if self.curriculum is None:
-            return super().train_dataloader()
-        samples, trainer = self.train_rows.samples, self.trainer
+        rows, trainer = self._rows_of_epoch(), self.trainer
+        sampler = None
+        if self.curriculum is not None:
+            bands = {"trainer": trainer, "seed": self.seed}
+            sampler = curriculum_sampler(rows.samples, self.curriculum, **bands)
         return train_loader(
-            self.train_rows,
+            rows,
             batch_size=self.batch_size,
             seed=self.seed,
             num_workers=self.num_workers,
             collate_fn=self.collate_fn(),
-            sampler=curriculum_sampler(samples, self.curriculum, trainer=trainer, seed=self.seed),
+            sampler=sampler,
         )
 
+    def _rows_of_epoch(self) -> TraceDataset:
+        """Return the training samples with what was added up to the current epoch."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        added = [sample for first, sample in self._added if first <= epoch]
+        if not added:
+            return self.train_rows
+        return TraceDataset([*self.train_rows.samples, *added], kind=self.kind, **self.masks)
+
     def _encode(self, traces: Sequence[Trace], kind: Kind, part: str) -> TraceDataset:
-        encoded, outcomes = encode(
-            traces,
-            self.tokenizer,
-            threshold=self.threshold,
-            chat=uses_chat(self.tokenizer, self.chat),
-            limits=self.limits,
-            loss_on=self.loss_on,
-        )
+        encoded, outcomes = self._encoded(traces)
         samples = group_samples(encoded, kind=kind, per_prompt=self.per_prompt)
         if not samples and (traces or part == "training"):
             names = self.validation_files if part == "validation" else None
@@ -241,9 +280,19 @@ class TracesDataModule(SplitDataModule):
             self.summary[f"{part}: encoded, but not used for {kind}"] = unused
         return TraceDataset(samples, kind=kind, **self.masks)
 
+    def _encoded(self, traces: Sequence[Trace]) -> tuple[list[EncodedTrace], Counter[str]]:
+        return encode(
+            traces,
+            self.tokenizer,
+            threshold=self.threshold,
+            chat=uses_chat(self.tokenizer, self.chat),
+            limits=self.limits,
+            loss_on=self.loss_on,
+        )
+
     @property
     def train_rows(self) -> TraceDataset:
-        """The training samples."""
+        """The training samples, without those that were added during a run."""
         return self.parts[0]
 
     @property

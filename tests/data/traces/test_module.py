@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from kdlight import CausalLM, DistillationModule
 from kdlight.data import TracesDataModule, batch_labels
 from kdlight.data.traces import Trace, length_control, write_traces
-from kdlight.objectives import ForwardKL
+from kdlight.objectives import CrossEntropy, ForwardKL
 from tests.support import tiny_lm, toy
 
 
@@ -313,3 +314,35 @@ def test_trajectories_make_pairs_with_their_masks(tmp_path: Path) -> None:
     assert [text(row) for row in sample["labels"]] == ["act\nso 3<end>", "actno"]
     (sample,) = only(traces, tmp_path, **options, mask_shared_prefix=True)
     assert [text(row) for row in sample["labels"]] == ["act\nso 3<end>", "no<end>"]
+
+
+def test_added_traces_are_trained_on_from_their_first_epoch_on(tmp_path: Path) -> None:
+    served: list[set[str]] = []
+
+    class Serves(Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            served.append(set())
+
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, *args: Any) -> None:
+            served[-1] |= {text(row).removesuffix("<end>") for row in batch["labels"]}
+
+    module = data(tmp_path, [Trace("one", "a"), Trace("two", "b")])
+    before = [row["labels"] for row in module.train_dataloader()]
+    wrong = Trace("three", "c", score=0.0)  # all are trained on, whatever their score
+    module.set_added([wrong, Trace("four", "d")], [1, 2])
+    assert all(map(torch.equal, before, [row["labels"] for row in module.train_dataloader()]))
+    student = CausalLM.wrap(tiny_lm.model())
+    run = toy.trainer(
+        tmp_path,
+        max_epochs=3,
+        limit_val_batches=0,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=[Serves()],
+    )
+    run.fit(DistillationModule(student, CrossEntropy()), module)
+    assert served == [{"a", "b"}, {"a", "b", "c"}, {"a", "b", "c", "d"}]
+    assert [len(part) for part in module.traces] == [2, 0]
+    module.set_added([], [])
+    run = toy.trainer(tmp_path, callbacks=[Serves()], limit_val_batches=0)
+    run.fit(DistillationModule(student, CrossEntropy()), module)
+    assert served[-1] == {"a", "b"}
