@@ -60,8 +60,8 @@ def domain_perplexities(
     """
     sums = {name: torch.zeros(4, dtype=torch.float64) for name in loaders}
     fault: ValueError | None = None
-    is_first, module.is_first_batch = module.is_first_batch, False
-    with inference_context(trainer, module):
+    with inference_context(trainer, module), module.outside_of_steps():
+        module.is_first_batch = False  # labels of validation text are as they are
         for name, loader in loaders.items():
             for batch in loader:
                 moved = trainer.strategy.batch_to_device(batch, module.device)
@@ -72,7 +72,6 @@ def domain_perplexities(
                     except ValueError as error:  # the other ranks are told of it below
                         fault = error
                 sums[name] += nll_sums(depth_inputs(module, moved, teacher))
-    module.is_first_batch = is_first
     _raise_on_all_ranks(trainer, fault)
     rows = data_parallel_sum(trainer, torch.stack([*sums.values()]))
     copy_from_first_rank(trainer, [rows])  # so that all draw the same to the last bit
