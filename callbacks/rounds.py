@@ -34,6 +34,7 @@ from kdlight.callbacks.round_recipes.pool import Pool
 from kdlight.callbacks.round_recipes.preparation import all_prompts, new_traces, prepare_work
 from kdlight.callbacks.round_recipes.recipe import RoundRecipe
 from kdlight.callbacks.round_recipes.run_checks import (
+    check_answers,
     check_data,
     check_epochs,
     check_reloads,
@@ -41,6 +42,7 @@ from kdlight.callbacks.round_recipes.run_checks import (
 )
 from kdlight.checks import check_integer, check_type
 from kdlight.data.traces.chat import uses_chat
+from kdlight.data.traces.module import TracesDataModule
 from kdlight.data.traces.prompts import read_prompts
 from kdlight.data.traces.trace import Trace
 from kdlight.models.sampling import Sampling
@@ -122,8 +124,11 @@ class Rounds(Callback):
             check_integer("max_prompts", max_prompts, 1)
         if prompts is not None:
             check_type("prompts", prompts, (str, Path, Sequence), "a file or a list of Trace")
-        for prompt in () if isinstance(prompts, (str, Path)) else prompts or ():
-            check_type("prompts", prompt, Trace, "a file or a list of Trace")
+        if not isinstance(prompts, (str, Path, type(None))):
+            if not prompts:
+                raise ValueError("prompts is empty; give some, or None for the training data's")
+            for prompt in prompts:
+                check_type("prompts", prompt, Trace, "a file or a list of Trace")
         check_type("sampling", sampling, Sampling, "a kdlight.models.Sampling")
         check_type("directory", directory, (str, Path, type(None)), "a folder or None")
         if sampling.max_new_tokens is None:
@@ -150,6 +155,7 @@ class Rounds(Callback):
         self._reset()
         module = check_module("Rounds", pl_module)
         data = check_data(datamodule_of(trainer))
+        data.set_added([], [])  # which another run may have left
         check_reloads(trainer)
         check_epochs(trainer, self.every_n_epochs)
         student = module.student_network()
@@ -163,10 +169,12 @@ class Rounds(Callback):
             own = self.prompts
             read = read_prompts(str(own)) if isinstance(own, (str, Path)) else own
             self._prompts = [as_prompt(prompt) for prompt in read]
+        prompts = self._prompts or all_prompts(data.traces.training)
+        check_answers(self.recipe, prompts)
         check_answerable(
             student,
             data.tokenizer,
-            self._prompts or all_prompts(data.traces.training),
+            prompts,
             chat=uses_chat(data.tokenizer, data.chat),
             max_new_tokens=self.sampling.max_new_tokens or 1,
         )
@@ -227,7 +235,9 @@ class Rounds(Callback):
 
     def _is_due(self, trainer: Trainer, epochs: int) -> bool:
         steps = trainer.global_step
-        is_last = epochs == trainer.max_epochs or steps == trainer.max_steps or trainer.should_stop
+        may_stop = epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0)
+        is_last = epochs == trainer.max_epochs or steps == trainer.max_steps
+        is_last = is_last or (trainer.should_stop and may_stop)
         return epochs > 0 and not is_last and epochs % self.every_n_epochs == 0
 
     def _run(self, trainer: Trainer, module: DistillationBase, epoch: int) -> None:
@@ -268,6 +278,11 @@ class Rounds(Callback):
         self.pool, self._state = pool, state
         first = [int(self.history[t.meta[ORIGIN]["round"] - 1]["epoch"]) + 1 for t in pool]
         datamodule_of(trainer).set_added(pool, first)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the new traces out of the data module, which another run may use."""
+        if stage == "fit" and isinstance(trainer.datamodule, TracesDataModule):  # type: ignore[attr-defined]
+            trainer.datamodule.set_added([], [])  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rounds so far, and which traces of the pool are theirs."""

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from kdlight.callbacks.round_recipes.acceptance import is_accepted
 from kdlight.callbacks.round_recipes.origins import with_origin
 from kdlight.callbacks.round_recipes.recipe import RoundRecipe
 from kdlight.callbacks.round_recipes.sampling_check import check_samples
@@ -92,10 +93,13 @@ class BudgetedRound(RoundRecipe):
 
         def measure(answers: Sequence[Trace]) -> list[Trace]:
             student: Any = work.module.student_network()
-            norms = head_gradient_norms(student, work.tokenizer, answers, chat=work.chat)
+            # a text may have more tokens than were generated of it, and be too long to be read
+            read = [each for each in answers if each.finished and work.fits(each)]
+            found = head_gradient_norms(student, work.tokenizer, read, chat=work.chat)
+            norms = dict(zip(map(id, read), found, strict=True))
             return [
-                replace(each, meta={**each.meta, NORM: norm})
-                for each, norm in zip(answers, norms, strict=True)
+                replace(each, meta={**each.meta, NORM: norms.get(id(each), 0.0)})
+                for each in answers
             ]
 
         tasks = numbered(work.prompts, self.probe)
@@ -129,4 +133,4 @@ class BudgetedRound(RoundRecipe):
         return [numbers[prompt.prompt_id] for prompt in prompts]
 
     def _accepts(self, answer: Trace) -> bool:
-        return (answer.score or 0.0) >= self.threshold
+        return is_accepted(answer, self.threshold)

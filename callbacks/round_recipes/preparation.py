@@ -10,16 +10,20 @@ from lightning.pytorch import Trainer
 
 from kdlight.callbacks.generation.checks import datamodule_of
 from kdlight.callbacks.round_recipes.first_rank import from_first_rank
-from kdlight.callbacks.round_recipes.origins import as_prompt, content, prompt_content, unique
+from kdlight.callbacks.round_recipes.origins import (
+    ORIGIN,
+    as_prompt,
+    content,
+    prompt_content,
+    unique,
+)
 from kdlight.callbacks.round_recipes.round_folder import open_folder
 from kdlight.callbacks.round_recipes.weights_hash import hash_on_ranks
 from kdlight.callbacks.round_recipes.work import RoundWork
-from kdlight.data.context_check import networks
 from kdlight.data.splits import shuffle
-from kdlight.data.traces.chat import tokenize, uses_chat
+from kdlight.data.traces.chat import uses_chat
 from kdlight.data.traces.module import TracesDataModule
 from kdlight.data.traces.trace import Trace
-from kdlight.models.context import context_length
 from kdlight.models.sampling import Sampling
 from kdlight.modules.base import DistillationBase
 
@@ -77,6 +81,7 @@ def prepare_work(
         batch_size=batch_size,
         chat=uses_chat(data.tokenizer, data.chat),
     )
+    work.prompts = [each for each in work.prompts if work.can_answer(each)]
     if max_prompts is not None:
         work.prompts = shuffle(work.prompts, seed=work.seed("prompts"))[:max_prompts]
     whole = {
@@ -93,15 +98,21 @@ def new_traces(made: Sequence[Trace], work: RoundWork, data: TracesDataModule) -
     """Return the traces of a round that can be trained on.
 
     Left out are those that are there already, those of prompts that are validated on, and those
-    that are longer than the context of student or teacher.
+    that are longer than the context of student or teacher, or than the data module allows.
+
+    Raises:
+        ValueError: A trace without an origin.
     """
     validated = {prompt_content(trace) for trace in data.traces.validation}
-    limits = [context_length(network) for _, network in networks(work.module)]
-    shortest = min((limit for limit in limits if limit is not None), default=None)
-
-    def fits(trace: Trace) -> bool:
-        row = tokenize(trace, work.tokenizer, chat=work.chat)
-        return shortest is None or len(row.prompt) + len(row.completion) <= shortest
-
-    found = unique(list(made), work.taken)
-    return [each for each in found if prompt_content(each) not in validated and fits(each)]
+    found = [each for each in unique(list(made), work.taken) if work.fits(each)]
+    new = [
+        each for each in found if prompt_content(each) not in validated and data.can_encode(each)
+    ]
+    for each in new:
+        if ORIGIN not in each.meta:
+            raise ValueError(
+                "a recipe must return traces with their origin, but one to prompt"
+                f" {each.prompt_id!r} has none; use"
+                " kdlight.callbacks.round_recipes.origins.with_origin"
+            )
+    return new

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -42,8 +44,12 @@ class RoundRecipe(ABC):
         return {"recipe": type(self).__name__, **values}
 
 
-def describe(value: Any) -> Any:
+def describe(value: Any, *, within: tuple[Any, ...] = ()) -> Any:
     """Return a value as JSON can represent it: a function by its name, an object by what it holds.
+
+    Args:
+        value: the value.
+        within: the objects that hold it, which are not described again.
 
     Example:
         >>> from kdlight.data.traces.sums import SimilarSums, solve_sums
@@ -54,5 +60,15 @@ def describe(value: Any) -> Any:
         return value
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    held = getattr(value, "__dict__", {})
-    return {type(value).__name__: {name: describe(each) for name, each in sorted(held.items())}}
+    if any(value is each for each in within):
+        return type(value).__name__
+    within = (*within, value)
+    if isinstance(value, Mapping):
+        return [[describe(part, within=within) for part in pair] for pair in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [describe(each, within=within) for each in value]
+    held = dict(getattr(value, "__dict__", {}))
+    if isinstance(value, partial):
+        held |= {"func": value.func, "args": value.args, "keywords": value.keywords}
+    parts = {name: describe(each, within=within) for name, each in sorted(held.items())}
+    return {type(value).__name__: parts}

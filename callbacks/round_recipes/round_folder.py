@@ -30,8 +30,9 @@ def open_folder(folder: Path, prompts: Sequence[Trace], settings: Mapping[str, A
         ...     [open_folder(Path(path, "round_1"), [], {"samples": n}) for n in (4, 4, 8)]
         [False, True, False]
     """
-    digest = sha256(to_lines(prompts)).hexdigest()[:16]
-    text = json.dumps({**settings, "prompts": digest}, indent=1).encode()
+    # hashes: what an object holds may be a secret, such as the key of a service
+    digests = {"settings": json.dumps(settings).encode(), "prompts": to_lines(prompts)}
+    text = json.dumps({name: sha256(part).hexdigest() for name, part in digests.items()}).encode()
     path = folder / "settings.json"
     if path.exists() and path.read_bytes() == text:
         return True

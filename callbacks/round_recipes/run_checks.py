@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
 
+from kdlight.callbacks.round_recipes.recipe import RoundRecipe
 from kdlight.data.traces.module import TracesDataModule
+from kdlight.data.traces.trace import Trace
+from kdlight.data.traces.verification.verifiers import exact, math, number
 from kdlight.modules.base import DistillationBase
 from kdlight.teachers import Teacher
 
@@ -61,7 +65,7 @@ def check_epochs(trainer: Trainer, every_n_epochs: int) -> None:
     Raises:
         ValueError: There are too few epochs.
     """
-    epochs = trainer.max_epochs or 0
+    epochs = 0 if getattr(trainer, "fast_dev_run", False) else trainer.max_epochs or 0
     if 0 < epochs <= every_n_epochs:
         raise ValueError(
             f"every_n_epochs is {every_n_epochs}, but the run has {epochs} epochs, so that no epoch"
@@ -81,4 +85,21 @@ def check_teacher(module: DistillationBase) -> None:
             "Rounds needs the teacher's logits for text that is made during training, but a"
             f" {type(teacher).__name__} has no network to compute them; use a live teacher, or none"
             " with kdlight.objectives.CrossEntropy"
+        )
+
+
+def check_answers(recipe: RoundRecipe, prompts: Sequence[Trace]) -> None:
+    """Raise an error for a prompt without the answer that a verifier of kdlight compares with.
+
+    Raises:
+        ValueError: There is one.
+    """
+    known = (number, exact, math)
+    names = [name for name, value in vars(recipe).items() if any(value is each for each in known)]
+    missing = [prompt.prompt_id for prompt in prompts if prompt.answer is None]
+    if names and missing:
+        raise ValueError(
+            f"{names[0]} of {type(recipe).__name__} compares responses with the answers of the"
+            f" prompts, but prompt {missing[0]!r} has none; set `answer`, or give a function of"
+            " your own"
         )

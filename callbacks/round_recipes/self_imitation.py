@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from kdlight.callbacks.round_recipes.acceptance import is_accepted
 from kdlight.callbacks.round_recipes.origins import with_origin
 from kdlight.callbacks.round_recipes.recipe import RoundRecipe
 from kdlight.callbacks.round_recipes.sampling_check import check_samples
@@ -63,7 +64,7 @@ class SelfImitationRound(RoundRecipe):
         """Return the answers that are accepted."""
         tasks = numbered(work.prompts, self.samples)
         answers = work.answers("student", tasks, critic=self.critic)
-        accepted = [each for each in answers if (each.score or 0.0) >= self.threshold]
+        accepted = [each for each in answers if is_accepted(each, self.threshold)]
         work.figures["accepted"] = len(accepted) / max(len(answers), 1)
         work.outcome = (
             f"{len(accepted)} of {len(answers)} answers of the student have a score of at least"

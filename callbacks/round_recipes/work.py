@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from kdlight.callbacks.inference.context import inference_context
 from kdlight.callbacks.round_recipes.first_rank import from_first_rank
 from kdlight.callbacks.round_recipes.journaled import journaled
 from kdlight.callbacks.round_recipes.pool import from_json
+from kdlight.data.context_check import networks
+from kdlight.data.traces.chat import prompt_ids, tokenize
 from kdlight.data.traces.trace import Trace, to_lines
 from kdlight.data.traces.verification.verifiers import Verifier
 from kdlight.data.traces.verification.verify import verify_traces
 from kdlight.data.written_files import write_files
 from kdlight.distributed.ranks import data_parallel_size
+from kdlight.models.context import context_length
 from kdlight.models.sampling import Sampling
 from kdlight.modules.base import DistillationBase
 
@@ -67,6 +71,22 @@ class RoundWork:
         """Return the seed of a step of this round."""
         name = f"{self.sampling.seed}:{self.number}:{step}"  # a hash: seeds are not correlated
         return int(sha256(name.encode()).hexdigest()[:8], 16)
+
+    def fits(self, trace: Trace) -> bool:
+        """Return whether the tokens of a trace fit into the contexts of all networks."""
+        row = tokenize(trace, self.tokenizer, chat=self.chat)
+        return len(row.prompt) + len(row.completion) <= self._context
+
+    def can_answer(self, prompt: Trace) -> bool:
+        """Return whether a prompt has tokens, and leaves room for an answer."""
+        options: Any = {"chat": self.chat, "tools": prompt.tools}
+        tokens = len(prompt_ids(prompt.prompt, self.tokenizer, **options))
+        return 0 < tokens <= self._context - (self.sampling.max_new_tokens or 0)
+
+    @property
+    def _context(self) -> float:
+        lengths = [context_length(network) for _, network in networks(self.module)]
+        return min((length for length in lengths if length is not None), default=inf)
 
     def answers(
         self,

@@ -127,6 +127,45 @@ def test_nothing_is_added_twice(tmp_path: Path) -> None:
     assert len({content(trace) for trace in [*rounds.pool, known]}) == 10
 
 
+def test_another_run_with_the_same_data_does_not_train_on_what_was_added(tmp_path: Path) -> None:
+    source = data()
+    for folder in ("one", "two"):
+        _, epochs, _ = fit(tmp_path / folder, Rounds(Makes(), sampling=SHORT), data=source)
+        assert epochs.samples == [16, 19, 22, 25]
+    counts = Epochs()
+    run = toy.trainer(
+        tmp_path, max_epochs=2, reload_dataloaders_every_n_epochs=1, callbacks=[counts]
+    )
+    run.fit(module(), source)
+    assert counts.samples == [16, 16]
+
+
+class Stop(Callback):
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        trainer.should_stop = True
+
+
+def test_a_run_that_must_not_stop_yet_has_its_rounds(tmp_path: Path) -> None:
+    rounds, epochs = Rounds(Makes(), sampling=SHORT), Epochs()
+    fit(tmp_path, rounds, callbacks=[Stop(), rounds, epochs], min_epochs=3, max_epochs=5)
+    assert [each["epoch"] for each in rounds.history] == [0, 1]
+    assert epochs.samples == [16, 19, 22]
+
+
+def test_prompts_without_what_a_verifier_compares_with_are_refused(tmp_path: Path) -> None:
+    rounds = Rounds(SelfImitationRound("number"), prompts=[Trace("1 + 1 =", "")], sampling=SHORT)
+    with pytest.raises(ValueError, match="critic of SelfImitationRound .* prompt .* has none"):
+        fit(tmp_path, rounds)
+    with pytest.raises(ValueError, match="prompts is empty"):
+        Rounds(SelfImitationRound("number"), prompts=[])
+
+
+def test_a_run_to_try_the_code_has_no_round(tmp_path: Path) -> None:
+    rounds = Rounds(Makes(), sampling=SHORT)
+    fit(tmp_path, rounds, fast_dev_run=True)
+    assert rounds.history == []
+
+
 def test_a_round_without_a_new_trace_ends_the_rounds_and_not_the_fit(tmp_path: Path) -> None:
     rounds = Rounds(Makes(total=3), sampling=SHORT)
     with pytest.warns(UserWarning, match="round 2: 3 traces were made; 0 of 3 traces are new, so"):

@@ -13,11 +13,8 @@ from. Results are kept in the folder, and a run that was stopped goes on with th
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +28,8 @@ from kdlight.callbacks.domains.perplexities import domain_perplexities
 from kdlight.data import DomainDataModule
 from kdlight.objectives import CrossEntropy, ForwardKL, Weighted
 from tests.studies.domains_picture import draw
-from tests.studies.fusion import cell, open_results
+from tests.studies.fusion import cell
+from tests.studies.kept_results import KeptResults
 from tests.support import tiny_lm
 
 DOMAINS = {"help": None, "code": "package:asyncio/*.py", "tables": "package:encodings/cp*.py"}
@@ -161,21 +159,11 @@ def main(arguments: list[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "results.json"
     settings = {"steps": options.steps, "teacher_steps": options.teacher_steps}
-    results, start = open_results(path, settings), time.process_time()
-
-    def get(name: str, work: Callable[[], Results]) -> None:
-        if name in results:
-            return
-        results[name] = work()
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps({"settings": settings, "results": results}, indent=1))
-        partial.replace(path)
-        print(f"{time.process_time() - start:.0f} s, {name}: {results[name]['ratios']}", flush=True)
-
+    results = KeptResults(path, settings)
     sizes = (options.steps, options.teacher_steps)
     for seed in range(options.seeds):
         for way in WAYS:
-            get(
+            results.get_or_compute(
                 f"{way}|{seed}",
                 lambda way=way, seed=seed: run(way, seed, options.output, *sizes),
             )

@@ -18,14 +18,10 @@ study that was stopped goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import torch
 
@@ -39,6 +35,7 @@ from tests.studies.fusion_task import (
     run,
     teacher_figures,
 )
+from tests.studies.kept_results import KeptResults
 
 NOISES = {"right labels": 0.0, "30 % wrong labels": 0.3}
 Results = dict[str, Figures]
@@ -81,18 +78,6 @@ def notes(results: Results, seeds: int) -> str:
     return "\n".join(lines)
 
 
-def open_results(path: Path, settings: dict[str, Any]) -> Results:
-    """Return the results that a folder has, which must be those of the same settings."""
-    if not path.exists():
-        return {}
-    found = json.loads(path.read_text())
-    if found["settings"] != settings:
-        raise ValueError(
-            f"{path} has results of {found['settings']}, got {settings}; choose another --output"
-        )
-    return found["results"]
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Do the runs that are not done yet, and write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -104,25 +89,15 @@ def main(arguments: list[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "results.json"
     settings = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
-    results, start = open_results(path, settings), time.process_time()
-
-    def get(name: str, work: Callable[[], Figures]) -> None:
-        if name in results:
-            return
-        results[name] = work()
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps({"settings": settings, "results": results}, indent=1))
-        partial.replace(path)
-        print(f"{time.process_time() - start:.0f} s, {name}: {results[name]}", flush=True)
-
+    results = KeptResults(path, settings)
     for seed in range(options.seeds):
-        get(
+        results.get_or_compute(
             f"teachers|{seed}",
             lambda seed=seed: teacher_figures(seed, options.output, options.teacher_epochs),
         )
         for labels, noise in NOISES.items():
             for way in WAYS:
-                get(
+                results.get_or_compute(
                     f"{labels}|{way}|{seed}",
                     lambda way=way, noise=noise, seed=seed: run(
                         way, noise, seed, options.output, options.epochs, options.teacher_epochs

@@ -19,37 +19,16 @@ Results are kept in the folder, and a run that was stopped goes on.
 from __future__ import annotations
 
 import argparse
-import copy
-import json
 import logging
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tests.studies import quantization_digits, quantization_language
+from tests.studies.kept_results import KeptResults
 
 PARTS = {"digits": quantization_digits, "language": quantization_language}
-
-Results = dict[str, Any]
-
-
-def remember(path: Path) -> tuple[Results, Callable[[str, Callable[[], Any]], Any]]:
-    """Return results of a file, and a function that computes one of them if it is missing."""
-    results: Results = json.loads(path.read_text()) if path.exists() else {}
-
-    def get(key: str, compute: Callable[[], Any]) -> Any:
-        if key not in results:
-            start = time.perf_counter()
-            results[key] = compute()
-            path.write_text(json.dumps(results, indent=1))
-            print(f"{time.perf_counter() - start:.0f} s, {key}: {results[key]}", flush=True)
-        return copy.deepcopy(results[key])
-
-    return results, get
 
 
 def main() -> None:
@@ -66,8 +45,8 @@ def main() -> None:
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
     for name in [options.part] if options.part else list(PARTS):
-        results, get = remember(options.output / f"{name}.json")
-        PARTS[name].run(get, options.output, options.seeds)
+        results = KeptResults(options.output / f"{name}.json", {})
+        PARTS[name].run(results.get_or_compute, options.output, options.seeds)
         text = PARTS[name].table(results)
         (options.output / f"{name}.md").write_text(text + "\n", encoding="utf-8")
         print(text)

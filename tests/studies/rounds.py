@@ -22,9 +22,7 @@ was stopped goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
@@ -47,6 +45,7 @@ from kdlight.data.traces import Sampling, Trace, answer, number
 from kdlight.data.traces.sums import SimilarSums, sample_sums, solve_sums
 from kdlight.data.traces.sums_module import SumsDataModule
 from kdlight.objectives import CrossEntropy
+from tests.studies.kept_results import KeptResults
 from tests.studies.redi import quiet
 from tests.support import tiny_lm, toy
 
@@ -204,18 +203,18 @@ def main() -> None:
     sizes = parser.parse_args()
     quiet()
     torch.set_num_threads(1)
-    start, folder = time.time(), sizes.output
+    folder = sizes.output
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "results.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
+    settings = {k: v for k, v in vars(sizes).items() if k not in ("output", "seeds")}
+    results = KeptResults(folder / "results.json", settings)
     for seed in range(sizes.seeds):
         for name, make in recipes(sizes).items():
-            key = f"{name} {seed}"
-            if key not in results:
-                recipe = None if make is None else make()
-                results[key] = run(name, recipe, folder / "run", seed, sizes)
-                path.write_text(json.dumps(results, indent=1))
-            print(f"{time.time() - start:.0f} s", key, results[key], flush=True)
+            results.get_or_compute(
+                f"{name} {seed}",
+                lambda name=name, make=make, seed=seed: run(
+                    name, make and make(), folder / "run", seed, sizes
+                ),
+            )
     text = table(results, sizes.marks, sizes.tokens)
     (folder / "table.md").write_text(text + "\n")
     print(text)

@@ -41,15 +41,6 @@ def test_teachers_and_learned_ratios_are_told() -> None:
     assert "30 % wrong labels: both right 0.25 ± 0.00." in text
 
 
-def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    assert fusion.open_results(path, {"epochs": 1}) == {}
-    path.write_text(json.dumps({"settings": {"epochs": 1}, "results": results()}))
-    assert fusion.open_results(path, {"epochs": 1}) == results()
-    with pytest.raises(ValueError, match="has results of .* choose another --output"):
-        fusion.open_results(path, {"epochs": 2})
-
-
 def test_parts_of_the_data_do_not_overlap_and_held_out_labels_are_right() -> None:
     noisy, right = Digits(1, 0.3), Digits(1, 0.0)
     parts = [noisy.digits.train_images, noisy.validation, noisy.test]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.studies import quantization_digits as digits
 from tests.studies import quantization_language as language
-from tests.studies.quantization import remember
 
 
 def figures(kl: float) -> dict[str, float]:
@@ -51,17 +48,3 @@ def test_digits_are_compared_with_the_rounded_student_of_their_seed() -> None:
     assert lines[3] == "| the same, rounded to 2 bits | 70.0 ± 10.0 |  | 1.000 ± 0.000 |"
     assert lines[4] == "| 2 bits, on a teacher | 90.0 ± 0.0 | 20.0 ± 10.0 | 0.100 ± 0.000 |"
     assert lines[-1] == "| the teacher | 99.0 | | |"
-
-
-def test_what_was_computed_is_not_computed_again(tmp_path: Path) -> None:
-    path, calls = tmp_path / "part.json", []
-
-    def compute() -> dict[str, int]:
-        calls.append(1)
-        return {"a": 1}
-
-    for _ in range(2):
-        found, get = remember(path)
-        assert get("first", compute) == {"a": 1}
-        assert found == json.loads(path.read_text()) == {"first": {"a": 1}}
-    assert len(calls) == 1

@@ -236,6 +236,11 @@ class TracesDataModule(SplitDataModule):
             encoded, _ = self._encoded([replace(trace, score=None)])
             self._added += ((epoch, [each]) for each in encoded)
 
+    def can_encode(self, trace: Trace) -> bool:
+        """Return whether a further trace would be trained on: it is not longer than allowed."""
+        encoded, _ = self._encoded([replace(trace, score=None)])
+        return bool(encoded)
+
     def train_dataloader(self) -> DataLoader:
         """Return the training samples, in a new order every epoch; with a curriculum, of a band."""
         rows, trainer = self._rows_of_epoch(), self.trainer

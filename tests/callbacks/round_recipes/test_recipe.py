@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from kdlight.callbacks import BudgetedRound, CompetitiveRound, SelfImitationRound
 from kdlight.callbacks.round_recipes.recipe import describe
@@ -31,3 +32,17 @@ def test_functions_and_objects_are_described_by_what_they_are() -> None:
     assert describe(number) == "kdlight.data.traces.verification.verifiers.number"
     assert describe(SimilarSums(3)) == {"SimilarSums": {"per_prompt": 3}}
     assert describe(None) is None
+
+
+class Holder:
+    """A critic that holds something, and itself."""
+
+    def __init__(self, held: object) -> None:
+        self.held, self.own = held, self
+
+
+def test_what_is_held_in_containers_counts_and_cycles_end() -> None:
+    held = [["a"], ["b"], {"a": 1}, {"a": 2}, partial(number, 1), partial(number, 2), ("a", "b")]
+    texts = [json.dumps(describe(Holder(each))) for each in held]
+    assert len(set(texts)) == len(held)
+    assert describe(Holder(1)) == {"Holder": {"held": 1, "own": "Holder"}}

@@ -8,6 +8,11 @@ from kdlight.callbacks.round_recipes.round_folder import open_folder
 from kdlight.data.traces import Trace
 
 
+def test_settings_are_not_readable(tmp_path: Path) -> None:
+    open_folder(tmp_path / "round_1", [], {"client": {"key": "secret"}})
+    assert "secret" not in (tmp_path / "round_1" / "settings.json").read_text()
+
+
 def test_what_was_made_is_kept_for_the_same_round_only(tmp_path: Path) -> None:
     folder, prompts = tmp_path / "rounds" / "round_1", [Trace("a", "")]
     settings = {"weights": "1", "samples": 4}

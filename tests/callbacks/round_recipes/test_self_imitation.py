@@ -34,6 +34,12 @@ def test_the_threshold_decides(learned: Any) -> None:
     assert all(len(trace.response) >= 2 for trace in made)
 
 
+def test_unfinished_answers_are_not_added_whatever_the_scores_are(learned: Any) -> None:
+    made = SelfImitationRound(lambda trace: -5.0, threshold=-9.0, samples=2).run(work(learned))
+    assert made
+    assert all(trace.finished for trace in made)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
