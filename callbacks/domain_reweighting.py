@@ -126,12 +126,10 @@ class DomainReweighting(Callback):
             data.restart()
         if not self.history:
             self._start(trainer, pl_module)
-        elif list(self.teacher_perplexity) != data.names:
-            raise ValueError(
-                f"DomainReweighting has weights of the domains {list(self.teacher_perplexity)}, but"
-                f" the data module has {data.names}; resume with the domains of the checkpoint"
-            )
-        else:  # a checkpoint may be written after the last step, but before its update
+        else:
+            if self._given is not None:
+                self.teacher_perplexity = check_perplexities(self._given, data.names)
+            # a checkpoint may be written after the last step, but before its update
             self._advance(trainer, pl_module)
         self._seen = trainer.global_step
         ahead = self._position.batches_ahead
@@ -139,6 +137,12 @@ class DomainReweighting(Callback):
             "DomainReweighting: new weights act"
             + (f" after {ahead} batches, which the workers have ready" if ahead else " at once")
         )
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the place after this batch, for a checkpoint that any callback writes at its end."""
+        self._trained = self._position.after_batch()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -160,6 +164,7 @@ class DomainReweighting(Callback):
             "teacher_perplexity": dict(self.teacher_perplexity),
             "tokens": list(self._tokens),
             "counted": self._counted,
+            "trained": self._trained,
             "lag": self._lag,
         }
 
@@ -168,7 +173,8 @@ class DomainReweighting(Callback):
         self._weights, self._tokens = list(state_dict["weights"]), list(state_dict["tokens"])
         self.history = [dict(each) for each in state_dict["history"]]
         self.teacher_perplexity = dict(state_dict["teacher_perplexity"])
-        self._counted, self._lag = state_dict["counted"], state_dict["lag"]
+        self._counted, self._trained = state_dict["counted"], state_dict["trained"]
+        self._lag = state_dict["lag"]
 
     # ---- the update
 
@@ -177,7 +183,8 @@ class DomainReweighting(Callback):
         self.teacher_perplexity: dict[str, float] = {}
         self._weights: list[float] = []  # of the last update; not those of the first interval
         self._tokens: list[float] = []
-        self._counted = self._seen = self._lag = 0
+        self._counted = self._trained = 0  # draws
+        self._seen = self._lag = 0
 
     def _start(self, trainer: Trainer, module: DistillationBase) -> None:
         """Measure both networks, for the weights that the first update starts from."""
@@ -190,18 +197,17 @@ class DomainReweighting(Callback):
         self.teacher_perplexity = teacher
         self._weights = domain_weights(None, [*measured.student.values()], [*teacher.values()])
         self._tokens = [0.0] * len(data.names)
-        self._counted = self._position.trained()
-        self._remember(trainer, self._position.trained(), measured.student)
+        self._remember(trainer, self._trained, measured.student)
 
     def _advance(self, trainer: Trainer, module: DistillationBase) -> None:
         """Count the tokens since the last step, and update the weights if it is time."""
-        data, position = _data(trainer), self._position
-        for start, stop in position.trained_ranges(self._counted, position.trained()):
+        data = _data(trainer)
+        for start, stop in self._position.trained_ranges(self._counted, self._trained):
             tokens = data.tokens_of_blocks[data.sampler.draws.samples(start, stop)].double()
             domains = data.sampler.draws.domains(start, stop)
             sums = torch.bincount(domains, tokens, minlength=len(self._tokens)).tolist()
             self._tokens = [a + b for a, b in zip(self._tokens, sums, strict=True)]
-        self._counted = position.trained()
+        self._counted = self._trained
         if trainer.global_step // self.every > self.history[-1]["step"] // self.every:
             self._update(trainer, module)
 
@@ -213,7 +219,8 @@ class DomainReweighting(Callback):
         self._weights = domain_weights(
             self._weights, [*student.values()], teacher, alpha=self.alpha
         )
-        draw, self._lag = self._position.next_free(), self._position.lag()
+        draw = self._position.next_free(self._trained)
+        self._lag = self._position.lag(self._trained)
         data.sampler.set_weights(self._weights, draw=draw)
         self._remember(trainer, draw, student)
 

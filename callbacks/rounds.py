@@ -68,7 +68,8 @@ class Rounds(Callback):
     a round makes is in ``round_N`` beside it. A round that was interrupted goes on from there if
     the student has the same weights, so that the pool has the same bytes as without the
     interruption. With `kdlight.callbacks.ExactResume` this holds for the weights as well. Resumed
-    from an earlier checkpoint, the pool loses what later rounds had added. The state of the global
+    from an earlier checkpoint, a run with a folder of its own gets a copy of what the pool had
+    then; in the same folder, the pool loses what later rounds had added. The state of the global
     random generators is not changed.
 
     There are more batches in an epoch after a round. A schedule over the whole run does not know
@@ -189,15 +190,24 @@ class Rounds(Callback):
         self._is_resumed = True
         self._epoch, self.ended = state["epoch"], state["ended"]
         self.history = list(state["history"])
-        if self.directory is None:
-            self._folder = Path(state["directory"])
-        pool = Pool(self._folder)
 
-        def restore() -> list[Trace]:
-            pool.restore(state["pool"])
-            return pool.read()
+        def restore() -> tuple[Path, list[Trace]]:
+            pool = self._restored(Path(state["directory"]), state["pool"])
+            return pool.path.parent, pool.read()
 
-        self._use(trainer, from_first_rank(trainer, restore), state["pool"])
+        self._folder, pool = from_first_rank(trainer, restore)
+        self._use(trainer, pool, state["pool"])
+
+    def _restored(self, folder: Path, state: dict[str, Any]) -> Pool:
+        """Return the pool of a resumed run, in the state of its checkpoint."""
+        before, own = Pool(folder), Pool(self._folder)
+        if self.directory is None and before.state() == state:
+            return before  # goes on where it was
+        if own.path.exists() or own.path.absolute() == before.path.absolute():
+            own.restore(state)
+        else:  # from an earlier checkpoint: what was made later stays where it is
+            own.begin_like(before, state)
+        return own
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check that the folder has no pool of another run; or resume between two epochs."""

@@ -14,7 +14,7 @@ from kdlight.data.domains.domain_sampler import DomainSampler
 class DrawPosition:
     """How many draws a run has trained on, and how many its loader has made.
 
-    All of it follows from the counters of the Trainer, and is the same on all ranks.
+    Both are the same on all ranks.
 
     Args:
         trainer: the trainer, in a fit.
@@ -27,17 +27,30 @@ class DrawPosition:
         self.draws_per_batch = (loader.batch_size or 1) * sampler.num_replicas
         self.batches_ahead = loader.num_workers * (loader.prefetch_factor or 0)
 
-    def trained(self) -> int:
-        """Return the number of the first draw that was not trained on."""
-        return self._draw(self._batches)
+    def after_batch(self) -> int:
+        """Return the number of the first draw after the batch that was begun last.
 
-    def next_free(self) -> int:
-        """Return the number of the first draw that no worker of the loader has made yet."""
-        return self._draw(self._batches + self.batches_ahead)
+        Call it while the batch is trained on. Between two epochs, and where a run is resumed, the
+        counters of the Trainer that it reads are partly those of the epoch before.
+        """
+        counts: Any = self.trainer.fit_loop.epoch_progress.current
+        first = self.sampler.epoch_start(counts.processed)  # as Lightning tells samplers
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return first + min(batches * self.draws_per_batch, self.sampler.total_size)
 
-    def lag(self) -> int:
+    def next_free(self, trained: int) -> int:
+        """Return the number of the first draw that no worker of the loader has made yet.
+
+        Args:
+            trained: the number of the first draw that was not trained on.
+        """
+        epoch = max(trained - 1, 0) // self.sampler.total_size
+        end = self.sampler.epoch_start(epoch + 1)
+        return min(trained + self.batches_ahead * self.draws_per_batch, end)
+
+    def lag(self, trained: int) -> int:
         """Return the number of batches that are drawn already, but not trained on yet."""
-        return -(-(self.next_free() - self.trained()) // self.draws_per_batch)
+        return -(-(self.next_free(trained) - trained) // self.draws_per_batch)
 
     def trained_ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Iterate over the draws between two that were trained on.
@@ -49,13 +62,3 @@ class DrawPosition:
         for epoch in range(start // size, -(-stop // size)):
             first = epoch * size
             yield max(start, first), min(stop, first + limit)
-
-    @property
-    def _batches(self) -> int:
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-
-    def _draw(self, batches: int) -> int:
-        counts: Any = self.trainer.fit_loop.epoch_progress.current
-        epoch = counts.processed  # which is what Lightning tells samplers
-        drawn = min(batches * self.draws_per_batch, self.sampler.total_size)
-        return self.sampler.epoch_start(epoch) + drawn

@@ -51,6 +51,19 @@ class Pool:
         Raises:
             ValueError: If the file does not begin with the traces of ``state``.
         """
+        kept = self._first(state)
+        if len(kept) < len(self._lines()):
+            write_files({self.path: b"".join(kept)})
+
+    def begin_like(self, other: Pool, state: dict[str, Any]) -> None:
+        """Begin this file with the traces of ``state`` of another one, which is not changed.
+
+        Raises:
+            ValueError: If the other file does not begin with the traces of ``state``.
+        """
+        write_files({self.path: b"".join(other._first(state))})
+
+    def _first(self, state: dict[str, Any]) -> list[bytes]:
         lines = self._lines()
         kept = lines[: state["traces"]]
         if _state(kept) != state:
@@ -59,8 +72,7 @@ class Pool:
                 f" checkpoint was written, but it {'has others' if lines else 'is missing'}; put"
                 " the folder of that run back, and name it by `directory`"
             )
-        if len(kept) < len(lines):
-            write_files({self.path: b"".join(kept)})
+        return kept
 
     def _bytes(self) -> bytes:
         return self.path.read_bytes() if self.path.exists() else b""

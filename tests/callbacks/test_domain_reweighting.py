@@ -211,6 +211,42 @@ def test_a_checkpoint_before_the_update_of_its_step(step: int, tmp_path: Path) -
     assert batches[0][step:] == batches[1]
 
 
+@pytest.mark.parametrize("limit", [5, 1.0], ids=["limited", "whole"])
+@pytest.mark.parametrize("early", [True, False], ids=["before_the_update", "after_it"])
+def test_a_run_is_resumed_at_the_end_of_an_epoch(early: bool, limit: float, tmp_path: Path) -> None:
+    """Where the counters of the Trainer are partly those of the epoch before."""
+    results = []
+    epoch = 5 if limit == 5 else -(-len(domain_fit.data(tmp_path, batch_size=16).parts[0]) // 16)
+    for resume in (None, tmp_path / f"early_{epoch}.ckpt"):
+        seen, reweighting = domain_fit.Seen(), DomainReweighting(every=epoch)
+        callbacks = [SaveEarly(), reweighting] if early else [reweighting, SaveEarly()]
+        trainer = toy.trainer(
+            tmp_path,
+            callbacks=[*callbacks, seen, ExactResume()],
+            max_steps=2 * epoch + 1,
+            max_epochs=9,
+            limit_val_batches=0,
+            limit_train_batches=limit,
+        )
+        domains = domain_fit.data(tmp_path, batch_size=16)
+        trainer.fit(domain_fit.module(), domains, ckpt_path=resume)
+        results.append((domains.sampler.draws.plan, seen.logged[-1], seen.batches[-epoch - 1 :]))
+    assert results[0] == results[1]
+
+
+def test_the_same_trainer_goes_on_with_its_counts(tmp_path: Path) -> None:
+    tokens = []
+    for parts in ([2], [1, 2]):
+        reweighting, seen = DomainReweighting(every=99), domain_fit.Seen()
+        trainer = toy.trainer(tmp_path, callbacks=[reweighting, seen], limit_train_batches=5)
+        this, domains = domain_fit.module(), domain_fit.data(tmp_path)
+        for epochs in parts:
+            trainer.fit_loop.max_epochs = epochs
+            trainer.fit(this, domains)
+        tokens.append({k: v for k, v in seen.logged[-1].items() if k.endswith("tokens")})
+    assert tokens[0] == tokens[1]
+
+
 def test_batches_of_workers_lag_behind(tmp_path: Path) -> None:
     result = domain_fit.fit({"folder": str(tmp_path), "data": {"num_workers": 2}})
     assert [each["draw"] for each in result["history"]] == [0, 4 * (3 + 4), 4 * (6 + 4)]
@@ -248,7 +284,7 @@ def test_a_checkpoint_of_other_domains_is_refused(tmp_path: Path) -> None:
     files = {{"signs": "marks"}.get(name, name): path for name, path in files.items()}
     domains = type(domains)(domains.tokenizer, files, block_size=12, batch_size=4)
     trainer = toy.trainer(tmp_path, callbacks=[DomainReweighting(every=3)], max_steps=8)
-    with pytest.raises(ValueError, match=r"the data module has \['letters', 'digits', 'marks'\]"):
+    with pytest.raises(ValueError, match=r"domains are \['letters', 'digits', 'marks'\], but"):
         trainer.fit(domain_fit.module(), domains, ckpt_path=tmp_path / "checkpoints/step=4.ckpt")
 
 

@@ -248,6 +248,32 @@ def test_the_pool_of_another_run_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "rounds" / "pool.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["own_folder", "directory"])
+def test_a_run_from_an_earlier_checkpoint_leaves_the_later_rounds(
+    named: bool, tmp_path: Path
+) -> None:
+    class SaveFirst(Callback):
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.current_epoch == 1:
+                trainer.save_checkpoint(tmp_path / "early.ckpt")
+
+    rounds = Rounds(Makes(), sampling=SHORT)
+    fit(tmp_path / "a", rounds, callbacks=[rounds, SaveFirst()])
+    pool = tmp_path / "a" / "rounds" / "pool.jsonl"
+    before = pool.read_bytes()
+    directory = tmp_path / "b" / ("named" if named else "rounds")
+    other = Rounds(Makes(), sampling=SHORT, directory=directory if named else None)
+    run = toy.trainer(
+        tmp_path / "b",
+        max_epochs=4,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=[other],
+    )
+    run.fit(module(), data(), ckpt_path=tmp_path / "early.ckpt", weights_only=False)
+    assert pool.read_bytes() == before
+    assert (directory / "pool.jsonl").read_bytes() == before  # made again, the same
+
+
 def test_a_checkpoint_whose_pool_is_gone_is_refused(tmp_path: Path) -> None:
     run, _, _ = fit(tmp_path, Rounds(Makes(), sampling=SHORT))
     run.save_checkpoint(tmp_path / "last.ckpt")

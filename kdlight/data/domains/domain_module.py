@@ -210,12 +210,22 @@ class DomainDataModule(SplitDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights, and the draws from which on each of them held."""
-        return {} if self._sampler is None else self._sampler.state_dict()
+        return {} if self._sampler is None else {**self._sampler.state_dict(), "names": self.names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with the weights of a checkpoint."""
-        if "plan" in state_dict:
-            self.sampler.load_state_dict(state_dict)
+        """Continue with the weights of a checkpoint.
+
+        Raises:
+            ValueError: If the checkpoint has other domains, or the same in another order.
+        """
+        if "plan" not in state_dict:
+            return
+        if state_dict["names"] != self.names:
+            raise ValueError(
+                f"domains are {self.names}, but the checkpoint has {state_dict['names']}; resume"
+                " with the domains of the checkpoint, in their order"
+            )
+        self.sampler.load_state_dict(state_dict)
 
     def _loaded(self) -> dict[str, TextDataModule]:
         self.setup()

@@ -22,12 +22,17 @@ class Positions(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         sampler = trainer.datamodule.sampler
         self.position = DrawPosition(trainer, trainer.train_dataloader, sampler)
-        assert self.position.trained() == 0
+        assert self.position.next_free(0) == self.position.batches_ahead * 16
+
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        self.started = self.position.after_batch()
 
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        assert self.position.next_free() == trainer.datamodule.sampler.drawn
-        self.trained.append(self.position.trained())
-        self.lags.append(self.position.lag())
+        trained = self.position.after_batch()
+        assert trained == self.started
+        assert self.position.next_free(trained) == trainer.datamodule.sampler.drawn
+        self.trained.append(trained)
+        self.lags.append(self.position.lag(trained))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -35,6 +35,18 @@ def test_it_goes_back_to_a_state(tmp_path: Path) -> None:
     assert pool.read() == []
 
 
+def test_another_pool_begins_with_the_traces_of_a_state(tmp_path: Path) -> None:
+    pool, other = Pool(tmp_path / "a"), Pool(tmp_path / "b")
+    pool.add(ROUNDS[0])
+    state = pool.state()
+    pool.add(ROUNDS[1])
+    other.begin_like(pool, state)
+    assert other.read() == ROUNDS[0]
+    assert pool.read() == ROUNDS[0] + ROUNDS[1]
+    with pytest.raises(ValueError, match="must begin with the 2 traces"):
+        other.begin_like(Pool(tmp_path / "none"), state)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
