@@ -299,7 +299,7 @@ class Rounds(Callback):
         return {
             "epoch": self._epoch,
             "ended": self.ended,
-            "history": self.history,
+            "history": [dict(each) for each in self.history],
             "pool": self._state,
             "directory": str(self._folder.absolute()),
         }

@@ -135,14 +135,15 @@ class CompetitiveRound(RoundRecipe):
         return work.answers(step, tasks, critic=self.assess, network=network)
 
     def _new_prompts(self, work: RoundWork, hard: list[Trace]) -> list[Trace]:
-        """Return prompts that are neither trained on nor validated on, each once."""
+        """Return prompts that can be answered and are not in the data yet, each once."""
 
         def augment() -> list[Trace]:
-            made = self.augment(hard, work.seed("augment")) if hard else []
+            made = self.augment(list(hard), work.seed("augment")) if hard else []
             check_type("augment", made, Sequence, "a function that returns a list of Trace")
             return [_checked(each) for each in made]
 
-        return unique(work.once("prompts", augment), work.taken_prompts, prompt_content)
+        made = unique(work.once("prompts", augment), work.taken_prompts, prompt_content)
+        return [each for each in made if work.can_answer(each)]
 
     def _accepted(self, answers: Sequence[Trace]) -> list[Trace]:
         finished = (each for each in answers if each.finished is not False)

@@ -15,14 +15,20 @@ def check_answers(recipe: str, module: DistillationBase) -> None:
         module: the module.
 
     Raises:
-        ValueError: There is no teacher; or it is cached, or several, or sharded, or its network
-            does not generate.
+        ValueError: There is no teacher; or it has other tokens, or is cached, or several, or
+            sharded, or its network does not generate.
     """
     teacher: Any = module.teacher
     how = "give a function that answers, `answer`, or a live teacher"
     if teacher is None:
         raise ValueError(
             f"{recipe} needs a teacher that answers new prompts, and there is none; {how}"
+        )
+    if teacher.translates_tokens:
+        raise ValueError(
+            f"{recipe} needs a teacher that reads the tokens of the student, but a"
+            f" {type(teacher).__name__} has a tokenizer of its own; give a function that answers,"
+            " `answer`"
         )
     networks = teacher.networks()
     if not networks:

@@ -9,6 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 
 from kdlight.callbacks.generation.answering import answer_on_ranks, gather_results
@@ -16,6 +17,7 @@ from kdlight.callbacks.inference.context import inference_context
 from kdlight.callbacks.round_recipes.first_rank import from_first_rank
 from kdlight.callbacks.round_recipes.journaled import journaled
 from kdlight.callbacks.round_recipes.pool import from_json
+from kdlight.checks import check_type
 from kdlight.data.context_check import networks
 from kdlight.data.traces.chat import prompt_ids, tokenize
 from kdlight.data.traces.trace import Trace, to_lines
@@ -125,6 +127,7 @@ class RoundWork:
                     offset=done,
                 )
                 own = own if measure is None else measure(own)
+            self._seed(step, done)
             return in_order_of(part, gather_results(self.trainer, lambda: scored(own, critic)))
 
         return self._journaled(step, tasks, make, batches=data_parallel_size(self.trainer))
@@ -152,6 +155,7 @@ class RoundWork:
 
         def make(part: Sequence[Trace], done: int) -> list[Trace]:
             def compute() -> list[Trace]:
+                self._seed(step, done)
                 made = responses(list(part), answer(list(part)))
                 return in_order_of(part, scored(made, critic))
 
@@ -170,6 +174,10 @@ class RoundWork:
             return [from_json(line) for line in lines if line]
 
         return from_first_rank(self.trainer, read_or_write)
+
+    def _seed(self, step: str, done: int) -> None:
+        """Seed functions of the user that draw, so that a repetition draws the same."""
+        torch.manual_seed(self.seed(f"{step} {done}"))
 
     def _journaled(self, step: str, tasks: Sequence[Trace], make: Any, *, batches: int) -> Any:
         path = self.folder / f"{step}.jsonl"
@@ -215,7 +223,7 @@ def responses(tasks: Sequence[Trace], answers: Any) -> list[Trace]:
         >>> responses(numbered([Trace("1 + 1 =", "")]), ["2"])[0].response
         '2'
     """
-    answers = list(answers)
+    check_type("the result of answer", answers, (list, tuple), "a list of texts or traces")
     if len(answers) != len(tasks):
         raise ValueError(
             f"answer must return one answer to each of {len(tasks)} prompts, got {len(answers)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +10,8 @@ PACKAGE = "package:"
 
 def files_in_package(name: str, *, argument: str) -> list[Path]:
     """Return the files that ``package:NAME/FILE`` names, sorted; FILE may hold wildcards.
+
+    As in `pathlib.Path.glob`, ``*`` stands for names in one folder, and ``**`` for any folders.
 
     Args:
         name: the name of the files.
@@ -35,6 +36,6 @@ def files_in_package(name: str, *, argument: str) -> list[Path]:
     return [
         path
         for root in map(Path, spec.submodule_search_locations)
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and fnmatch(path.relative_to(root).as_posix(), pattern)
+        for path in sorted(root.glob(pattern))
+        if path.is_file()
     ]

@@ -18,6 +18,16 @@ def test_files_are_found_without_importing_the_package() -> None:
     assert "wsgiref.handlers" not in set(sys.modules) - before
 
 
+def test_a_wildcard_does_not_reach_into_folders() -> None:
+    top, all_files = (
+        {path.name for path in files_in_package(f"package:email/{each}", argument="files")}
+        for each in ("*.py", "**/*.py")
+    )
+    assert "message.py" in top
+    assert "text.py" not in top  # of email/mime
+    assert top | {"text.py"} <= all_files
+
+
 def test_documents_are_read_from_a_package() -> None:
     (text,) = read_documents("package:asyncio/queues.py")
     assert "class PriorityQueue(Queue)" in text

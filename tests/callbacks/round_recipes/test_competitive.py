@@ -101,6 +101,17 @@ def test_without_a_hard_prompt_nothing_is_made(learned: Any) -> None:
     assert one.outcome.startswith(f"0 of {len(one.prompts)} prompts have a gap of at least 1.0")
 
 
+def test_new_prompts_without_room_for_an_answer_are_left_out(learned: Any) -> None:
+    one = work(learned)
+    made = CompetitiveRound(
+        solve_sums,
+        "number",
+        lambda prompts, seed: [prompts.pop(), Trace("", "", answer="2"), Trace("1" * 255, "")],
+    ).run(one)
+    assert made == []
+    assert one.figures["hard"] > 0
+
+
 def test_answers_that_are_wrong_are_not_added(learned: Any) -> None:
     seen = {str(prompt.prompt) for prompt in learned.data.prompts}
 

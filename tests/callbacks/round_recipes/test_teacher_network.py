@@ -30,6 +30,14 @@ def test_a_live_language_model_answers() -> None:
     assert teacher_network(made) is teacher
 
 
+def test_a_teacher_with_other_tokens_is_refused() -> None:
+    class Translating(FrozenTeacher):
+        translates_tokens = property(lambda self: True)
+
+    with pytest.raises(ValueError, match="a Translating has a tokenizer of its own; give a func"):
+        check_answers("Asks", module(Translating(network(2))))
+
+
 @pytest.mark.parametrize(
     ("teacher", "match"),
     [

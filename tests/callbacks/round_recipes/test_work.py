@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from kdlight.callbacks.round_recipes.work import in_order_of, numbered, responses, scored
 from kdlight.data.traces import Trace, number
@@ -33,6 +34,9 @@ def test_an_unfinished_answer_has_no_score() -> None:
     [
         pytest.param(["2"], ValueError, "one answer to each of 6 prompts, got 1", id="one"),
         pytest.param([2] * 6, TypeError, "answer must return texts, .* got int", id="numbers"),
+        pytest.param("222222", TypeError, "result of answer must be a list of texts", id="text"),
+        pytest.param(dict.fromkeys("abcdef"), TypeError, "must be a list of texts", id="mapping"),
+        pytest.param(None, TypeError, "result of answer must be a list .* got None", id="nothing"),
     ],
 )
 def test_a_function_must_answer_each_prompt(
@@ -40,6 +44,22 @@ def test_a_function_must_answer_each_prompt(
 ) -> None:
     with pytest.raises(error, match=match):
         work(learned).called("teacher", numbered(PROMPTS), lambda tasks: answers, critic=number)
+
+
+def test_a_critic_that_draws_is_continued_as_it_would_have_been(learned: Any) -> None:
+    def critic(trace: Trace) -> float:
+        return float(torch.rand(()))
+
+    tasks, found = numbered(PROMPTS, samples=4), []
+    for _ in range(2):
+        one = work(learned)
+        found.append([each.score for each in one.answers("student", tasks, critic=critic)])
+        path = one.folder / "student.jsonl"
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[: one.batch_size]))  # interrupted after a batch
+        torch.rand(5)
+    assert found[0] == found[1]
+    assert len(set(found[0])) > len(PROMPTS)
 
 
 def test_the_student_answers_and_is_not_asked_again(learned: Any) -> None:
