@@ -171,12 +171,16 @@ class DistillationCLI(LightningCLI):
 def report_missing_checkpoint(trainer: Trainer) -> None:
     """Say so after a fit that ended before its first checkpoint, which `kdlight export` needs.
 
+    Nothing is missing where `kdlight.callbacks.ExportStudent` has saved the student.
+
     Example:
         >>> report_missing_checkpoint(Trainer(enable_checkpointing=False, logger=False,
         ...                                 accelerator="cpu"))
     """
     wanted = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
-    if trainer.global_step and wanted and not any(c.best_model_path for c in wanted):
+    written = any(each.best_model_path for each in wanted)
+    exported = any(isinstance(each, callbacks.ExportStudent) for each in trainer.callbacks)  # type: ignore[attr-defined]
+    if trainer.global_step and wanted and not written and not exported:
         rank_zero_info(
             "no checkpoint was written: the fit ended before its first validation, after which"
             f" checkpoints are written (trainer.max_steps={trainer.max_steps},"

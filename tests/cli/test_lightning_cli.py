@@ -11,6 +11,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from kdlight.callbacks import ExportStudent
 from kdlight.cli import main
 from kdlight.cli.config_files import read_config
 from kdlight.cli.lightning_cli import report_missing_checkpoint
@@ -196,6 +197,8 @@ def test_a_fit_that_ends_before_its_first_checkpoint_says_so(
     assert "no checkpoint was written: the fit ended before its first validation" in caplog.text
     assert "trainer.max_steps=2" in caplog.text
     caplog.clear()
+    run.callbacks.append(ExportStudent())  # type: ignore[attr-defined]
+    report_missing_checkpoint(run)
     run = trainer(tmp_path, *callbacks, max_steps=3, val_check_interval=3)
     run.fit(module(ForwardKL()), loader(), loader())
     report_missing_checkpoint(run)
