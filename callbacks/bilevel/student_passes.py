@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from kdlight.callbacks.bilevel.weights import reshard
+from kdlight.callbacks.inference.logit_inputs import logit_inputs
 from kdlight.distributed.ranks import data_parallel_size, data_parallel_sum
 from kdlight.models.evaluating import evaluating
 from kdlight.modules.base import DistillationBase
 from kdlight.objectives import CrossEntropy, LossInputs
-from kdlight.sources import Logits, LogitsSource
 
 
 def full_precision(trainer: Trainer) -> AbstractContextManager[Any]:
@@ -40,17 +40,9 @@ def with_teacher(module: DistillationBase, batch: Any) -> LossInputs:
         answer = teacher.answer(batch, student, module.aligned_labels(batch))
     else:
         answer = module.teacher_logits(batch)
-    return module.make_loss_inputs(batch, _masked(module, student), answer)
-
-
-def student_alone(module: DistillationBase, batch: Any) -> LossInputs:
-    """Return the inputs of a loss without a teacher."""
-    return module.make_loss_inputs(batch, _masked(module, module.student_logits(batch)), None)
-
-
-def _masked(module: DistillationBase, student: Logits) -> Logits | LogitsSource:
-    teacher = module.frozen_teacher
-    return student if teacher is None else teacher.mask_student(student)
+    if teacher is not None:
+        student = teacher.mask_student(student)
+    return module.make_loss_inputs(batch, student, answer)
 
 
 def validation_gradient(
@@ -69,7 +61,7 @@ def validation_gradient(
     """
     with evaluating(module), torch.enable_grad():
         with run_precision(trainer):
-            inputs = student_alone(module, batch)
+            inputs = logit_inputs(module, batch)
             if inputs.class_labels is None:
                 raise ValueError(
                     "BilevelUpdate needs labels that are classes in the batches of its data loader,"

@@ -16,11 +16,11 @@ from kdlight.callbacks.bilevel.row_slopes import exact, finite_differences
 from kdlight.callbacks.bilevel.seeding import seed
 from kdlight.callbacks.bilevel.student_passes import (
     full_precision,
-    student_alone,
     validation_gradient,
     with_teacher,
 )
 from kdlight.callbacks.bilevel.weights import moved_weights, norm, reshard
+from kdlight.callbacks.inference.logit_inputs import logit_inputs
 from kdlight.modules.base import DistillationBase
 from kdlight.modules.guards import NonFiniteLossError
 from kdlight.objectives import LossInputs
@@ -91,7 +91,7 @@ def unrolled_rows(
         # of the training loss
         seed(step, module.device)
         with full_precision(trainer):
-            moved_inputs = replace(student_alone(module, batch), teacher=inputs.teacher)
+            moved_inputs = replace(logit_inputs(module, batch), teacher=inputs.teacher)
             values = _over_rows(fusion.advantage, moved_inputs, module, dense=exactly)
         reshard(module)
         return values

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from kdlight import losses
-from kdlight.callbacks.elastic.held_out import depth_inputs
 from kdlight.callbacks.inference.context import inference_context
+from kdlight.callbacks.inference.logit_inputs import logit_inputs
 from kdlight.distributed.ranks import copy_from_first_rank, data_parallel_sum, gather_numbers
 from kdlight.metrics.distillation import ROWS
 from kdlight.modules.base import DistillationBase
@@ -71,7 +71,7 @@ def domain_perplexities(
                         teacher = module.teacher_logits(moved)
                     except ValueError as error:  # the other ranks are told of it below
                         fault = error
-                sums[name] += nll_sums(depth_inputs(module, moved, teacher))
+                sums[name] += nll_sums(logit_inputs(module, moved, teacher))
     _raise_on_all_ranks(trainer, fault)
     rows = data_parallel_sum(trainer, torch.stack([*sums.values()]))
     copy_from_first_rank(trainer, [rows])  # so that all draw the same to the last bit

@@ -10,8 +10,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from kdlight.callbacks.elastic.depth_means import depth_means
-from kdlight.callbacks.elastic.held_out import depth_inputs, kl_sum, metrics_temperature
+from kdlight.callbacks.elastic.held_out import kl_sum, metrics_temperature
 from kdlight.callbacks.inference.context import inference_context
+from kdlight.callbacks.inference.logit_inputs import logit_inputs
 from kdlight.checks import check_integer, check_type
 from kdlight.models.pruning.sub_network import SubNetworks
 from kdlight.modules.base import DistillationBase
@@ -52,7 +53,7 @@ class DepthValidation:
             teacher = module.teacher_logits(batch)
             for depth in self.depths:
                 with self.networks.only(depth):
-                    inputs = depth_inputs(module, batch, teacher)
+                    inputs = logit_inputs(module, batch, teacher)
                 self.sums[depth] += kl_sum(inputs, temperature)
 
     def means(self, trainer: Trainer) -> dict[int, float]:

@@ -11,13 +11,13 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.callbacks.inference.logit_inputs import logit_inputs
 from kdlight.distributed.ranks import data_parallel_sum
 from kdlight.metrics.distillation import ROWS
 from kdlight.models.evaluating import evaluating
 from kdlight.modules import StandaloneModule
 from kdlight.modules.base import DistillationBase
 from kdlight.objectives import LossInputs
-from kdlight.sources import Logits
 
 
 def kl_sum(inputs: LossInputs, temperature: float = 1.0) -> Tensor:
@@ -73,36 +73,13 @@ def held_out_kl(module: DistillationBase, batches: Iterable[Any]) -> float:
     total = torch.zeros(2, dtype=torch.float64)
     with isolate_rng(), torch.no_grad(), evaluating(module), precision:
         for batch in batches:
-            inputs = depth_inputs(module, batch, module.teacher_logits(batch))
+            inputs = logit_inputs(module, batch, module.teacher_logits(batch))
             total += kl_sum(inputs, metrics_temperature(module))
     if trainer is not None:
         total = data_parallel_sum(trainer, total).cpu()
     if not total[1]:
         raise ValueError("batches must have valid positions to compute a KL on, and have none")
     return float(total[0] / total[1])
-
-
-def depth_inputs(module: DistillationBase, batch: Any, teacher: Logits | None) -> LossInputs:
-    """Return the inputs of a loss without features, which a sub-network may not have.
-
-    Args:
-        module: the module, in evaluation mode.
-        batch: the batch.
-        teacher: logits of the teacher on it.
-
-    Example:
-        >>> from torch import nn
-        >>> from kdlight import DistillationModule, SingleInput
-        >>> from kdlight.objectives import CrossEntropy
-        >>> module = DistillationModule(SingleInput(nn.Linear(4, 3)), CrossEntropy())
-        >>> batch = (torch.zeros(2, 4), torch.zeros(2, dtype=torch.long))
-        >>> depth_inputs(module, batch, None).student.shape
-        torch.Size([2, 3])
-    """
-    student = module.student_logits(batch)
-    if module.frozen_teacher is not None:
-        student = module.frozen_teacher.mask_student(student)
-    return module.make_loss_inputs(batch, student, teacher)
 
 
 def metrics_temperature(module: DistillationBase) -> float:

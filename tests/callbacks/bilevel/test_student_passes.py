@@ -11,10 +11,10 @@ from lightning.pytorch import Callback, Trainer
 from kdlight.callbacks.bilevel.student_passes import (
     full_precision,
     run_precision,
-    student_alone,
     validation_gradient,
     with_teacher,
 )
+from kdlight.callbacks.inference.logit_inputs import logit_inputs
 from tests.support import runs
 from tests.support.bilevel_fit import Halves, module, quiet_trainer
 
@@ -32,7 +32,7 @@ class Probe(Callback):
         if batch_idx == 0:  # the batch is looked at for the first time later
             return
         own = pl_module.loss_inputs(batch)
-        both, alone = with_teacher(pl_module, batch), student_alone(pl_module, batch)
+        both, alone = with_teacher(pl_module, batch), logit_inputs(pl_module, batch)
         assert both.teacher is not None
         assert own.teacher is not None
         assert torch.equal(both.teacher.logits(), own.teacher.logits())
