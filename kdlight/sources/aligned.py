@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kdlight.sources.base import Index, LogitsSource
+from kdlight.sources.base import LogitsSource
+from kdlight.sources.wrapped import Wrapped
 
 
 @dataclass(eq=False)
@@ -57,7 +58,7 @@ class Alignment:
 
 
 @dataclass(eq=False)
-class Aligned(LogitsSource):
+class Aligned(Wrapped):
     """Logits of a teacher in the student's vocabulary; -inf in columns that the teacher lacks.
 
     Attributes:
@@ -71,27 +72,12 @@ class Aligned(LogitsSource):
         tensor([[7., 5.]])
     """
 
-    source: LogitsSource
     alignment: Alignment
 
     @property
     def shape(self) -> torch.Size:
         """Shape ``(..., V)``, with the student's V."""
         return torch.Size([*self.source.shape[:-1], self.alignment.student_size])
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the teacher's source."""
-        return self.source.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the teacher's source."""
-        return self.source.device
-
-    def select(self, index: Index) -> Aligned:
-        """Return rows ``index`` of the flattened positions."""
-        return replace(self, source=self.source.select(index))
 
     def logits(self) -> Tensor:
         """Compute the shared columns, and -inf in all others."""

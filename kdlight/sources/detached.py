@@ -8,39 +8,19 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from kdlight.sources.base import Dense, Index, LogitsSource
+from kdlight.sources.base import Dense, LogitsSource
 from kdlight.sources.projected import Projected
+from kdlight.sources.wrapped import Wrapped
 
 
 @dataclass(eq=False)
-class Detached(LogitsSource):
+class Detached(Wrapped):
     """Logits of any source, detached.
 
     Example:
         >>> Detached(Dense(torch.zeros(2, 5, requires_grad=True))).logits().requires_grad
         False
     """
-
-    source: LogitsSource
-
-    @property
-    def shape(self) -> torch.Size:
-        """Shape ``(..., V)`` of the logits."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the source."""
-        return self.source.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the source."""
-        return self.source.device
-
-    def select(self, index: Index) -> Detached:
-        """Return rows ``index`` of the flattened positions."""
-        return Detached(self.source.select(index))
 
     def logits(self) -> Tensor:
         """Compute the logits, ``(..., V)``, without a graph."""

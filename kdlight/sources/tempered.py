@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from kdlight.losses.log_space import widen
 from kdlight.sources.aligned import Aligned
-from kdlight.sources.base import Dense, Index, LogitsSource
+from kdlight.sources.base import Dense, LogitsSource
 from kdlight.sources.detached import Detached
 from kdlight.sources.mixture import Mixture
 from kdlight.sources.projected import Projected
 from kdlight.sources.stacked import Stacked, Unqueried
 from kdlight.sources.top_k import TopK
 from kdlight.sources.transformed import Moved
+from kdlight.sources.wrapped import Wrapped
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -31,6 +31,7 @@ def tempered(source: LogitsSource, temperature: float) -> LogitsSource:
         ValueError: an average of teachers that know a part of the vocabulary only.
 
     Example:
+        >>> import torch
         >>> tempered(Dense(torch.tensor([4.0, 2.0])), 2.0).logits()
         tensor([2., 1.])
     """
@@ -60,6 +61,7 @@ def depends_on_student(source: LogitsSource) -> bool:
     """Return whether a source completes its logits with those of the student.
 
     Example:
+        >>> import torch
         >>> logits = torch.zeros(2, 5)
         >>> depends_on_student(Dense(logits)), depends_on_student(TopK.of(logits, 3))
         (False, True)
@@ -72,7 +74,7 @@ def depends_on_student(source: LogitsSource) -> bool:
 
 
 @dataclass(eq=False)
-class Tempered(LogitsSource):
+class Tempered(Wrapped):
     """Logits of a source that combines others, divided by a temperature when they are computed.
 
     It has no `parts`: the temperature is that of the whole, not of the teachers in it.
@@ -82,33 +84,14 @@ class Tempered(LogitsSource):
         temperature: what its logits are divided by.
 
     Example:
+        >>> import torch
         >>> one, two = Dense(torch.tensor([[9.0, -9.0]])), Dense(torch.tensor([[-9.0, 9.0]]))
         >>> mixture = Mixture((one, two), (0.8, 0.2), ("one", "two"))
         >>> Tempered(mixture, 2.0).logits().softmax(-1)  # 0.8 : 0.2 becomes 2 : 1
         tensor([[0.6667, 0.3333]])
     """
 
-    source: LogitsSource
     temperature: float
-
-    @property
-    def shape(self) -> torch.Size:
-        """Shape ``(..., V)``."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the source."""
-        return self.source.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the source."""
-        return self.source.device
-
-    def select(self, index: Index) -> Tempered:
-        """Return rows ``index`` of the flattened positions."""
-        return replace(self, source=self.source.select(index))
 
     def logits(self) -> Tensor:
         """Compute the logits and divide them."""

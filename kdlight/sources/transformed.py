@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdlight.sources.base import Dense, Index, LogitsSource
 from kdlight.sources.projected import Projected
+from kdlight.sources.wrapped import Wrapped
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -39,7 +40,7 @@ class _MaskColumns:
 
 
 @dataclass(eq=False)
-class Moved(LogitsSource):
+class Moved(Wrapped):
     """A source whose logits are computed on one device and used on another.
 
     Attributes:
@@ -53,19 +54,8 @@ class Moved(LogitsSource):
         device(type='meta')
     """
 
-    source: LogitsSource
     source_device: torch.device
     target_device: torch.device
-
-    @property
-    def shape(self) -> torch.Size:
-        """Shape ``(..., V)``."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the source."""
-        return self.source.dtype
 
     @property
     def device(self) -> torch.device:
