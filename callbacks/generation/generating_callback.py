@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import ClassVar
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -16,12 +15,12 @@ from kdlight.callbacks.generation.checks import (
     check_strategy,
     datamodule_of,
 )
-from kdlight.callbacks.generation.continuation import continue_text
+from kdlight.callbacks.inference.gathered_weights import gathered_weights
 from kdlight.callbacks.module_check import check_module
-from kdlight.models.call_network import call_network
 from kdlight.models.end_tokens import end_tokens
 from kdlight.models.sampling import Sampling
 from kdlight.modules.base import DistillationBase
+from kdlight.rollouts import HuggingFaceRollouts, RolloutEngine, Writer
 from kdlight.teachers import Teacher
 
 
@@ -32,17 +31,23 @@ class GeneratingCallback(Callback):
         sampling: how the student generates.
         end: ids of the tokens that end a text; None for those of the data module's tokenizer and
             of the student's generation config.
+        engine: what generates.
+        changes_batches: tells a teacher on a server not to expect the batches of the loader.
     """
 
+    changes_batches: ClassVar[bool] = True
+
+    engine: RolloutEngine = HuggingFaceRollouts()
     sampling: Sampling
     end: list[int] | None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that the student can generate responses, and that the teacher is a live network."""
+        """Check that the student can generate responses, and the teacher score them."""
         name = type(self).__name__
         module = check_module(name, pl_module)
         student = module.student_network()
-        check_generates(name, "student", student)
+        if self.engine.runs_network:
+            check_generates(name, "student", student)
         check_end(self.end)
         size = getattr(student, "vocab_size", None)
         if self.end and size is not None and max(self.end) >= size:
@@ -52,12 +57,31 @@ class GeneratingCallback(Callback):
         if (prompt_tokens := getattr(self, "prompt_tokens", None)) is not None:
             check_prompt_tokens(name, prompt_tokens, trainer)
         teacher = module.teacher
-        if isinstance(teacher, Teacher) and not teacher.networks():
+        if isinstance(teacher, Teacher) and not teacher.scores_new_text:
             raise ValueError(
                 f"{name} needs the teacher's logits for text that the student generates, but a"
-                f" {type(teacher).__name__} has no network to compute them; use a live teacher"
+                f" {type(teacher).__name__} cannot compute them; use a live or a served teacher"
             )
         check_strategy(name, trainer)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that the engine can generate with the student."""
+        assert isinstance(pl_module, DistillationBase)
+        self.engine.prepare(self.writer(trainer, pl_module))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Free what the engine holds."""
+        self.engine.close()
+
+    def writer(self, trainer: Trainer, module: DistillationBase) -> Writer:
+        """Return the student as an engine needs it."""
+        student = module.student_network()
+        return Writer(
+            student,
+            device=module.device,
+            sharded=module.device_mesh is not None,
+            weights=lambda: gathered_weights(trainer, module, student),
+        )
 
     def continue_text(
         self,
@@ -65,27 +89,24 @@ class GeneratingCallback(Callback):
         module: DistillationBase,
         prefixes: Sequence[Tensor],
         room: Sequence[int],
+        *,
+        seed: int = 0,
     ) -> list[Tensor]:
         """Continue each prefix by at most ``room`` tokens.
 
-        If the student is sharded, all ranks must call this equally often, even without prefixes.
+        All ranks must call this equally often, even without prefixes: a student that is sharded
+        generates on all of them, and an engine takes over its weights.
         """
-        sharded = module.device_mesh is not None
-        if sharded:  # gather the parameters of the root module, which `generate` does not call
-            ids = torch.zeros(1, 1, dtype=torch.long, device=module.device)
-            call_network(module.student_network(), {"input_ids": ids})
-        elif not prefixes:
-            return []
-        texts = continue_text(
-            module.student_network(),
-            prefixes or [torch.zeros(1, dtype=torch.long)],
-            room or [1],
+        writer = self.writer(trainer, module)
+        self.engine.synchronise(writer, trainer.global_step)
+        return self.engine.generate(
+            writer,
+            prefixes,
+            room,
+            sampling=self.sampling,
+            seed=seed,
             end=self.end_tokens(trainer, module),
-            device=module.device,
-            synced_gpus=sharded,
-            **replace(self.sampling, max_new_tokens=None).options(),
         )
-        return texts if prefixes else []
 
     def end_tokens(self, trainer: Trainer, module: DistillationBase) -> list[int]:
         """Return the ids of the tokens that end a text."""

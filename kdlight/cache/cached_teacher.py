@@ -6,12 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from kdlight.cache.declared import check_declared
 from kdlight.cache.fingerprints import fingerprint_tokenizer
 from kdlight.cache.manifest import read_manifest
+from kdlight.cache.placing import place_sequences
 from kdlight.cache.reader import CacheReader
 from kdlight.cache.records import Sequence
 from kdlight.cache.row_keys import KeyedRow, keyed_rows
@@ -33,10 +34,13 @@ class CachedTeacher(Teacher):
         tail: how the tokens that are not stored are treated: ``"bucket"`` or ``"renormalise"``.
         temperature: temperature of the teacher, above 0; above 1 flattens its distribution.
         verify: compare checksums when the cache is opened.
+        teacher: the teacher that must have written the cache: its source, or its name or the
+            fingerprint of its weights as they stand in the manifest; None for any.
+        written_by: the model that must have written all the text, for traces; None for any.
 
     Raises:
-        ValueError: If the cache is missing, incomplete or damaged; when called, if a sequence of
-            the batch is not in the cache.
+        ValueError: If the cache is missing, incomplete, damaged, or not the declared one; when
+            called, if a sequence of the batch is not in the cache.
 
     Example:
         >>> CachedTeacher("nowhere")  # a folder that `kdlight cache` has not written
@@ -51,6 +55,8 @@ class CachedTeacher(Teacher):
         tail: Tail = "bucket",
         temperature: float = 1.0,
         verify: bool = True,
+        teacher: str | None = None,
+        written_by: str | None = None,
     ) -> None:
         check_tail(tail)
         self.path = path
@@ -59,6 +65,7 @@ class CachedTeacher(Teacher):
         self.temperature = float(temperature)
         self.verify = verify
         self.manifest = read_manifest(Path(path))
+        check_declared(self.manifest, path, teacher=teacher, written_by=written_by)
         self._device: torch.device | None = None
 
     @property
@@ -102,34 +109,17 @@ class CachedTeacher(Teacher):
         rows = keyed_rows(batch, layout)
         sequences = self._sequences(batch, rows)
         positions = layout.shape(batch, len(rows))
-        k = max((_max_stored(each) for each in sequences.values()), default=1)
-        shape = (len(rows), positions[1:].numel(), k)
-        ids = np.zeros(shape, dtype=np.int64)
-        log_probs = np.full(shape, -np.inf, dtype=np.float32)
-        # NaN marks positions that are not stored, so that they cannot be used by mistake
-        log_tails = np.full(shape[:2], np.nan, dtype=np.float32)
-        for number, sequence in sequences.items():
-            starts = np.flatnonzero(np.diff(sequence.positions, prepend=-1))
-            counts = np.diff(starts, append=len(sequence.positions))
-            slots = np.arange(len(sequence.positions)) - np.repeat(starts, counts)
-            columns = sequence.positions + rows[number].start
-            ids[number, columns, slots] = sequence.ids
-            log_probs[number, columns, slots] = sequence.log_probs
-            log_tails[number, columns[starts]] = sequence.log_tails
-        self._check_stored(batch, log_tails)
-        parts = [torch.from_numpy(each) for each in (ids, log_probs)]
-        parts = [part.reshape(*positions, k) for part in parts]
-        parts.append(torch.from_numpy(log_tails).reshape(positions))
-        device = self._device or _device(batch)
-        kept_ids, kept_log_probs, log_tail = (part.to(device) for part in parts)
-        return TopK(
-            kept_ids,
-            kept_log_probs,
-            self.vocab_size,
+        source = place_sequences(
+            sequences,
+            {number: rows[number].start for number in sequences},
+            positions,
+            vocabulary=self.vocab_size,
+            device=self._device or _device(batch),
             tail=self.tail,
-            log_tail=log_tail,
             temperature=self.temperature,
         )
+        self._check_stored(batch, source.log_tail)
+        return source
 
     @cached_property
     def _cache(self) -> CacheReader:
@@ -152,13 +142,13 @@ class CachedTeacher(Teacher):
             )
         return {number: self._cache.read(index) for number, index in indices.items()}
 
-    def _check_stored(self, batch: Any, log_tails: Any) -> None:
+    def _check_stored(self, batch: Any, log_tails: Tensor | None) -> None:
         valid = self.manifest.layout.valid_positions(batch)
-        if valid is None or valid.numel() != log_tails.size:
+        if valid is None or log_tails is None or valid.numel() != log_tails.numel():
             return
-        absent = valid.numpy().reshape(log_tails.shape) & np.isnan(log_tails)
-        if absent.any():
-            row, position = np.argwhere(absent)[0].tolist()
+        absent = valid.reshape(len(valid), -1) & log_tails.cpu().reshape(len(valid), -1).isnan()
+        if bool(absent.any()):
+            row, position = absent.nonzero()[0].tolist()
             raise ValueError(
                 f"{int(absent.sum())} positions are valid in this batch, but were not when"
                 f" {self._describe()} was written; the first is position {position} of row {row}."
@@ -178,11 +168,6 @@ class CachedTeacher(Teacher):
 
 def _describe_entries(batch: Any) -> str:
     return str([*map(str, batch)] if hasattr(batch, "keys") else type(batch).__name__)
-
-
-def _max_stored(sequence: Sequence) -> int:
-    """Return the maximal number of stored tokens of a position."""
-    return int(np.bincount(sequence.positions).max()) if len(sequence.positions) else 1
 
 
 def _device(batch: Any) -> torch.device:

@@ -27,8 +27,8 @@ class Manifest:
     Attributes:
         teacher: ``name`` and fingerprint of the ``weights``.
         tokenizer: fingerprints of the ``vocabulary`` and the chat ``template``.
-        data: the ``name`` of the data; if complete, the numbers of ``sequences`` and ``positions``,
-            and a ``fingerprint`` of all sequences.
+        data: the ``name`` of the data; for traces, who they were ``written_by``; if complete, the
+            numbers of ``sequences`` and ``positions``, and a ``fingerprint`` of all sequences.
         vocabulary: width V of the logits.
         settings: ``k``, ``top_p`` and ``bits``.
         per_token: whether a row of a batch has many positions, ``(B, T)``, or one, ``(B,)``.
@@ -81,10 +81,15 @@ class Manifest:
 
     def differences(self, other: Manifest) -> list[str]:
         """Describe the fields in which two caches differ; the value of this one comes first."""
-        return [
-            f"{name}: {getattr(self, name)} and {getattr(other, name)}"
+        pairs = {
+            name: (getattr(self, name), getattr(other, name))
             for name in (*IDENTITY, "labels", "ignore_index")
-            if getattr(self, name) != getattr(other, name)
+        }
+        pairs["written_by"] = (self.data.get("written_by"), other.data.get("written_by"))
+        return [
+            f"{name}: {one} and {another}"
+            for name, (one, another) in pairs.items()
+            if one != another
         ]
 
 

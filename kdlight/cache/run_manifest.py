@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
+from kdlight.cache.declared import text_writers
 from kdlight.cache.fingerprints import (
     fingerprint_template,
     fingerprint_tokenizer,
@@ -23,7 +24,7 @@ from kdlight.data.teacher_tokens import TeacherTokens
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.models.model_kind import model_kind, wrapped_model
 from kdlight.sources import as_source
-from kdlight.teachers import frozen_teachers
+from kdlight.teachers import frozen_teachers, remote_teachers
 from kdlight.teachers.batch_rows import select_batch_rows
 
 
@@ -46,12 +47,14 @@ def make_manifest(
     if module.teacher is None:
         raise ValueError("there is no teacher to run: the config has teacher: null")
     live = frozen_teachers(module.teacher)
-    if not live:
+    served = remote_teachers(module.teacher)
+    _check_known(module.teacher, served, settings)
+    if not live and not served:
         raise ValueError(
-            "only a teacher that runs a network can be cached, got a"
+            "only a teacher that runs a network, or that a server runs, can be cached, got a"
             f" {type(module.teacher).__name__}"
         )
-    temperatures = [each.temperature for each in live if each.temperature != 1]
+    temperatures = [each.temperature for each in (*live, *served) if each.temperature != 1]
     if temperatures:
         raise ValueError(
             f"a cache stores logits at temperature 1, got a teacher of temperature"
@@ -63,19 +66,52 @@ def make_manifest(
     layout = _layout(module, [each.model for each in live], batch, shape)
     return Manifest(
         teacher={
-            "name": names.get("teacher", type(live[0].model).__name__),
-            "weights": fingerprint_weights([each.model for each in live]),
+            "name": names.get("teacher", _name(live, served)),
+            "weights": _weights(live, served),
         },
         tokenizer={
             "vocabulary": fingerprint_tokenizer(tokenizer),
             "template": fingerprint_template(tokenizer),
         },
-        data={"name": names.get("data", type(data).__name__)},
+        data={
+            "name": names.get("data", type(data).__name__),
+            **({} if (writers := text_writers(data)) is None else {"written_by": writers}),
+        },
         vocabulary=shape[-1],
         settings=settings._asdict(),
         per_token=len(shape) > 2,
         **layout._asdict(),
     )
+
+
+def _check_known(teacher: Any, served: list[Any], settings: Settings) -> None:
+    """Raise a ValueError where a server would not return all that is to be stored."""
+    for each in served:
+        if each.options.states:
+            continue
+        if each is not teacher:
+            raise ValueError(
+                f"a {type(teacher).__name__} with a served teacher cannot be cached, as the"
+                " probabilities of tokens that a server does not return are not known; cache each"
+                " teacher alone, or serve hidden states (states=True)"
+            )
+        k = each.questions.k
+        if settings.k is None or settings.k > k:
+            stored = "all tokens" if settings.k is None else f"{settings.k} tokens"
+            raise ValueError(
+                f"the cache is to store {stored} of a position (--k), but the served teacher"
+                f" returns {k}; set its k to the same number"
+            )
+
+
+def _name(live: list[Any], served: list[Any]) -> str:
+    return type(live[0].model).__name__ if live else served[0].info.model
+
+
+def _weights(live: list[Any], served: list[Any]) -> str:
+    """Return what tells the weights of all teachers from others."""
+    own = [fingerprint_weights([each.model for each in live])] if live else []
+    return " ".join([*own, *(text for each in served for text in each.fingerprints())])
 
 
 def _first_batch(data: LightningDataModule) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,7 @@ class Settings(NamedTuple):
         vocabulary = source.shape[-1]
         k = vocabulary if self.k is None else self.k
         chunks = index.split(POSITIONS_PER_CHUNK)
-        parts = [TopK.of(source.select(chunk).logits(), k) for chunk in chunks]
+        parts = [_top(source.select(chunk), k) for chunk in chunks]
         ids, log_p, tails = (
             torch.cat([getattr(part, name).cpu() for part in parts])
             for name in ("ids", "log_probs", "log_tail")
@@ -66,3 +67,12 @@ class Settings(NamedTuple):
             )
         order = ids.argsort(-1)
         return TopK(ids.gather(-1, order), log_p.gather(-1, order), vocabulary, log_tail=tails)
+
+
+def _top(source: LogitsSource, k: int) -> TopK:
+    """Return the k most likely tokens; of a served teacher, the tokens that it returned."""
+    if not isinstance(source, TopK):
+        return TopK.of(source.logits(), k)
+    order = source.log_probs.argsort(-1, descending=True)
+    ids, values = source.ids.gather(-1, order), source.log_probs.gather(-1, order)
+    return replace(source, ids=ids, log_probs=values).top(k)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from jsonargparse.typing import Path_fr
 from lightning.pytorch.cli import LightningArgumentParser
+from omegaconf.errors import OmegaConfBaseException
 
 from kdlight.cli.config_files import read_config, to_text
 from kdlight.cli.errors import exit_with, explain, shows_tracebacks
@@ -27,6 +28,13 @@ class Parser(LightningArgumentParser):
         # relative paths within the config are relative to its folder
         with Path_fr(str(path)).relative_path_context():  # pyright: ignore[reportCallIssue]
             return self.parse_string(content, os.path.basename(path), *args, **kwargs)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse arguments; a reference ``${...}`` to what is not there is an error of one line."""
+        try:
+            return super().parse_args(*args, **kwargs)
+        except OmegaConfBaseException as error:
+            self.error(f"{str(error).splitlines()[0]}; a config refers to it as ${{...}}", error)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error and exit with 2; ``--traceback`` shows all details."""

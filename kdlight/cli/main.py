@@ -29,6 +29,7 @@ SUMMARIES = {
     "export": "Save the student of a checkpoint with save_pretrained.",
     "objectives": "List the objectives, or describe one.",
     "rank": "Rank students before any of them is trained.",
+    "serve": "Serve a teacher to fits in other processes and on other machines.",
     "traces": "Sample a teacher's answers, or score them.",
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kdlight.models.context import context_length
+from kdlight.teachers import remote_teachers
 
 
 def check_contexts(
@@ -59,3 +60,4 @@ def networks(module: Any) -> Iterator[tuple[str, Any]]:
     teacher: Any = getattr(module, "teacher", None)
     if hasattr(teacher, "networks"):
         yield from (("teacher", network) for network in teacher.networks())
+        yield from (("served teacher", each) for each in remote_teachers(teacher))

@@ -58,14 +58,18 @@ class ResumableLoader(DataLoader):
     within an epoch would see the first batches of the epoch again. It takes the arguments of
     `torch.utils.data.DataLoader`. The order must be fixed, or a function of the epoch like that of
     `EpochSampler` and `torch.utils.data.DistributedSampler`.
+
+    Attributes:
+        looked_at: number of batches that were yielded, but are not trained on yet.
     """
 
+    looked_at = 0
     _yielded = 0
     _resume: dict[str, int] | None = None
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of its batches that were yielded."""
-        return {"epoch": self._epoch, "batches": self._yielded}
+        return {"epoch": self._epoch, "batches": self._yielded - self.looked_at}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Skip the batches of the epoch in ``state`` that were yielded before it was saved."""
@@ -81,6 +85,7 @@ class ResumableLoader(DataLoader):
         with isolate_rng() if skip else nullcontext():
             batches = super().__iter__()
             self._yielded = sum(1 for _ in islice(batches, skip))
+            self.looked_at = 0
         for batch in batches:
             self._yielded += 1
             yield batch

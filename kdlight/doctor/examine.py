@@ -23,6 +23,7 @@ from kdlight.doctor.output_checks import check_outputs
 from kdlight.doctor.report import Report
 from kdlight.doctor.run_checks import check_parts
 from kdlight.doctor.run_environment import RunEnvironment
+from kdlight.doctor.served_teachers import served_teachers, unusable_servers
 from kdlight.doctor.shard_factors import shard_factors
 from kdlight.doctor.step_check import check_step
 from kdlight.doctor.student_checks import check_student
@@ -63,6 +64,10 @@ def examine(
     if data is not None:
         data.trainer = trainer
     report = Report(facts=_facts(module, environment))
+    unusable = [*unusable_servers(module.teacher)]
+    report.add(*unusable)
+    if unusable:  # what follows asks the server again
+        return report
     report.add(*check_student(student_part(module)), *check_parts(module, trainer, environment))
     report.add(*check_outputs(trainer))
     try:
@@ -74,6 +79,8 @@ def examine(
         rows_of_a_step = step_rows(None, None)
     else:
         report.add(*check_ids(module, data, batch), *check_tokenizers(module, data))
+        for found in served_teachers(module.teacher, batch):
+            report.add(found) if isinstance(found, Finding) else report.facts.append(found)
         networks = _networks(module) if paths else {}
         rows_of_a_step = _check_batch(module, batch, environment, report, networks)
     state = optimizer_bytes(module, weight_dtype=environment.weight_dtype)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from kdlight.export.model_card import write_model_card
 from kdlight.models.recipes.adapted_causal_lm import AdaptedCausalLM
-from kdlight.models.saving import save_model
+from kdlight.models.saving import save_network
 from kdlight.models.shortcut_layers import ShortcutCausalLM
 
 
@@ -53,15 +52,14 @@ def export_student(
     """
     check_exportable(student, adapter_only=adapter_only, adapter_scale=adapter_scale)
     check_directory(directory, overwrite=overwrite, adapter_only=adapter_only)
-    options: dict[str, Any] = {} if state_dict is None else {"state_dict": state_dict}
-    if adapter_only:
-        options["adapter_only"] = True
-    if adapter_scale is not None:
-        options["adapter_scale"] = adapter_scale
-    if isinstance(student, PreTrainedModel):  # held without a kdlight.CausalLM
-        save_model(student, directory, tokenizer=tokenizer, state_dict=state_dict, prefix="")
-    else:
-        student.save_pretrained(directory, tokenizer=tokenizer, **options)
+    save_network(
+        student,
+        directory,
+        tokenizer=tokenizer,
+        state_dict=state_dict,
+        adapter_only=adapter_only,
+        adapter_scale=adapter_scale,
+    )
     scaled = {} if adapter_scale in (None, 1) else {"adapter_scale": adapter_scale}
     write_model_card(directory, {**(run or {}), **scaled})
 

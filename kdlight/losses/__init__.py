@@ -54,10 +54,12 @@ from kdlight.losses.optimal_transport.sinkhorn import sinkhorn
 from kdlight.losses.optimal_transport.uld import uld
 from kdlight.losses.preference import dpo, simpo
 from kdlight.losses.redi import redi
+from kdlight.losses.sampled_reverse_kl import sampled_reverse_kl
 from kdlight.losses.sequence import sequence_log_probs
 from kdlight.losses.span_kl import span_kl
 from kdlight.losses.taid import taid
 from kdlight.losses.topk import topk_forward_kl
+from kdlight.losses.topk_reverse_kl import topk_reverse_kl
 from kdlight.losses.total_variation import total_variation
 from kdlight.losses.unlikelihood import unlikelihood
 
@@ -83,6 +85,7 @@ __all__ = [
     "relational_angle",
     "relational_distance",
     "reverse_kl",
+    "sampled_reverse_kl",
     "sequence_log_probs",
     "similarity_preserving",
     "simpo",
@@ -95,6 +98,7 @@ __all__ = [
     "taid",
     "todi",
     "topk_forward_kl",
+    "topk_reverse_kl",
     "total_variation",
     "uld",
     "unlikelihood",

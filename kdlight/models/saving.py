@@ -50,6 +50,37 @@ def save_model(
         tokenizer.save_pretrained(folder)
 
 
+def save_network(
+    network: Any,
+    folder: str | Path,
+    *,
+    tokenizer: Any = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+    **options: Any,
+) -> None:
+    """Write a network with a ``save_pretrained`` of its own, or a model of transformers.
+
+    Args:
+        network: such as a `kdlight.CausalLM`, or a model of transformers.
+        folder: the folder; it is created.
+        tokenizer: a tokenizer to save in the same folder.
+        state_dict: weights to save instead of the network's own, under the names that they have in
+            it.
+        **options: further arguments of ``save_pretrained`` of the network, such as
+            ``adapter_only``; those that are None or False are left out.
+    """
+    from transformers import PreTrainedModel
+
+    if isinstance(network, PreTrainedModel):  # held without a kdlight.CausalLM
+        save_model(network, folder, tokenizer=tokenizer, state_dict=state_dict, prefix="")
+        return
+    given: dict[str, Any] = {**options, "state_dict": state_dict}
+    chosen = {
+        name: value for name, value in given.items() if value is not None and value is not False
+    }
+    network.save_pretrained(folder, tokenizer=tokenizer, **chosen)
+
+
 def remove_prefix(state_dict: Mapping[str, Tensor], prefix: str = "model.") -> dict[str, Tensor]:
     """Return the state dict of a wrapper with the names that its model uses.
 

@@ -15,7 +15,13 @@ from kdlight.modules.captured_features import check_features
 from kdlight.modules.tokenizer_checks import check_tokenizers
 from kdlight.objectives import Objective, RoutedKD, TokenObjective, check_vocabularies
 from kdlight.quantization import is_quantized
-from kdlight.teachers import FrozenTeacher, SelectiveTeacher, Teacher, TeacherEnsemble
+from kdlight.teachers import (
+    FrozenTeacher,
+    SelectiveTeacher,
+    Teacher,
+    TeacherEnsemble,
+    remote_teachers,
+)
 
 
 def check_fit(objective: Objective, student: nn.Module, teacher: Any, datamodule: Any) -> None:
@@ -37,8 +43,11 @@ def check_fit(objective: Objective, student: nn.Module, teacher: Any, datamodule
     if compares_vocabularies(objective):
         _check_vocabulary_sizes(student, teacher)
         check_tokenizers(datamodule, student, teacher)
-    networks = teacher.networks() if isinstance(teacher, Teacher) else []
-    check_context(datamodule, [("student", student), *(("teacher", each) for each in networks)])
+    readers: list[tuple[str, Any]] = [("student", student)]
+    if isinstance(teacher, Teacher):
+        readers += [("teacher", each) for each in teacher.networks()]
+        readers += [("served teacher", each) for each in remote_teachers(teacher)]
+    check_context(datamodule, readers)
 
 
 def check_peers(learners: Mapping[str, tuple[nn.Module, Objective]], datamodule: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -20,11 +20,13 @@ from kdlight.modules.captured_features import (
 )
 from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.placed_labels import placed_labels
+from kdlight.modules.server_errors import answered_on_all_ranks
 from kdlight.modules.teacher_module import TeacherModule
 from kdlight.objectives import LossInputs, Objective
 from kdlight.objectives.inputs import OPTIONAL_FIELDS
 from kdlight.reduce import Chunked, describe_plan
 from kdlight.sources import Logits, LogitsSource, tempered
+from kdlight.teachers import Teacher
 
 
 class LossInputsModule(TeacherModule):
@@ -126,15 +128,25 @@ class LossInputsModule(TeacherModule):
         if self.training and "teacher" not in self.objective.needs:
             return self._masked(self.student_logits(batch) if student is None else student), None
         frozen = self.frozen_teacher if self.training else None
+        if frozen is not None and frozen.is_remote:
+            frozen.expect(batch)  # the server works while the student does
+            student = self.student_logits(batch) if student is None else student
         if frozen is not None and frozen.needs_student:
             student = self.student_logits(batch) if student is None else student
-            teacher = frozen.answer(batch, student, self.aligned_labels(batch))
+            with self._answered(frozen):
+                teacher = frozen.answer(batch, student, self.aligned_labels(batch))
         else:
-            teacher = self.teacher_logits(batch)
+            with self._answered(frozen):
+                teacher = self.teacher_logits(batch)
             student = self.student_logits(batch) if student is None else student
-        for name, value in frozen.metrics().items() if frozen is not None else ():
-            self.log(f"{self.log_prefix}/{name}", value)
+        if frozen is not None and self._trainer is not None:
+            for name, value in frozen.metrics().items():
+                self.log(f"{self.log_prefix}/{name}", value)
         return self._masked(student), teacher
+
+    def _answered(self, frozen: Teacher | None) -> AbstractContextManager[None]:
+        is_remote = frozen is not None and frozen.is_remote and self._trainer is not None
+        return answered_on_all_ranks(self.trainer) if is_remote else nullcontext()
 
     def _masked(self, student: Logits) -> Logits:
         frozen = self.frozen_teacher

@@ -16,6 +16,7 @@ from kdlight.distributed.ranks import (
 )
 from kdlight.modules.gradient_normalizer import GradientNormalizer, StepResult
 from kdlight.modules.guards import check_finite, check_gradients, check_sharded
+from kdlight.modules.lookahead import announce_next_batch
 from kdlight.modules.returned_loss import ReturnedLoss
 from kdlight.modules.run_networks import (
     compare_at_next_batch,
@@ -104,6 +105,7 @@ class StepDriver:
             self._looks_at_batch = False
             with module.trainer.precision_plugin.forward_context():
                 warn_about_padding(whole_networks(module), batch)
+        announce_next_batch(module.trainer, module.frozen_teacher)
 
     def finish_run(self, module: Any) -> None:
         """Free the memory of the teacher."""

@@ -8,6 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from kdlight.modules.server_errors import save_after_server_error
+
 
 class StepHooks(Callback):
     """Calls the step driver of a distillation module at each point of a run.
@@ -113,8 +115,10 @@ class StepHooks(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Forget an unfinished step."""
+        """Forget an unfinished step; save a checkpoint where a teacher's server does not answer."""
         _call(pl_module, "clear")
+        if getattr(pl_module, "step_driver", None) is not None:
+            save_after_server_error(trainer, exception)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Free the memory of the teacher."""

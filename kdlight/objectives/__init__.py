@@ -36,6 +36,7 @@ from kdlight.objectives.mean_squared_error import MeanSquaredError
 from kdlight.objectives.multi_level_ot import MultiLevelOT
 from kdlight.objectives.redi import REDI
 from kdlight.objectives.reverse_kl import ReverseKL
+from kdlight.objectives.sampled_reverse_kl import SampledReverseKL
 from kdlight.objectives.simpo import SimPO
 from kdlight.objectives.sinkhorn import Sinkhorn
 from kdlight.objectives.sinkhorn_kd import SinkhornKD
@@ -47,6 +48,7 @@ from kdlight.objectives.taid import TAID
 from kdlight.objectives.todi import ToDi
 from kdlight.objectives.token_objective import Divergence, TokenObjective
 from kdlight.objectives.topk_forward_kl import TopKForwardKL
+from kdlight.objectives.topk_reverse_kl import TopKReverseKL
 from kdlight.objectives.total_variation import TotalVariation
 from kdlight.objectives.uld import ULD
 from kdlight.objectives.unlikelihood import Unlikelihood
@@ -74,6 +76,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "redi": REDI,
     "relational": Relational,
     "reverse_kl": ReverseKL,
+    "sampled_reverse_kl": SampledReverseKL,
     "similarity_preserving": SimilarityPreserving,
     "simpo": SimPO,
     "sinkd": SinkhornKD,
@@ -84,6 +87,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "tgeo_kd": TGeoKD,
     "todi": ToDi,
     "topk_forward_kl": TopKForwardKL,
+    "topk_reverse_kl": TopKReverseKL,
     "total_variation": TotalVariation,
     "uld": ULD,
     "unlikelihood": Unlikelihood,
@@ -136,6 +140,7 @@ __all__ = [
     "Relational",
     "ReverseKL",
     "RoutedKD",
+    "SampledReverseKL",
     "SimPO",
     "SimilarityPreserving",
     "Sinkhorn",
@@ -150,6 +155,7 @@ __all__ = [
     "ToDi",
     "TokenObjective",
     "TopKForwardKL",
+    "TopKReverseKL",
     "TotalVariation",
     "Unlikelihood",
     "Weighted",

@@ -12,6 +12,7 @@ from kdlight.losses.log_space import tempered
 from kdlight.objectives.base import Objective, check_vocabularies
 from kdlight.objectives.inputs import LossInputs
 from kdlight.reduce import Loss, PerTokenValues, token_sum, token_values
+from kdlight.sources.tempered import has_no_level
 
 LOSS_METHODS = ("per_token_loss", "divergence")
 """Methods that define the loss of a token."""
@@ -91,6 +92,13 @@ class TokenObjective(Objective):
         super().check(inputs)
         if "teacher" in self.needs and inputs.teacher is not None:
             check_vocabularies(inputs.student.shape[-1], inputs.teacher.shape[-1])
+            if not self.uses_probabilities and has_no_level(inputs.teacher):
+                raise ValueError(
+                    f"{type(self).__name__} compares outputs themselves, but this teacher has"
+                    " log-probabilities, which are outputs only up to a constant: it is cached,"
+                    " served, or an average of several. Use one live teacher, one that serves"
+                    " hidden states (RemoteTeacher(states=True)), or an objective on probabilities"
+                )
 
     def forward(self, inputs: LossInputs) -> Loss:
         """Sum `per_token_loss` over the valid positions."""

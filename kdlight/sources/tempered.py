@@ -73,6 +73,22 @@ def depends_on_student(source: LogitsSource) -> bool:
     return type(source).given_student is not LogitsSource.given_student
 
 
+def has_no_level(source: LogitsSource) -> bool:
+    """Return whether a source has log-probabilities, which are logits up to a constant.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.zeros(2, 5)
+        >>> has_no_level(Dense(logits)), has_no_level(TopK.of(logits, 3))
+        (False, True)
+    """
+    if isinstance(source, Stacked):
+        return any(map(has_no_level, source.sources))
+    if isinstance(source, Wrapped):
+        return has_no_level(source.source)
+    return isinstance(source, (TopK, Mixture))
+
+
 @dataclass(eq=False)
 class Tempered(Wrapped):
     """Logits of a source that combines others, divided by a temperature when they are computed.

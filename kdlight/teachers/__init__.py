@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdlight.teachers.base import Teacher
-from kdlight.teachers.conversion import as_teacher, frozen_teachers
+from kdlight.teachers.conversion import as_teacher, frozen_teachers, remote_teachers
 from kdlight.teachers.ensemble import TeacherEnsemble
 from kdlight.teachers.frozen import FrozenTeacher
 from kdlight.teachers.masked import MaskedTeacher
@@ -21,4 +21,5 @@ __all__ = [
     "as_teacher",
     "check_shared",
     "frozen_teachers",
+    "remote_teachers",
 ]

@@ -45,6 +45,11 @@ class Teacher(ABC):
         """Return the teacher's logits for all of ``batch``."""
         return self.answer(batch)
 
+    def expect(self, batch: Any) -> None:
+        """Prepare for ``batch``, which will be asked about next; it may be on another device."""
+        for teacher in self.teachers():
+            teacher.expect(batch)
+
     # ---- what a teacher consists of
 
     def teachers(self) -> Iterable[Teacher]:
@@ -67,6 +72,15 @@ class Teacher(ABC):
         return any(teacher.needs_labels for teacher in self.teachers())
 
     @property
+    def scores_new_text(self) -> bool:
+        """Whether `answer` has logits for any text, such as one that the student generates.
+
+        By default if it has a network, and so have all teachers that it contains.
+        """
+        parts = list(self.teachers())
+        return all(each.scores_new_text for each in parts) and bool(parts or self.networks())
+
+    @property
     def vocab_size(self) -> int | None:
         """Width V of the logits, or None if it is unknown."""
         return next((each.vocab_size for each in self.teachers() if each.vocab_size), None)
@@ -80,6 +94,20 @@ class Teacher(ABC):
     def translates_tokens(self) -> bool:
         """Whether the teacher's token ids are other ones than those of the batch."""
         return any(teacher.translates_tokens for teacher in self.teachers())
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether logits come from a server, which is asked as early as possible, see `expect`."""
+        return any(teacher.is_remote for teacher in self.teachers())
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it is told the next training batch, see `expect`, one step before."""
+        return any(teacher.looks_ahead for teacher in self.teachers())
+
+    def fingerprints(self) -> list[str]:
+        """Return texts that tell the weights of teachers that are no live networks apart."""
+        return [text for teacher in self.teachers() for text in teacher.fingerprints()]
 
     def check_tokenizer(self, tokenizer: Any) -> None:
         """Raise a ValueError where the teacher was made with another tokenizer."""

@@ -1,6 +1,8 @@
-"""Networks made teachers, and the live ones among teachers found."""
+"""Networks made teachers, and the live and the served ones among teachers found."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import nn
 
@@ -32,3 +34,18 @@ def frozen_teachers(teacher: Teacher | None) -> list[FrozenTeacher]:
     if isinstance(teacher, FrozenTeacher):
         return [teacher]
     return [each for inner in teacher.teachers() for each in frozen_teachers(inner)]
+
+
+def remote_teachers(teacher: Teacher | None) -> list[Any]:
+    """Return the teachers within ``teacher`` that servers run.
+
+    Example:
+        >>> remote_teachers(FrozenTeacher(nn.Linear(3, 5)))
+        []
+    """
+    if teacher is None:
+        return []
+    inner = [*teacher.teachers()]
+    if not inner:
+        return [teacher] if teacher.is_remote else []
+    return [each for part in inner for each in remote_teachers(part)]

@@ -142,9 +142,7 @@ class TeacherEnsemble(Teacher):
                 "with route_by, a rank may have no row for a teacher, but a sharded teacher"
                 " (shard=True) needs all ranks at once; set shard=False"
             )
-        owners = self._owners(batch)
-        queried = owners.unique().tolist()
-        rows = [(owners == number).nonzero().flatten() for number in queried]
+        queried, rows = self._rows(batch)
         read = without_field(batch, self.route_by)
         sources = [
             teachers[number].answer(select_batch_rows(read, own), labels=select_labels(labels, own))
@@ -153,6 +151,17 @@ class TeacherEnsemble(Teacher):
         positions = torch.Size([count_rows(batch), *sources[0].shape[1:-1]])
         names, numbers = tuple(self.by_name), tuple(queried)
         return stack(sources, rows, positions, _device(batch), names=names, numbers=numbers)
+
+    def expect(self, batch: Any) -> None:
+        """Tell each teacher which rows of ``batch`` it will be asked about."""
+        if self.route_by is None:
+            field = None if self._weighing is None else self._weighing.field
+            super().expect(batch if field is None else without_field(batch, field))
+            return
+        teachers, read = [*self.by_name.values()], without_field(batch, self.route_by)
+        for number, own in zip(*self._rows(batch), strict=True):
+            if teachers[number].is_remote:
+                teachers[number].expect(select_batch_rows(read, own))
 
     def teachers(self) -> Iterable[Teacher]:
         """Return the teachers."""
@@ -169,6 +178,12 @@ class TeacherEnsemble(Teacher):
         if self._weighing is not None:
             self._weighing.check_labels(rule)
         super().check_labels(rule, ignore_index)
+
+    def _rows(self, batch: Any) -> tuple[list[int], list[Tensor]]:
+        """Return the numbers of the teachers that rows of ``batch`` name, and their rows."""
+        owners = self._owners(batch)
+        queried = owners.unique().tolist()
+        return queried, [(owners == number).nonzero().flatten() for number in queried]
 
     def _owners(self, batch: Any) -> Tensor:
         assert self.route_by is not None

@@ -98,6 +98,14 @@ class SelectiveTeacher(Teacher):
         answers = self.teacher.answer(select_batch_rows(batch, rows), labels=own_labels)
         return stack([answers, others], [rows, other_rows], positions, device)
 
+    def expect(self, batch: Any) -> None:
+        """Do nothing: which rows the teacher is queried about is not known before."""
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it is told the next training batch before: it has no use for it."""
+        return False
+
     @property
     def needs_student(self) -> bool:
         """Whether `answer` needs the student's logits in training: it does."""

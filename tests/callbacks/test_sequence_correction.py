@@ -140,5 +140,5 @@ class TestErrors:
 
         stored = DistillationModule(toy.llama(), ForwardKL(), Stored())
         self.check_refused(
-            tmp_path, stored, "a Stored has no network to compute them; use a live teacher"
+            tmp_path, stored, "a Stored cannot compute them; use a live or a served teacher"
         )

@@ -49,6 +49,7 @@ QUICK = {
     "export": ["export", "--help"],
     "cache": ["cache", "--help"],
     "doctor": ["doctor", "--help"],
+    "serve": ["serve", "--help"],
     "traces": ["traces", "--help"],
 }
 

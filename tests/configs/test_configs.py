@@ -16,8 +16,9 @@ from tests.support.config_runs import CONFIGS, FOLDER, arguments, tiny, within
 
 __all__ = ["tiny"]  # the fixture
 
-# a cached teacher has to be written first, which tests/cli/test_cache.py does
-ALONE = [path for path in CONFIGS if path.stem != "cached"]
+# a cached teacher has to be written first, which tests/cli/test_cache.py does; a served one has to
+# run, see test_served.py
+ALONE = [path for path in CONFIGS if path.stem not in ("cached", "served")]
 
 
 @pytest.fixture(autouse=True)

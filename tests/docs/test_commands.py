@@ -23,6 +23,7 @@ REQUIRED = {
     "predict": {"--config": CONFIG},
     "doctor": {"--config": CONFIG},
     "rank": {"--config": "configs/rank/digits.yaml"},
+    "serve": {"--config": CONFIG},
     "cache": {"--config": CONFIG, "--output": "FOLDER"},
     "export": {"--ckpt_path": "FILE", "--output": "FOLDER"},
     "traces generate": {"--source": "TEACHER", "--prompts": "FILE", "--output": "FILE"},
@@ -56,7 +57,7 @@ def is_valid(words: list[str], monkeypatch: pytest.MonkeyPatch) -> bool:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["kdlight"])
     monkeypatch.setattr(ArgumentParser, "instantiate_classes", stop)
-    reads_configs = words[0] in ("fit", "validate", "test", "predict", "doctor", "cache")
+    reads_configs = words[0] in ("fit", "validate", "test", "predict", "doctor", "cache", "serve")
     try:
         main([*words, "--print_config"] if reads_configs else words)
     except Parsed:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdlight import CausalLM, TransformersModel
-from kdlight.models.saving import remove_prefix
+from kdlight.models.saving import remove_prefix, save_network
 from tests.models.tiny_models import SIZES, tiny, transformers
 
 
@@ -45,4 +45,19 @@ def test_only_the_prefix_of_the_wrapper_is_removed() -> None:
     assert list(remove_prefix({"model.model.norm": weight, "lm_head": weight})) == [
         "model.norm",
         "lm_head",
+    ]
+
+
+def test_options_that_are_not_set_are_not_given(tmp_path: Path) -> None:
+    given: list[dict[str, Any]] = []
+
+    class Own:
+        def save_pretrained(self, folder: Any, **options: Any) -> None:
+            given.append(options)
+
+    save_network(Own(), tmp_path, adapter_only=False, adapter_scale=None)
+    save_network(Own(), tmp_path, adapter_only=True, adapter_scale=0.0, state_dict={})
+    assert given == [
+        {"tokenizer": None},
+        {"tokenizer": None, "adapter_only": True, "adapter_scale": 0.0, "state_dict": {}},
     ]

@@ -45,6 +45,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "decoupled_kl": [{"target_weight": 0.0}],
     "jensen_shannon": [{"beta": 0.0}, {"beta": 0.1}, {"beta": 1.0}],
+    "sampled_reverse_kl": [{"estimator": each} for each in ("k1", "k3", "score_function")],
     "sinkd": [{"cross_entropy": 0.0, "debiased": True}],
     "skew_forward_kl": [{"skew": 0.0}],
     "skew_reverse_kl": [{"skew": 0.0}],
@@ -56,6 +57,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"k": 9},
         {"k": 2, "tail": "renormalise"},
     ],
+    "topk_reverse_kl": [{"k": 1}, {"k": 3, "temperature": 2.5}],
 }
 
 # Their inputs mark rejected sequences: tests/methods/test_redi_laws.py has the laws for them.
@@ -93,6 +95,18 @@ EXCEPTIONS = {
         "taid(log_cross_entropy=True)",
     ): "the student's half takes no gradient",
     ("zero_at_a_match", "topk_forward_kl(k=2, temperature=2.0)"): "only the teacher is tempered",
+    **{
+        ("never_negative", f"sampled_reverse_kl(estimator={each})"): (
+            "an unbiased estimate is below 0 for some tokens"
+        )
+        for each in ("k1", "score_function")
+    },
+    ("zero_at_a_match", "sampled_reverse_kl(estimator=k1)"): (
+        "its gradient is 0 in the mean over draws, and not for each draw"
+    ),
+    ("gradient_is_the_slope", "sampled_reverse_kl(estimator=score_function)"): (
+        "its gradient is that of the mean over draws"
+    ),
     ("zero_at_a_match", "sinkd"): "labels, and the bias of an entropic plan",
     (
         "half_precision_is_widened_first",

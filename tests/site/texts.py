@@ -30,7 +30,9 @@ HOW_TO = (
     "strategies",
     "large_vocabularies",
     "teachers",
+    "serving",
     "traces",
+    "on_policy",
     "trace_recipes",
     "online",
 )

@@ -112,6 +112,8 @@ def arguments(config: Path, tiny: dict[str, str]) -> list[str]:
             "--trainer.max_steps": "2",
             "--trainer.accumulate_grad_batches": "1",
         }
+        if within(chosen["model"]["init_args"].get("teacher"), "source"):
+            small["--model.init_args.teacher.init_args.source"] = tiny["source"]
     elif chosen["data"]["class_path"] == "kdlight.data.SumsDataModule":
         small |= {
             "--model.init_args.student.init_args.source": tiny["source"],

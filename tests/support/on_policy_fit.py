@@ -42,11 +42,11 @@ class Uneven(LightningDataModule):
         return DataLoader(range(12), 4, collate_fn=batch)  # type: ignore[arg-type]
 
 
-def fit(strategy: str) -> dict[str, Any]:
+def fit(strategy: str, **options: Any) -> dict[str, Any]:
     """Train for three steps; return the batches and the loss of this rank."""
     seed_everything(0, verbose=False)
     watch, module = Watch(), toy.module(ForwardKL(), network="llama")
-    correction = SequenceCorrection(refresh_every=2)
+    correction = SequenceCorrection(**{"refresh_every": 2, **options})
     trainer = Trainer(
         accelerator="cpu",
         devices=2,

@@ -215,6 +215,34 @@ def topk_forward_kl(
     return kl_of([a / total(p) for a in p], [b / total(q) for b in q])
 
 
+def topk_reverse_kl(
+    student: Tensor, teacher: Tensor, *, k: int = 50, temperature: float = 1.0
+) -> Tensor:
+    q, p = pair(student, teacher, temperature)
+    kept = sorted(range(len(q)), key=lambda v: -q[v].item())[:k]
+    others = [v for v in range(len(q)) if v not in kept]
+    rest_q, rest_p = total([q[v] for v in others]), total([p[v] for v in others])
+    return kl_of([*(q[v] for v in kept), rest_q], [*(p[v] for v in kept), rest_p])
+
+
+def sampled_reverse_kl(
+    student: Tensor,
+    teacher: Tensor,
+    label: int,
+    *,
+    estimator: str = "k2",
+    temperature: float = 1.0,
+) -> Tensor:
+    if label == -100:
+        return 0.0 * (student.double().sum() + teacher.double().sum())
+    q, p = pair(student, teacher, temperature)
+    log_q, log_r = q[label].log(), (p[label] / q[label]).log()
+    value = {"k1": -log_r, "k2": log_r**2 / 2, "k3": log_r.exp() - 1 - log_r}
+    if estimator == "score_function":  # the value of one term, the gradient of the other
+        return -log_r.detach() - log_r.detach() * (log_q - log_q.detach())
+    return value[estimator]
+
+
 def cross_entropy(student: Tensor, label: int) -> Tensor:
     return 0.0 * student.double().sum() if label == -100 else -softmax(student)[label].log()
 
@@ -287,6 +315,8 @@ REFERENCE: dict[str, Callable[..., Tensor]] = {
         decoupled_kl,
         taid,
         topk_forward_kl,
+        topk_reverse_kl,
+        sampled_reverse_kl,
         cross_entropy,
         mean_squared_error,
     )

@@ -103,6 +103,26 @@ def test_a_teacher_without_others_has_defaults() -> None:
     assert teacher(torch.zeros(2)).shape == (2, 3)
 
 
+def test_new_text_is_scored_by_networks_and_by_those_who_say_so() -> None:
+    class Served(Recording):
+        scores_new_text = property(lambda self: True)
+
+    class Both(Recording):
+        def __init__(self, *parts: Any) -> None:
+            super().__init__()
+            self.parts = parts
+
+        def teachers(self) -> Any:
+            return self.parts
+
+    live, stored, served = Recording(nn.Linear(2, 2)), Recording(), Served()
+    assert live.scores_new_text
+    assert served.scores_new_text
+    assert not stored.scores_new_text
+    assert Both(live, served).scores_new_text
+    assert not Both(live, stored).scores_new_text  # as one of them fails at the first new text
+
+
 def test_a_teacher_is_shared_by_copies_of_its_module() -> None:
     teacher = Recording(nn.Linear(2, 2))
     assert copy.deepcopy({"teacher": teacher})["teacher"] is teacher

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from kdlight.cli.devices import find_device
@@ -10,6 +11,8 @@ from kdlight.data.traces.generate import generate_traces
 from kdlight.data.traces.prompts import read_prompts
 from kdlight.data.traces.samples_per_prompt import samples_per_prompt
 from kdlight.models import Sampling, load_model, load_tokenizer
+from kdlight.models.configured_ends import configured_ends
+from kdlight.rollouts import RolloutEngine
 
 
 def generate(
@@ -25,6 +28,7 @@ def generate(
     options: dict[str, Any] | None = None,
     dtype: str | None = None,
     device: str | None = None,
+    engine: RolloutEngine | None = None,
 ) -> None:
     """Sample a teacher's answers to prompts; an interrupted run continues when started again.
 
@@ -41,14 +45,23 @@ def generate(
         options: options of the reasoning-gym task.
         dtype: such as bfloat16; float32 by default.
         device: such as cuda:0; by default an accelerator if there is one.
+        engine: what generates instead, with a teacher that it has loaded already, such as
+            VLLMRollouts; the source then is the name of this teacher, and its tokenizer.
     """
-    where = find_device(device)
     tasks = read_prompts(prompts, size=size, seed=prompts_seed, options=options)
     total = sum(samples_per_prompt(samples, [task.prompt_id for task in tasks]))
     tokenizer: Any = load_tokenizer(source)
-    model: Any = load_model(source, dtype=dtype)
+    model: Any = None
+    ends: list[int] = []
+    if engine is None:
+        where = find_device(device)
+        loaded: Any = load_model(source, dtype=dtype)
+        model = loaded.to(where)
+    else:
+        check_engine(engine, source, dtype=dtype, device=device)
+        ends = configured_ends(source)
     path = generate_traces(
-        model.to(where),
+        model,
         tokenizer,
         tasks,
         output,
@@ -57,5 +70,29 @@ def generate(
         chat=uses_chat(tokenizer, chat),
         batch_size=batch_size,
         teacher=source,
+        engine=engine,
+        ends=ends,
     )
     print(f"{len(tasks)} prompts, {total} traces: {path}")
+
+
+def check_engine(engine: RolloutEngine, source: str, **local: Any) -> None:
+    """Raise a ValueError where an engine has another model than the source, or none of its own.
+
+    Args:
+        engine: what generates.
+        source: the teacher, whose name is written to the traces.
+        **local: options that have an effect on a model in this process only.
+    """
+    if engine.runs_network:
+        raise ValueError(f"{type(engine).__name__} is what generates by default; leave engine out")
+    for name, value in local.items():
+        if value is not None:
+            raise ValueError(f"{name} has no effect on the model of a server; leave it out")
+    names = engine.names()
+    engine.close()  # until the first prompt
+    if source not in names and str(Path(source).absolute()) not in names:
+        raise ValueError(
+            f"the server has the model {names[0]!r}, read from {names[-1]!r}, not the source"
+            f" {source!r}; name the model that it has, so that the traces tell who wrote them"
+        )

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from hashlib import sha256
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from tqdm import tqdm
 
 from kdlight.checks import check_integer
 from kdlight.data.traces.chat import prompt_ids
 from kdlight.data.traces.journal import Journal
-from kdlight.data.traces.responses import answer, batch_seed, check_room
+from kdlight.data.traces.responses import answer_through, batch_seed, check_room
 from kdlight.data.traces.samples_per_prompt import samples_per_prompt
 from kdlight.data.traces.tokenizer_hash import hash_generation_config, hash_tokenizer
 from kdlight.data.traces.trace import Trace
 from kdlight.data.traces.weights import hash_weights
 from kdlight.models.sampling import Sampling
+from kdlight.rollouts import HuggingFaceRollouts, RolloutEngine, Writer
 
 
 def generate_traces(
@@ -35,6 +35,8 @@ def generate_traces(
     samples: int | Mapping[str, int] | str | Path = 4,
     batch_size: int = 8,
     teacher: str | None = None,
+    engine: RolloutEngine | None = None,
+    ends: Sequence[int] = (),
 ) -> Path:
     """Sample responses and write them to ``output`` as JSON lines.
 
@@ -45,7 +47,8 @@ def generate_traces(
     run is started again.
 
     Args:
-        model: a Hugging Face causal language model, or a `kdlight.CausalLM`.
+        model: a Hugging Face causal language model, or a `kdlight.CausalLM`; None to generate with
+            the model that the server of ``engine`` has.
         tokenizer: the tokenizer of the model.
         prompts: prompts, see `kdlight.data.traces.prompts.read_prompts`.
         output: path of the file.
@@ -56,6 +59,10 @@ def generate_traces(
             path of a JSON file with them, see `kdlight.data.traces.allocate_budget`.
         batch_size: number of responses generated at once.
         teacher: name of the model, written to each trace.
+        engine: what generates, such as a `kdlight.rollouts.VLLMRollouts`; None for ``generate`` of
+            the model.
+        ends: ids of tokens that end a response beside those of tokenizer and model, as those of the
+            generation config of a model that only a server has.
 
     Returns:
         The path of the file.
@@ -80,6 +87,8 @@ def generate_traces(
     numbers = samples_per_prompt(samples, ids)
     asked = [prompt for prompt, number in zip(prompts, numbers, strict=True) if number]
     rows = [prompt_ids(each.prompt, tokenizer, chat=chat, tools=each.tools) for each in asked]
+    engine = HuggingFaceRollouts() if engine is None else engine
+    check_model(model, engine)
     check_room(model, asked, rows, sampling.max_new_tokens)
     digest = sha256("\n".join(prompt.to_json() for prompt in prompts).encode()).hexdigest()
     settings = {
@@ -88,10 +97,8 @@ def generate_traces(
         "chat": chat,
         "teacher": teacher,
         "prompts": digest[:16],
-        "dtype": str(next(model.parameters()).dtype),
-        "weights": hash_weights(model),
-        "generation config": hash_generation_config(model),
         "tokenizer": hash_tokenizer(tokenizer),
+        **({"ends": sorted(ends)} if ends else {}),
     }
     tasks = [
         replace(prompt, teacher=teacher, meta={**prompt.meta, "generation": number})
@@ -99,11 +106,46 @@ def generate_traces(
         for number in range(count)
     ]
     keys = [(task.prompt_id, task.meta["generation"]) for task in tasks]
-    with Journal.open(
-        output, keys=keys, key_of=_key, batch_size=batch_size, settings=settings
-    ) as journal:
-        _generate(model, tokenizer, tasks, journal, batch_size, sampling, chat=chat)
+    writer = Writer(None) if model is None else Writer(model, next(model.parameters()).device)
+    make = partial(
+        answer_through, engine, writer, tokenizer, chat=chat, sampling=sampling, ends=ends
+    )
+    try:
+        engine.prepare(writer)
+        check_room(model, asked, rows, sampling.max_new_tokens, context=engine.context)
+        settings |= _identity(model, engine)
+        with Journal.open(
+            output, keys=keys, key_of=_key, batch_size=batch_size, settings=settings
+        ) as journal:
+            engine.synchronise(writer, 0)
+            _generate(make, tasks, journal, batch_size, sampling.seed)
+    finally:
+        engine.close()
     return journal.path
+
+
+def check_model(model: Any, engine: RolloutEngine) -> None:
+    """Raise a ValueError where there is no model, and the engine has none of its own.
+
+    Example:
+        >>> check_model(None, HuggingFaceRollouts())
+        Traceback (most recent call last):
+        ValueError: model is None, but HuggingFaceRollouts generates with a model; give it one
+    """
+    if model is None and engine.runs_network:
+        raise ValueError(
+            f"model is None, but {type(engine).__name__} generates with a model; give it one"
+        )
+
+
+def _identity(model: Any, engine: RolloutEngine) -> dict[str, Any]:
+    """Return what tells models, and engines, apart."""
+    own = {
+        "dtype": None if model is None else str(next(model.parameters()).dtype),
+        "weights": None if model is None else hash_weights(model),
+        "generation config": hash_generation_config(model),
+    }
+    return {**own, **engine.identity()}
 
 
 def _summary(numbers: Sequence[int]) -> str:
@@ -117,20 +159,15 @@ def _key(row: Mapping[str, Any]) -> Hashable:
 
 
 def _generate(
-    model: Any,
-    tokenizer: Any,
+    make: Callable[..., list[Trace]],
     tasks: Sequence[Trace],
     journal: Journal,
     batch_size: int,
-    sampling: Sampling,
-    *,
-    chat: bool,
+    seed: int,
 ) -> None:
     """Generate the responses that the journal does not have yet."""
     with tqdm(total=len(tasks), initial=journal.done, desc="generating traces", delay=2) as bar:
         while batch := tasks[journal.done : journal.done + batch_size]:
-            with isolate_rng():
-                torch.manual_seed(batch_seed(sampling.seed, journal.done))
-                answers = answer(model, tokenizer, batch, chat=chat, **sampling.options())
+            answers = make(batch, seed=batch_seed(seed, journal.done))
             journal.append([each.to_json() for each in answers])
             bar.update(len(batch))

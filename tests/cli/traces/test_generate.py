@@ -98,3 +98,59 @@ def test_a_full_disk_is_one_line_and_the_run_continues(
     run("generate", *given)
     assert f"1 prompts, 40 traces: {output}" in capsys.readouterr().out
     assert len(output.read_text().splitlines()) == 40
+
+
+ENGINE = "--engine=kdlight.rollouts.VLLMRollouts"
+
+
+def test_a_server_writes_in_the_place_of_the_model(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.support.token_server import serve
+
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "1+1="}\n{"prompt": "2+1="}')
+    greedy = ["--sampling.temperature=0", "--sampling.max_new_tokens=5", "--samples=1"]
+    given = [f"--source={model}", f"--prompts={prompts}", *greedy]
+    run("generate", *given, f"--output={tmp_path / 'local.jsonl'}")
+    with serve(model) as server:
+        monkeypatch.setattr("kdlight.cli.traces.generate.load_model", None)  # which is not called
+        options = [ENGINE, f"--engine.url={server.url}"]
+        run("generate", *given, *options, f"--output={tmp_path / 'served.jsonl'}")
+    assert (tmp_path / "served.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
+    settings = json.loads((tmp_path / "served.jsonl.settings.json").read_text())
+    assert settings["engine"].startswith("vLLM")
+    assert settings["weights"] is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([ENGINE, "--engine.url=URL", "--source=another"], "has the model 'student', read from"),
+        ([ENGINE, "--engine.url=URL", "--dtype=bfloat16"], "dtype has no effect on the model of a"),
+        (["--engine=kdlight.rollouts.HuggingFaceRollouts"], "generates by default; leave engine"),
+        ([ENGINE, "--engine.url=URL", "--sampling.max_new_tokens=300"], "context of the model is"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_what_a_server_cannot_do_is_one_line(
+    options: list[str],
+    message: str,
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tests.support.token_server import serve
+
+    if options[-1] == "--source=another":
+        (tmp_path / "another").symlink_to(model)
+        monkeypatch.chdir(tmp_path)
+    prompts, output = tmp_path / "prompts.jsonl", tmp_path / "traces.jsonl"
+    prompts.write_text('{"prompt": "1+1="}')
+    with serve(model) as server:
+        capsys.readouterr()  # what the server wrote
+        asked = [option.replace("URL", server.url) for option in options]
+        given = [f"--source={model}", f"--prompts={prompts}", f"--output={output}", *asked]
+        assert message in error_of(capsys, "generate", *given)
+    assert not output.exists()

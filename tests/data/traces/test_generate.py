@@ -234,6 +234,24 @@ def test_a_killed_command_loses_and_repeats_nothing(network: Any, tmp_path: Path
     assert path.read_bytes().count(b"\n") == 280
 
 
+def test_the_weights_of_a_model_are_sent_to_an_engine(network: Any, tmp_path: Path) -> None:
+    from kdlight.rollouts import VLLMRollouts
+    from tests.support.token_server import serve
+
+    greedy = replace(SAMPLING, temperature=0.0)
+    expected = make(network, tmp_path / "local.jsonl", sampling=greedy).read_bytes()
+    tiny_lm.model(seed=4).save_pretrained(tmp_path / "other")
+    with serve(tmp_path / "other") as server:
+        engine = VLLMRollouts(server.url, folder=str(tmp_path / "weights"))
+        served = make(network, tmp_path / "served.jsonl", sampling=greedy, engine=engine)
+        assert served.read_bytes() == expected
+        assert len(server.loaded) == 1
+        with pytest.raises(ValueError, match="was started with other settings"):
+            make(network, tmp_path / "local.jsonl", sampling=greedy, engine=engine)
+    with pytest.raises(ValueError, match="model is None, but HuggingFaceRollouts"):
+        make(None, tmp_path / "none.jsonl")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

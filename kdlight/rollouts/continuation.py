@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.distributed import ReduceOp, all_reduce, is_initialized
 
 from kdlight.models.context import context_length
+from kdlight.rollouts.decoding import decode_batch
+from kdlight.rollouts.room import room_in_context
 
 
 def continue_text(
@@ -40,37 +42,31 @@ def continue_text(
         Each prefix with its continuation, on the CPU.
     """
     context = context_length(student)
-    if context is not None:
-        room = [
-            min(most, context - len(prefix)) for prefix, most in zip(prefixes, room, strict=True)
-        ]
+    room = room_in_context(prefixes, room, context)
     groups = _group([len(prefix) for prefix in prefixes], room, context)
     texts = list(prefixes)
     for group in [
         *groups,
         *[[]] * (_most_on_any_rank(len(groups), device, synced_gpus) - len(groups)),
     ]:
-        chosen = [prefixes[i] for i in group] or [torch.zeros(1, dtype=torch.long)]
-        new = _generate(
+        new = decode_batch(
             student,
-            chosen,
-            max((room[i] for i in group), default=1),
+            [prefixes[i] for i in group] or [torch.zeros(1, dtype=torch.long)],
+            [room[i] for i in group] or [1],
             end=end,
             device=device,
             synced_gpus=synced_gpus,
             **options,
         )
         for i, ids in zip(group, new, strict=False):
-            ends = torch.isin(ids, torch.tensor(end, dtype=ids.dtype)).nonzero()
-            length = min(room[i], int(ends[0]) + 1 if len(ends) else len(ids))
-            texts[i] = torch.cat([prefixes[i], ids[:length]])
+            texts[i] = torch.cat([prefixes[i], ids])
     return texts
 
 
 def _group(lengths: Sequence[int], room: Sequence[int], context: int | None) -> list[list[int]]:
     """Return the sequences to continue in each call, so that none of them leaves the context.
 
-    In one call all sequences get as many tokens as the one with the most room.
+    In one call there is room for as many tokens as the sequence with the most room gets.
     """
     indices = [i for i, most in enumerate(room) if most > 0]
     if not indices or context is None or _width(indices, lengths, room) <= context:
@@ -94,26 +90,3 @@ def _most_on_any_rank(number: int, device: torch.device, synced: bool) -> int:
     most = torch.tensor(number, device=device)
     all_reduce(most, ReduceOp.MAX)
     return int(most)
-
-
-def _generate(
-    student: Any, prefixes: Sequence[Tensor], most: int, *, end: Sequence[int], **options: Any
-) -> Tensor:
-    """Return the new tokens of each prefix, (B, new)."""
-    device, padding = options.pop("device"), end[0] if end else 0
-    longest = max(map(len, prefixes))
-    ids = torch.full((len(prefixes), longest), padding)
-    mask = torch.zeros_like(ids)
-    for i, prefix in enumerate(prefixes):
-        ids[i, longest - len(prefix) :] = prefix
-        mask[i, longest - len(prefix) :] = 1
-    out = student.generate(
-        ids.to(device),
-        attention_mask=mask.to(device),
-        max_new_tokens=most,
-        eos_token_id=list(end) or None,
-        pad_token_id=padding,
-        use_cache=True,
-        **options,
-    )
-    return out[:, longest:].cpu()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdlight import CausalLM
-from kdlight.callbacks.generation.continuation import continue_text
+from kdlight.rollouts.continuation import continue_text
 from tests.support import toy
 
 

@@ -1,0 +1,118 @@
+"""SGLang: log-probabilities of a prompt, by its own server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from kdlight.cache.records import Sequence
+from kdlight.endpoints import Endpoint, ServerError
+from kdlight.endpoints.answer import Answer
+from kdlight.remote.answers import to_sequence
+from kdlight.remote.dialects.dialect import Dialect, Tokens
+from kdlight.remote.server_info import ServerInfo
+
+
+class SGLang(Dialect):
+    """``POST /generate`` with ``input_ids`` and ``top_logprobs_num``.
+
+    Each position has a list of ``[log-probability, id, text]``, of which the first one is null.
+
+    Example:
+        >>> SGLang.name
+        'sglang'
+    """
+
+    name = "sglang"
+
+    def discover(self, endpoint: Endpoint, model: str | None) -> ServerInfo:
+        """Return the model's path, and version and context length where the server tells them."""
+        found = endpoint.get("/model_info", what="its model", accept=lambda a: a.json())
+        if not isinstance(found, dict) or "model_path" not in found:
+            raise ServerError(f"{endpoint.url} is no SGLang server", url=endpoint.url)
+        name = str(found.get("served_model_name") or found["model_path"])
+        if model not in (None, name, found["model_path"]):
+            raise ValueError(
+                f"model is {model!r}, but {endpoint.url} has {name!r}; set model to it"
+            )
+        try:
+            settings = endpoint.get("/server_info", what="its settings").json()
+        except (ServerError, ValueError):
+            settings = {}
+        length = settings.get("context_length")
+        return ServerInfo(
+            software=f"SGLang {settings.get('version', '')}".strip(),
+            model=name,
+            context_length=int(length) if length else None,
+        )
+
+    def score(
+        self, endpoint: Endpoint, info: ServerInfo, sequences: list[Tokens], k: int | None
+    ) -> list[Sequence]:
+        """Return the k most likely tokens of all but the last position of each sequence."""
+        count = info.vocab_size if k is None else k
+        assert count is not None
+        request = {
+            "input_ids": sequences,
+            "return_logprob": True,
+            "logprob_start_len": 0,
+            "top_logprobs_num": count,
+            "sampling_params": {"max_new_tokens": 0, "temperature": 1.0},
+        }
+
+        def accept(answer: Answer) -> list[Sequence]:
+            return read_generate(answer.json(), sequences, count, info.vocab_size)
+
+        what = f"the {count} most likely tokens of {len(sequences)} sequences"
+        return endpoint.post("/generate", json=request, what=what, accept=accept)
+
+
+def read_generate(
+    answer: Any, sequences: list[Tokens], k: int, vocab_size: int | None
+) -> list[Sequence]:
+    """Return the scored sequences of an answer of SGLang, checked.
+
+    Raises:
+        ValueError: what the server returned is not the answer to these sequences.
+
+    Example:
+        >>> scores = {
+        ...     "input_token_logprobs": [[None, 5, None], [-4.0, 3, None]],
+        ...     "input_top_logprobs": [None, [[-0.5, 7, None]]],
+        ... }
+        >>> read_generate([{"meta_info": scores}], [[5, 3]], 1, 10)[0].ids
+        array([7])
+    """
+    parts = answer if isinstance(answer, list) else [answer]
+    if len(parts) != len(sequences):
+        raise ValueError(f"{len(parts)} answers for {len(sequences)} sequences")
+    try:
+        scores = [part["meta_info"] for part in parts]
+        own = [[int(entry[1]) for entry in each["input_token_logprobs"]] for each in scores]
+        top = [each["input_top_logprobs"] for each in scores]
+    except (TypeError, KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"no meta_info with input log-probabilities ({error!r})") from None
+    for number, (tokens, found) in enumerate(zip(sequences, own, strict=True)):
+        if tokens != found:
+            raise ValueError(f"answer {number} is of another sequence")
+    return [
+        _read(scored, tokens, k if vocab_size is None else min(k, vocab_size), vocab_size)
+        for scored, tokens in zip(top, sequences, strict=True)
+    ]
+
+
+def _read(scored: Any, tokens: Tokens, k: int, vocab_size: int | None) -> Sequence:
+    if not isinstance(scored, list) or len(scored) != len(tokens) or scored[0] is not None:
+        count = len(scored) if isinstance(scored, list) else scored
+        raise ValueError(f"{count} entries for a sequence of {len(tokens)} tokens")
+
+    def positions() -> Iterable[tuple[int, list[int], list[float]]]:
+        for number, entries in enumerate(scored[1:]):
+            if not isinstance(entries, list) or len(entries) != k:
+                raise ValueError(f"position {number} has no {k} tokens, but {entries!r:.40}")
+            try:
+                yield number, [int(e[1]) for e in entries], [float(e[0]) for e in entries]
+            except (TypeError, IndexError) as error:
+                raise ValueError(f"position {number} cannot be read: {error!r}") from None
+
+    return to_sequence(len(tokens), positions(), vocab_size=vocab_size)
