@@ -95,8 +95,8 @@ def _check_known(teacher: Any, served: list[Any], settings: Settings) -> None:
                 " probabilities of tokens that a server does not return are not known; cache each"
                 " teacher alone, or serve hidden states (states=True)"
             )
-        k = each.questions.k
-        if settings.k is None or settings.k > k:
+        k, wanted = each.questions.k, settings.k
+        if k < min(each.vocab_size, each.vocab_size if wanted is None else wanted):
             stored = "all tokens" if settings.k is None else f"{settings.k} tokens"
             raise ValueError(
                 f"the cache is to store {stored} of a position (--k), but the served teacher"

@@ -10,7 +10,7 @@ from kdlight.doctor.findings import Finding, error
 from kdlight.endpoints import ServerError
 from kdlight.teachers import Teacher, remote_teachers
 
-FAILURES = (ServerError, ValueError, ModuleNotFoundError)
+FAILURES = (ServerError, ValueError, TypeError, ModuleNotFoundError)
 """What a server that does not fit, or is not there, raises."""
 
 

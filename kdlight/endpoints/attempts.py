@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import SystemRandom
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+
+OWN_RANDOM = SystemRandom()
+"""Not the generator of the run, whose numbers would change with each attempt, and whose seed all
+ranks may share."""
 
 UNUSABLE = 4
 """Number of answers that cannot be used before a request is given up."""
@@ -50,13 +55,13 @@ def repeat(attempt: Callable[[], Result], *, attempts: int, longest_pause: float
         >>> repeat(lambda: "answer", attempts=3, longest_pause=1.0)
         'answer'
     """
-    from tenacity import RetryError, Retrying, retry_if_exception_type, wait_random_exponential
-
-    growing = wait_random_exponential(multiplier=0.2, max=longest_pause)
+    from tenacity import RetryError, Retrying, retry_if_exception_type
 
     def pause(state: Any) -> float:
         wanted = state.outcome.exception().pause
-        return growing(state) if wanted is None else min(wanted, longest_pause)
+        if wanted is None:
+            return OWN_RANDOM.uniform(0, min(longest_pause, 0.1 * 2**state.attempt_number))
+        return min(wanted, longest_pause)
 
     retrying = Retrying(
         retry=retry_if_exception_type(NotAnsweredError), stop=_Stop(attempts), wait=pause

@@ -13,6 +13,8 @@ class Client:
     Args:
         timeout: seconds to wait for a part of an answer.
         headers: sent with every request.
+        is_local: whether the server is on this machine, where a proxy that the environment names
+            could not reach it, and would read the token.
 
     Raises:
         ModuleNotFoundError: the packages for servers are not installed.
@@ -22,9 +24,12 @@ class Client:
         5.0
     """
 
-    def __init__(self, *, timeout: float, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *, timeout: float, headers: dict[str, str] | None = None, is_local: bool = False
+    ) -> None:
         self.timeout = timeout
         self._headers = headers or {}
+        self._is_local = is_local
         self._client: Any = None
         self._process = -1
 
@@ -35,7 +40,12 @@ class Client:
             # no more connections than threads ask for; a server that is gone is noticed quickly
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
             timeout = httpx.Timeout(self.timeout, connect=min(self.timeout, 10.0))
-            self._client = httpx.Client(timeout=timeout, headers=self._headers, limits=limits)
+            self._client = httpx.Client(
+                timeout=timeout,
+                headers=self._headers,
+                limits=limits,
+                trust_env=not self._is_local,
+            )
             self._process = os.getpid()
             # whoever forgets to close it leaves no connection open
             weakref.finalize(self, _close, self._client, self._process)

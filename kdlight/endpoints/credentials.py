@@ -34,7 +34,7 @@ def read_token(name: str | None) -> str | None:
     """Return the value of an environment variable; None if no name is given.
 
     Raises:
-        ValueError: the variable is not set, or empty.
+        ValueError: the variable is not set, or empty, or has more than a token.
 
     Example:
         >>> read_token(None) is None
@@ -47,5 +47,11 @@ def read_token(name: str | None) -> str | None:
         raise ValueError(
             f"token_variable is {name!r}, but the environment variable {name} is not set in this"
             f" process; export {name}=... before the run, on every node"
+        )
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        # the message does not repeat it
+        raise ValueError(
+            f"the environment variable {name} has a token with blanks, line breaks or other"
+            " characters that cannot be sent; put nothing but the token into it"
         )
     return token

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from kdlight.checks import check_integer, check_positive
@@ -11,10 +12,13 @@ from kdlight.endpoints.attempts import NotAnsweredError, repeat
 from kdlight.endpoints.client import Client, import_httpx
 from kdlight.endpoints.credentials import check_variable, read_token
 from kdlight.endpoints.errors import RequestRefused, ServerError, UnusableAnswer
-from kdlight.endpoints.urls import parse_url
+from kdlight.endpoints.urls import is_loopback, parse_url
 
 REPEATED = (408, 425, 429, 500, 502, 503, 504)
 """Statuses after which a request is sent again: the server is busy, starting or restarting."""
+
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What reading an answer raises that is damaged, or another one than expected."""
 
 SHOWN = 300
 """Number of characters of a server's text in an error."""
@@ -70,12 +74,13 @@ class Endpoint:
         self,
         path: str,
         *,
+        headers: dict[str, str] | None = None,
         what: str = "request",
         retries: int | None = None,
         accept: Callable[[Answer], Any] | None = None,
     ) -> Any:
         """Return the `kdlight.endpoints.answer.Answer` to a GET request; see `post`."""
-        return self._answered("GET", {}, path, what, retries, accept)
+        return self._answered("GET", {"headers": headers}, path, what, retries, accept)
 
     def post(
         self,
@@ -98,7 +103,7 @@ class Endpoint:
             what: names the request in errors, such as "the top 50 of 4 sequences".
             retries: number of further attempts, if it is not that of the endpoint.
             accept: returns what the caller wants of a response, which is then the result. Where it
-                raises a ValueError, the answer is damaged, and the request is sent again.
+                raises one of `UNREADABLE`, the answer is damaged, and the request is sent again.
 
         Raises:
             ServerError: the server did not answer.
@@ -166,7 +171,7 @@ class Endpoint:
             return answer
         try:
             return accept(answer)
-        except ValueError as error:
+        except UNREADABLE as error:
             message = f"an answer that cannot be used: {error}"
             raise NotAnsweredError(message, is_unusable=True) from error
 
@@ -191,7 +196,9 @@ class Endpoint:
         if self._client is None:
             token = read_token(self.token_variable)
             headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-            self._client = Client(timeout=self.timeout, headers=headers)
+            self._client = Client(
+                timeout=self.timeout, headers=headers, is_local=is_loopback(self.url)
+            )
         return self._client
 
     def __getstate__(self) -> dict[str, Any]:
@@ -203,6 +210,7 @@ class Endpoint:
 
 def _retry_after(answer: Answer) -> float | None:
     try:
-        return max(float(answer.headers.get("Retry-After", "")), 0.0)
+        seconds = float(answer.headers.get("Retry-After", ""))
     except ValueError:  # none, or a date
         return None
+    return max(seconds, 0.0) if isfinite(seconds) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from kdlight.checks import check_type
@@ -30,11 +31,29 @@ def parse_url(url: str, name: str = "url") -> str:
             f"{name} contains a user or a password, which would be written to configs and logs; put"
             " a token into an environment variable, and its name into token_variable"
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.query or parts.fragment:  # such as ?api_key=
         raise ValueError(
-            f"{name} must be an address such as 'http://localhost:8000', got {url!r}; begin it with"
+            f"{name} must be an address without '?' and '#', which may hold a key; put a token"
+            " into an environment variable, and its name into token_variable"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        shown = "what has an '@' in it" if "@" in url else repr(url)
+        raise ValueError(
+            f"{name} must be an address such as 'http://localhost:8000', got {shown}; begin it with"
             " http:// or https://"
         )
-    if parts.query or parts.fragment:
-        raise ValueError(f"{name} must be an address without '?' and '#', got {url!r}")
     return url.strip().rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether an address is one of this machine.
+
+    Example:
+        >>> [is_loopback(each) for each in ("http://localhost:1", "http://[::1]", "http://10.0.0.1")]
+        [True, True, False]
+    """
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost" or host.endswith(".localhost")

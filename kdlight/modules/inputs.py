@@ -18,6 +18,7 @@ from kdlight.modules.captured_features import (
     capture_features,
     check_not_compiled,
 )
+from kdlight.modules.drawn_labels import check_labels_are_drawn
 from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.placed_labels import placed_labels
 from kdlight.modules.server_errors import answered_on_all_ranks
@@ -42,6 +43,8 @@ class LossInputsModule(TeacherModule):
         log_prefix: prefix of the names that are logged in training.
         calibration_temperature: divides the teacher's logits; of the fits of
             `kdlight.callbacks.CalibrateTeacherFirst`, else 1.
+        evaluates_alike: whether all ranks have equally many batches of the evaluation, and a
+            teacher on a server, whose errors they tell each other.
         is_first_batch: at the next batch, check the values of labels, and log how logits are
             evaluated.
     """
@@ -52,6 +55,7 @@ class LossInputsModule(TeacherModule):
     log_prefix: str = "train"
     calibration_temperature: float = 1.0
     is_first_batch: bool = True
+    evaluates_alike: bool = False
     _kind: ModelKind | None = None
     _has_logged_plan: bool = False
 
@@ -72,6 +76,8 @@ class LossInputsModule(TeacherModule):
         A teacher that reads the labels is given them: ``self.teacher.answer(batch, labels=...)``.
         """
         frozen = self.frozen_teacher
+        if frozen is not None and frozen.is_remote and self.is_first_batch:
+            self.aligned_labels(batch)  # which finds their rule, and tells it to the teacher
         if frozen is not None and frozen.needs_labels:
             return frozen.answer(batch, labels=self.aligned_labels(batch))
         return None if self.teacher is None else self.teacher(batch)
@@ -136,7 +142,7 @@ class LossInputsModule(TeacherModule):
             with self._answered(frozen):
                 teacher = frozen.answer(batch, student, self.aligned_labels(batch))
         else:
-            with self._answered(frozen):
+            with self._answered(self.frozen_teacher):
                 teacher = self.teacher_logits(batch)
             student = self.student_logits(batch) if student is None else student
         if frozen is not None and self._trainer is not None:
@@ -146,7 +152,8 @@ class LossInputsModule(TeacherModule):
 
     def _answered(self, frozen: Teacher | None) -> AbstractContextManager[None]:
         is_remote = frozen is not None and frozen.is_remote and self._trainer is not None
-        return answered_on_all_ranks(self.trainer) if is_remote else nullcontext()
+        is_alike = self.training or self.evaluates_alike
+        return answered_on_all_ranks(self.trainer) if is_remote and is_alike else nullcontext()
 
     def _masked(self, student: Logits) -> Logits:
         frozen = self.frozen_teacher
@@ -228,4 +235,5 @@ class LossInputsModule(TeacherModule):
             check_not_compiled(self.objective, self)
         if self.trainer.state.fn == "fit":
             warn_about_router_loss(self)
+            check_labels_are_drawn(self)
         super().prepare_run()

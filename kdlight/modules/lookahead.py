@@ -69,6 +69,9 @@ def announce_next_batch(trainer: Trainer, teacher: Teacher | None) -> None:
         if not all(_can_look_ahead(loader) for loader in loaders):
             return
         batches = fetcher.iterator = Lookahead(batches, loaders)
+    limit = trainer.num_training_batches
+    if fetcher.fetched >= limit:  # limit_train_batches: no further batch is trained on
+        return
     item = batches.peek()
     batch = item[0] if isinstance(item, tuple) else None
     if isinstance(batch, Mapping) and "input_ids" in batch:

@@ -24,6 +24,7 @@ from kdlight.modules.run_networks import (
     warn_about_padding,
     whole_networks,
 )
+from kdlight.modules.server_errors import has_as_many_batches
 from kdlight.objectives.hyperparameters import logged_hyperparameters
 
 STUDENT = "student"
@@ -105,7 +106,8 @@ class StepDriver:
             self._looks_at_batch = False
             with module.trainer.precision_plugin.forward_context():
                 warn_about_padding(whole_networks(module), batch)
-        announce_next_batch(module.trainer, module.frozen_teacher)
+        if any("teacher" in objective.needs for _, objective in module.learners().values()):
+            announce_next_batch(module.trainer, module.frozen_teacher)
 
     def finish_run(self, module: Any) -> None:
         """Free the memory of the teacher."""
@@ -192,6 +194,9 @@ class StepDriver:
         """Prepare the run and the metrics."""
         self.prepare(module)
         module.is_first_batch = True
+        teacher = module.frozen_teacher
+        is_remote = teacher is not None and teacher.is_remote
+        module.evaluates_alike = is_remote and has_as_many_batches(module.trainer)
         if module.trainer.state.fn != "fit":
             compare_at_next_batch(whole_networks(module))
         module.start_evaluation()

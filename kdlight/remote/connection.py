@@ -12,7 +12,10 @@ from kdlight.remote.discovery import discover
 from kdlight.remote.server_info import ServerInfo
 from kdlight.remote.servers import Servers
 
-ALIKE = ("model", "vocab_size", "tokenizer", "weights", "dtype", "states")
+ALIKE = (
+    *("model", "vocab_size", "tokenizer", "weights", "dtype", "states"),
+    *("max_k", "context_length", "scores_ids", "max_tokens", "max_entries"),
+)
 """What servers that are asked by turns must have in common."""
 
 

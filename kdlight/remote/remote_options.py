@@ -13,6 +13,7 @@ from kdlight.remote.connection import check_connection, common_width, connect
 from kdlight.remote.discovery import check_dialect
 from kdlight.remote.questions import Questions
 from kdlight.remote.server_checks import check_scores
+from kdlight.remote.server_info import ServerInfo
 
 
 @dataclass(frozen=True)
@@ -76,5 +77,14 @@ class RemoteOptions:
         by_student = self.tokens == "student"
         check_connection(found, k=k, student_ids=by_student, states=self.states)
         check_scores(found, k=k, vocab_size=size)
-        limits = {"requests": self.requests, "max_tokens": self.max_tokens}
-        return Questions(found, k=k, states=self.states, **limits)
+        tokens = self._most_tokens(found.info, 1 if self.states else k)
+        return Questions(found, k=k, states=self.states, requests=self.requests, max_tokens=tokens)
+
+    def _most_tokens(self, info: ServerInfo, entries: int) -> int:
+        """Return the most tokens of a request, with so many entries of an answer for each."""
+        limits = [self.max_tokens]
+        if info.max_tokens is not None:
+            limits.append(info.max_tokens)
+        if info.max_entries is not None:
+            limits.append(max(info.max_entries // entries, 1))
+        return min(limits)

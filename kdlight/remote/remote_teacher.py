@@ -8,8 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kdlight.cache.layout import Layout
 from kdlight.cache.placing import place_sequences
 from kdlight.checks import check_positive
+from kdlight.data.targets import LabelRule
 from kdlight.endpoints import Endpoint
 from kdlight.losses.topk import Tail, check_tail
 from kdlight.remote.answers import crop
@@ -120,6 +122,7 @@ class RemoteTeacher(Teacher):
         self._questions: Questions | None = None
         self._head: ServedHead | None = None
         self._device: torch.device | None = None
+        self._layout = Layout()
 
     # ---- what the server tells
 
@@ -173,6 +176,10 @@ class RemoteTeacher(Teacher):
         """Raise a ValueError if the server has another tokenizer, as far as it tells."""
         check_same_tokenizer(self.questions.connection, tokenizer)
 
+    def check_labels(self, rule: LabelRule, ignore_index: int) -> None:
+        """Take note of where labels stand, for which the server must have answers."""
+        self._layout = Layout(rule, ignore_index)
+
     def mask_student(self, student: Logits) -> Logits:
         """Crop the student's logits to ``vocab_size`` columns, if it is set."""
         source = as_source(student)
@@ -209,7 +216,7 @@ class RemoteTeacher(Teacher):
             source = place_states(found, starts, shape, head, device)
             source = crop_columns(source, self.vocab_size)
             return tempered(source, self.temperature)
-        check_scored(batch, found, starts, self.options.urls[0])
+        check_scored(batch, found, starts, self.options.urls[0], self._layout)
         found = {number: crop(each, self.vocab_size) for number, each in found.items()}
         return place_sequences(
             found,
@@ -250,6 +257,7 @@ class RemoteTeacher(Teacher):
             self._served_head(device)
 
     def release(self) -> None:
-        """Close the connections; a later run opens new ones."""
+        """Close the connections; a later run asks the servers anew what they are."""
         if self._questions is not None:
             self._questions.close()
+        self._questions = self._head = None

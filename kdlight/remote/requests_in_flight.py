@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
+from kdlight.endpoints.background import BackgroundCalls
 from kdlight.remote.grouping import group
 from kdlight.remote.rows import TokenRow
 
@@ -37,8 +38,8 @@ class RequestsInFlight:
     def __init__(self, ask: Ask, *, requests: int, max_tokens: int) -> None:
         self.ask, self.requests, self.max_tokens = ask, requests, max_tokens
         self._announced: list[dict[bytes, _Answer]] = []
-        self._threads: ThreadPoolExecutor | None = None
-        self._process = -1
+        self._calls = BackgroundCalls(requests)
+        self._process = os.getpid()
 
     def announce(self, rows: Sequence[TokenRow]) -> None:
         """Send the requests for a batch that will be collected later."""
@@ -61,12 +62,13 @@ class RequestsInFlight:
 
     def close(self) -> None:
         """Forget all answers, and end the threads; running requests are not waited for."""
-        if self._threads is not None and self._process == os.getpid():
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        self._threads, self._announced = None, []
+        self._calls.close()
+        self._announced = []
 
     def _send(self, rows: Sequence[TokenRow]) -> dict[bytes, _Answer]:
         """Send a request for each row that is not asked about yet; return all answers to come."""
+        if self._process != os.getpid():  # the threads of a parent do not answer here
+            self._announced, self._process = [], os.getpid()
         known = {key: each for asked in self._announced for key, each in asked.items()}
         unique = {row.key: row for row in rows}
         new = [row for key, row in unique.items() if key not in known]
@@ -77,19 +79,13 @@ class RequestsInFlight:
         )
         for indices in groups:
             some = [new[i] for i in indices]
-            future = self._pool().submit(self.ask, some)
+            future = self._calls.submit(self.ask, some)
             for place, row in enumerate(some):
                 known[row.key] = _Answer(future, place)
         return {key: known[key] for key in unique}
 
-    def _pool(self) -> ThreadPoolExecutor:
-        if self._threads is None or self._process != os.getpid():  # threads do not survive a fork
-            self._threads = ThreadPoolExecutor(self.requests, thread_name_prefix="kdlight-teacher")
-            self._process = os.getpid()
-        return self._threads
-
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_threads": None, "_announced": []}
+        return {**vars(self), "_announced": []}
 
 
 class _Answer:

@@ -43,14 +43,25 @@ def check_tokens(
 
 
 def check_scored(
-    batch: Any, sequences: Mapping[int, Sequence], starts: Mapping[int, int], url: str
+    batch: Any,
+    sequences: Mapping[int, Sequence],
+    starts: Mapping[int, int],
+    url: str,
+    layout: Layout = Layout(),  # noqa: B008
 ) -> None:
     """Raise a ValueError where a valid position of the batch has no answer.
 
     Servers that score a prompt do not score the position of its last token, which predicts what
     comes after it. It is not valid where labels are those of a causal language model.
+
+    Args:
+        batch: the batch.
+        sequences: the answers, by the number of the row.
+        starts: the position at which each begins.
+        url: the server.
+        layout: where labels stand.
     """
-    valid = Layout("causal").valid_positions(batch)
+    valid = layout.valid_positions(batch)
     if valid is None:
         return
     for number, sequence in sequences.items():

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from kdlight.cache.digests import hash_tensor
-from kdlight.cache.layout import Layout
-from kdlight.cache.row_keys import NOT_INPUT, keyed_rows
+from kdlight.cache.row_keys import NOT_INPUT
 from kdlight.data.teacher_tokens import PREFIX
+from kdlight.losses.labels import IGNORE_INDEX
 
-READ = frozenset({"input_ids", "attention_mask", "position_ids", "token_type_ids"})
-"""Entries that describe tokens."""
+READ = frozenset({"input_ids", "attention_mask", "position_ids"})
+"""Entries that describe tokens, and that a server knows as well."""
+
+OTHER_INPUTS = ("_ids", "seq_idx", "cu_seq_lens_q", "cu_seq_lens_k")
+"""How the names of other entries end that models read."""
 
 
 class TokenRow(NamedTuple):
@@ -32,10 +35,10 @@ class TokenRow(NamedTuple):
 
 
 def token_rows(batch: Any) -> dict[int, TokenRow]:
-    """Return the rows of a batch that have a valid position, by number.
+    """Return the rows of a batch that have a label that counts, by number.
 
-    Padding, where ``attention_mask`` is 0 at the ends of a row, is left out. Without a mask, all
-    positions up to the last valid one count.
+    Padding, where ``attention_mask`` is 0 at the ends of a row, is left out. Without a mask, the
+    tokens up to the last label that counts are read.
 
     Raises:
         TypeError: the batch is no mapping with ``input_ids``.
@@ -61,25 +64,36 @@ def token_rows(batch: Any) -> dict[int, TokenRow]:
     mask = batch.get("attention_mask")
     _check_positions(batch.get("position_ids"), mask)
     rows = {}
-    for number, row in enumerate(keyed_rows(_only_tokens(batch), Layout("causal"))):
-        if row.key is None:
+    for number, inside in enumerate(_spans(ids, mask, batch.get("labels"))):
+        if inside.stop <= inside.start:
             continue
-        # without a mask a row ends at its last valid position, which predicts one token more: that
-        # of a server which scores the tokens of a prompt
-        inside = slice(row.start, row.stop + (mask is None))
         if mask is not None and not bool((mask[number, inside] != 0).all()):
             raise ValueError(
                 f"the attention_mask of row {number} has zeros between its tokens, which a server"
                 " cannot be told; give each document a row of its own, padded at an end"
             )
         tokens = ids[number, inside].long()
-        rows[number] = TokenRow(hash_tensor(tokens), tokens.tolist(), row.start)
+        rows[number] = TokenRow(hash_tensor(tokens), tokens.tolist(), inside.start)
     return rows
 
 
-def _only_tokens(batch: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("input_ids", "attention_mask", "labels")
-    return {name: batch[name] for name in names if batch.get(name) is not None}
+def _spans(ids: Tensor, mask: Any, labels: Any) -> list[slice]:
+    """Return the part of each row that a server reads; an empty one where no label counts."""
+    counted = torch.ones_like(ids, dtype=torch.bool)
+    if isinstance(labels, Tensor) and labels.shape == ids.shape:
+        counted = labels.detach().cpu() != IGNORE_INDEX
+    # labels stand at their own tokens, or at those that predict them: in both cases a server reads
+    # the tokens up to the last one
+    kept = counted if mask is None else mask.detach().cpu() != 0
+    spans = []
+    for row, labeled in zip(kept, counted, strict=True):
+        inside = row.nonzero().flatten()
+        if not len(inside) or not bool(labeled.any()):
+            spans.append(slice(0, 0))
+            continue
+        start = 0 if mask is None else int(inside[0])
+        spans.append(slice(start, int(inside[-1]) + 1))
+    return spans
 
 
 def _check_inputs(batch: Mapping[str, Any]) -> None:
@@ -92,7 +106,8 @@ def _check_inputs(batch: Mapping[str, Any]) -> None:
     unread = sorted(
         name
         for name in others - READ - NOT_INPUT
-        if batch[name].is_floating_point() and batch[name].dim() > 2 or name.endswith("_ids")
+        if (batch[name].is_floating_point() and batch[name].dim() > 2)
+        or (name.endswith(OTHER_INPUTS) and bool(batch[name].any()))
     )
     if unread:
         raise ValueError(
@@ -104,6 +119,8 @@ def _check_inputs(batch: Mapping[str, Any]) -> None:
 def _check_positions(positions: Any, mask: Any) -> None:
     if not isinstance(positions, Tensor):
         return
+    if mask is not None:
+        positions = positions.expand(mask.shape)
     if mask is None:
         expected = torch.arange(positions.shape[-1], device=positions.device)
         is_count = bool((positions == expected).all())

@@ -20,6 +20,8 @@ class ServerInfo:
         dtype: of the weights; None if it is not told.
         scores_ids: whether ids can be scored that the client chooses.
         states: dtype of hidden states, if they are returned; None if not.
+        max_tokens: most tokens of a request; None if it is not told.
+        max_entries: most log-probabilities of an answer; None if it is not told.
 
     Example:
         >>> ServerInfo("vLLM 0.32.0", "teacher", max_k=20).max_k
@@ -36,3 +38,5 @@ class ServerInfo:
     dtype: str | None = None
     scores_ids: bool = False
     states: str | None = None
+    max_tokens: int | None = None
+    max_entries: int | None = None

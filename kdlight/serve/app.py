@@ -13,10 +13,11 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from kdlight.remote.expected_weights import HEADER, other_weights
 from kdlight.remote.wire import TeacherRequest, decode_request, encode_scores, encode_states
 from kdlight.serve.access import BearerAccess
 from kdlight.serve.limits import BAD, TOO_LARGE, Limits, Refusal
@@ -25,8 +26,13 @@ from kdlight.serve.worker import Full, Worker
 
 LOGGER = logging.getLogger(__name__)
 BYTES = "application/octet-stream"
-GONE, FAILED, CANNOT = 499, 500, 422
-"""Statuses: the client has left; the teacher failed, which may pass; which will not pass."""
+BODY_SECONDS = 60
+"""How long the body of a request may take, so that a client that stalls holds nothing."""
+
+TOO_SLOW = 408
+GONE, FAILED, CANNOT, CONFLICT = 499, 500, 422, 409
+"""Statuses: the client has left; the teacher failed, which may pass; which will not pass; the
+teacher is another one than the client began with."""
 
 
 class ServerApp:
@@ -74,7 +80,11 @@ class ServerApp:
     async def teacher(self, request: Request) -> Response:
         """Answer what is served."""
         self._check_ready()
-        limits = {"max_k": self.limits.k, "max_tokens": self.limits.max_tokens}
+        limits = {
+            "max_k": self.limits.k,
+            "max_tokens": self.limits.max_tokens,
+            "max_entries": self.limits.entries,
+        }
         return JSONResponse({**self.worker.teacher.info, **limits})
 
     async def metrics(self, request: Request) -> Response:
@@ -84,6 +94,7 @@ class ServerApp:
     async def head(self, request: Request) -> Response:
         """Answer the output head."""
         self._check_ready()
+        self._check_weights(request)
         try:
             content = await run_in_threadpool(self.worker.teacher.encoded_head)
         except ValueError as error:
@@ -109,6 +120,25 @@ class ServerApp:
 
     async def _read(self, request: Request) -> TeacherRequest:
         self._check_ready()
+        self._check_weights(request)
+        try:
+            content = await asyncio.wait_for(self._body(request), BODY_SECONDS)
+        except asyncio.TimeoutError:
+            raise HTTPException(
+                TOO_SLOW, f"the request is not complete after {BODY_SECONDS} seconds"
+            ) from None
+        except ClientDisconnect:
+            raise HTTPException(GONE, "the client has left") from None
+        try:
+            asked = await run_in_threadpool(decode_request, content)
+            self.limits.check(asked, self.worker.teacher.info)
+        except Refusal as error:
+            raise HTTPException(error.status, str(error)) from error
+        except ValueError as error:
+            raise HTTPException(BAD, f"no request that can be read: {error}") from error
+        return asked
+
+    async def _body(self, request: Request) -> bytes:
         content = bytearray()
         async for part in request.stream():
             content += part
@@ -118,14 +148,7 @@ class ServerApp:
                     f"the request has more than {self.limits.max_bytes} bytes; send fewer"
                     " sequences in one request, or start the server with a larger --max_tokens",
                 )
-        try:
-            asked = await run_in_threadpool(decode_request, bytes(content))
-            self.limits.check(asked, self.worker.teacher.info)
-        except Refusal as error:
-            raise HTTPException(error.status, str(error)) from error
-        except ValueError as error:
-            raise HTTPException(BAD, f"no request that can be read: {error}") from error
-        return asked
+        return bytes(content)
 
     async def _answer(self, request: Request, asked: TeacherRequest) -> Response:
         try:
@@ -160,6 +183,12 @@ class ServerApp:
             return encode_states(answer, asked)
         vocabulary = self.worker.teacher.info["vocab_size"]
         return encode_scores(answer, asked, vocabulary=vocabulary)
+
+    def _check_weights(self, request: Request) -> None:
+        # a client keeps what it was told, and an output head, over a restart of the server
+        reason = other_weights(request.headers.get(HEADER), self.worker.teacher.info["weights"])
+        if reason is not None:
+            raise HTTPException(CONFLICT, reason)
 
     def _check_ready(self) -> None:
         state = "stopping" if self.is_stopping() else self.worker.state

@@ -61,7 +61,8 @@ class Limits:
     @property
     def max_bytes(self) -> int:
         """Largest number of bytes of a request: 4 for each token, length and id to score."""
-        return 2**12 + 4 * self.max_tokens * (2 + (self.k or 1024))
+        ids = self.max_tokens * self.k if self.k is not None else self.entries
+        return 2**12 + 4 * (2 * self.max_tokens + ids)
 
     def check(self, request: TeacherRequest, info: dict[str, Any]) -> None:
         """Raise a `Refusal` for a request that asks for more.

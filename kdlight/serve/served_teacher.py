@@ -94,7 +94,7 @@ class ServedTeacher:
         """
         self.teacher.prepare(self.device)
         compare_at_next_batch(self.teacher.networks())
-        tokens = list(range(PROBE))
+        tokens = [number % 2 for number in range(PROBE)]  # which any vocabulary has
         try:
             source = self._run([tokens])
         except WRONG as error:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+GRACE_SECONDS = 60
+"""How long a server that ends waits for requests that run."""
+
+
 class TeacherServer:
     """Serves a teacher over HTTP, as ``kdlight serve`` does.
 
@@ -80,6 +84,7 @@ class TeacherServer:
             http="h11",
             loop="asyncio",
             timeout_keep_alive=60,
+            timeout_graceful_shutdown=GRACE_SECONDS,
         )
         self._uvicorn = uvicorn.Server(config)
         self._socket = _listen(host, port)

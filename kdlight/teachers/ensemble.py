@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlight.checks import check_type
-from kdlight.sources import Logits, LogitsSource, Mixture, stack
+from kdlight.sources import Logits, LogitsSource, Mixture, Stacked, as_source, stack
 from kdlight.teachers.base import Teacher
 from kdlight.teachers.batch_rows import count_rows, select_batch_rows, select_labels
 from kdlight.teachers.frozen import FrozenTeacher
@@ -145,7 +145,11 @@ class TeacherEnsemble(Teacher):
         queried, rows = self._rows(batch)
         read = without_field(batch, self.route_by)
         sources = [
-            teachers[number].answer(select_batch_rows(read, own), labels=select_labels(labels, own))
+            teachers[number].answer(
+                select_batch_rows(read, own),
+                _rows_of_student(student, own, teachers[number]),
+                select_labels(labels, own),
+            )
             for number, own in zip(queried, rows, strict=True)
         ]
         positions = torch.Size([count_rows(batch), *sources[0].shape[1:-1]])
@@ -215,3 +219,15 @@ def _device(batch: Any) -> torch.device:
     values = batch.values() if hasattr(batch, "values") and not isinstance(batch, Tensor) else batch
     tensors = [batch] if isinstance(batch, Tensor) else values
     return next(each.device for each in tensors if isinstance(each, Tensor))
+
+
+def _rows_of_student(student: Logits | None, rows: Tensor, teacher: Teacher) -> Logits | None:
+    """Return the student's logits of ``rows``, ``(B, ..., V) -> (n, ..., V)``, if they are read."""
+    if student is None or not teacher.needs_student:
+        return None
+    source = as_source(student)
+    positions = source.shape[1:-1]
+    width = positions.numel()
+    places = rows[:, None] * width + torch.arange(width)
+    place = places.view(len(rows), *positions).to(source.device)
+    return Stacked((source,), torch.zeros_like(place), place)

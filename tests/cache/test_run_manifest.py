@@ -19,7 +19,10 @@ def test_only_a_live_teacher_at_temperature_one_is_written(tmp_path: Path) -> No
     module = toy.module()
     run = (toy.RaggedModule(5), toy.trainer(tmp_path), str(tmp_path / "again"), ALL)
     for teacher, why in (
-        (CachedTeacher(str(written(tmp_path))), "only a teacher that runs a network can be cached"),
+        (
+            CachedTeacher(str(written(tmp_path))),
+            "only a teacher that runs a network, or that a server runs",
+        ),
         (FrozenTeacher(toy.ToyLM(), temperature=2.0), "set the temperature of the CachedTeacher"),
         (None, "there is no teacher"),
     ):

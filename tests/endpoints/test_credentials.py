@@ -23,6 +23,19 @@ def test_the_value_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_token(None) is None
 
 
+@pytest.mark.parametrize("value", ["s3cret\nsecond", "s3cret more", "s3cret\x00", "s3crét"])
+def test_what_cannot_be_sent_is_told_and_not_repeated(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "\x00" in value:
+        monkeypatch.setattr("os.environ", {"TEACHER_TOKEN": value})
+    else:
+        monkeypatch.setenv("TEACHER_TOKEN", value)
+    with pytest.raises(ValueError, match="TEACHER_TOKEN has a token with blanks") as error:
+        read_token("TEACHER_TOKEN")
+    assert "s3cr" not in str(error.value)
+
+
 @pytest.mark.parametrize("value", [None, "", "  "])
 def test_an_empty_variable_is_told(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEACHER_TOKEN", raising=False)

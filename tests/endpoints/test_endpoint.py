@@ -137,3 +137,16 @@ def test_arguments_are_checked() -> None:
         Endpoint("http://a", timeout=0)
     with pytest.raises(ValueError, match="retries must be at least 0"):
         Endpoint("http://a", retries=-1)
+
+
+def test_a_server_on_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        http_server(lambda *_: Reply("a proxy", 403)) as proxy,
+        http_server(lambda *_: Reply("ok")) as server,
+    ):
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert quick(server.url).get("/").json() == "ok"
+        assert not proxy.asked

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdlight.endpoints.urls import parse_url
+from kdlight.endpoints.urls import is_loopback, parse_url
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,18 @@ def test_a_password_is_refused_and_not_repeated() -> None:
 def test_a_number_is_no_address() -> None:
     with pytest.raises(TypeError, match="url must be an address"):
         parse_url(8000)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://localhost:80", True),
+        ("http://127.0.0.9", True),
+        ("http://[::1]:80", True),
+        ("http://a.localhost", True),
+        ("http://localhost.example.org", False),
+        ("https://10.1.2.3:80", False),
+    ],
+)
+def test_addresses_of_this_machine(url: str, expected: bool) -> None:
+    assert is_loopback(url) is expected

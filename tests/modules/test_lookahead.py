@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from kdlight import FrozenTeacher
 from kdlight.callbacks import ExactResume
@@ -135,3 +136,34 @@ def test_a_loader_knows_what_was_only_looked_at() -> None:
     assert loader.state_dict()["batches"] == 1
     assert torch.equal(next(batches)["input_ids"], ahead["input_ids"])
     assert loader.state_dict()["batches"] == 2
+
+
+class Stream(IterableDataset):
+    """One stream for all epochs."""
+
+    def __init__(self) -> None:
+        self.numbers = iter(range(3, 100))
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        yield from (torch.full((6,), number) for number in self.numbers)
+
+
+class StreamedRows(Rows):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream = Stream()
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.stream, 1, collate_fn=self.collate)
+
+
+def test_a_batch_beyond_the_limit_is_not_taken_from_a_stream(tmp_path: Path) -> None:
+    asked = []
+    for teacher in (Announced(causal_lm()), NeverAhead(causal_lm())):
+        run(teacher, tmp_path, data=StreamedRows(), limit_train_batches=3, max_epochs=3)
+        asked.append([number for call, number in teacher.calls if call == "answer"])
+    assert asked[0] == asked[1]
+
+
+class NeverAhead(Announced):
+    looks_ahead = False  # pyright: ignore[reportAssignmentType]

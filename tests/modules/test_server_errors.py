@@ -28,6 +28,16 @@ def test_the_run_resumes_from_the_checkpoint_to_the_same_bits(
     assert largest_difference(whole, resumed) == 0
 
 
+def test_without_exact_resume_no_batch_is_skipped(tmp_path: Path) -> None:
+    whole = run(tmp_path / "a", exact=False).student.state_dict()
+    with pytest.raises(ServerError):
+        run(tmp_path / "b", at=8, exact=False)
+    path = str(tmp_path / "b" / NAME)
+    resumed = run(tmp_path / "c", ckpt_path=path, exact=False)
+    assert largest_difference(whole, resumed.student.state_dict()) == 0
+    assert resumed.teacher.asked == 12 - 7
+
+
 def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path) -> None:
     with pytest.raises(ServerError) as error:
         run(tmp_path, at=1)

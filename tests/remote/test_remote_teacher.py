@@ -216,7 +216,6 @@ def test_another_server_answers_for_one_that_is_gone(network: Any, url: str) -> 
     with served(network) as second:
         teacher = RemoteTeacher([second, url], k=5, retries=0)
         expected = top(teacher, batch())
-        teacher.release()
     torch.testing.assert_close(top(teacher, batch()).log_probs, expected.log_probs)
 
 
@@ -378,3 +377,70 @@ def test_rows_without_a_valid_position_are_not_asked_about(url: str) -> None:
     assert isinstance(answer, TopK)
     assert answer.log_tail is not None
     assert bool(answer.log_tail[1].isnan().all())
+
+
+def test_aligned_labels_are_those_of_the_local_teacher(network: Any, url: str) -> None:
+    """Labels at the logits that predict them, also at the first position alone, and at the last."""
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    labels = torch.full_like(ids, -100)
+    labels[0, 0], labels[1, 3] = 4, 5
+    rows, options = {"input_ids": ids, "labels": labels}, {"labels": "aligned"}
+    same(
+        loss_and_gradient(RemoteTeacher(url, k=None), "forward_kl", rows, **options),
+        loss_and_gradient(FrozenTeacher(network), "forward_kl", rows, **options),
+    )
+
+
+def test_a_position_that_a_server_does_not_score_is_told() -> None:
+    from tests.remote.recordings import Recording, replayed
+
+    recorded = Recording("vllm_0.32.0.json")
+    ids = torch.tensor([recorded["scores"]["request"]["prompt"][0]])
+    recorded["scores"]["request"]["prompt"] = [ids[0].tolist()]
+    recorded["scores"]["answer"]["choices"] = recorded["scores"]["answer"]["choices"][:1]
+    with http_server(replayed(recorded, limits=(VOCABULARY, 64))) as server:
+        teacher = RemoteTeacher(server.url, k=5, retries=0)
+        teacher.options.__dict__["open"] = lambda endpoints: unchecked(endpoints)
+        teacher.check_labels("aligned", -100)
+        with pytest.raises(ValueError, match="no log-probabilities for position 5 of row 0"):
+            teacher({"input_ids": ids, "labels": ids})
+
+
+def unchecked(endpoints: Any) -> Any:
+    """What asks a replayed server, which would not survive being tried."""
+    from kdlight.remote.connection import connect
+    from kdlight.remote.questions import Questions
+
+    found = connect(endpoints, "vllm", None)
+    return Questions(found, k=5, states=False, requests=1, max_tokens=100)
+
+
+def test_requests_are_as_small_as_the_server_wants(network: Any) -> None:
+    from kdlight.serve import Limits, ServedTeacher, TeacherServer
+
+    rows = batch(8)
+    for limits in (Limits(k=None, max_tokens=16), Limits(k=None, entries=14 * VOCABULARY)):
+        with TeacherServer(ServedTeacher(network), limits=limits) as server:
+            answer = top(RemoteTeacher(server.url, k=None), rows)
+            mask = rows["attention_mask"].bool()
+            live = FrozenTeacher(network)(rows).logits().log_softmax(-1)
+            torch.testing.assert_close(answer.logits()[mask], live[mask], rtol=0, atol=1e-5)
+
+
+def test_the_student_chooses_the_tokens_of_routed_teachers(network: Any, url: str) -> None:
+    rows: dict[str, Any] = {**batch(), "domain": ["b", "a", "b", "a"]}
+    student = torch.randn(*rows["input_ids"].shape, VOCABULARY)
+    with served(causal_lm(seed=9)) as second:
+        each = {"a": url, "b": second}
+        options: dict[str, Any] = {"k": 4, "tokens": "student"}
+        routed = TeacherEnsemble(
+            {name: RemoteTeacher(where, **options) for name, where in each.items()},
+            route_by="domain",
+        )
+        found = routed.answer(rows, student).given_student(student.flatten(0, 1))
+        for name, where in each.items():
+            alone = RemoteTeacher(where, **options).answer(batch(), student)
+            wanted = alone.given_student(student).flatten(0, 1)
+            own = torch.tensor([domain == name for domain in rows["domain"]])
+            mask = (rows["attention_mask"].bool() & own[:, None]).flatten()
+            torch.testing.assert_close(found[mask], wanted[mask])

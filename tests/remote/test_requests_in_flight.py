@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
 from kdlight.endpoints import ServerError
 from kdlight.remote.requests_in_flight import RequestsInFlight
 from kdlight.remote.rows import TokenRow
+from tests.support.http_server import Asked, Reply, http_server
 
 
 class Asker:
@@ -128,4 +132,51 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     if not child:
         os._exit(0 if made.collect(rows(2)) == {b"2": 2} else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    made.close()
+
+
+def test_an_interrupted_run_does_not_wait_for_a_server() -> None:
+    """The process ends at once, although a request is under way and would be repeated."""
+    code = (
+        "import os, signal, sys, threading\n"
+        "from kdlight import RemoteTeacher\n"
+        "import torch\n"
+        "threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "teacher = RemoteTeacher(sys.argv[1], k=5, timeout=60, retries=10)\n"
+        "teacher({'input_ids': torch.tensor([[1, 2, 3]])})\n"
+    )
+
+    info = {
+        **{
+            "kdlight": "0",
+            "protocol": "1",
+            "model": "teacher",
+            "vocab_size": 9,
+            "dtype": "float32",
+        },
+        **{"max_k": 9, "scores_ids": True},
+    }
+
+    def decide(asked: Asked, number: int) -> Any:
+        if asked.path == "/v1/teacher":
+            return Reply(info)
+        return lambda handler: time.sleep(20)
+
+    with http_server(decide) as server:
+        begin = time.monotonic()
+        command = [sys.executable, "-c", code, server.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert "KeyboardInterrupt" in done.stderr
+        assert time.monotonic() - begin < 19
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_what_a_parent_announced_is_asked_about_again() -> None:
+    made = flight(Asker(0.5))
+    made.announce(rows(1))
+    child = os.fork()
+    if not child:
+        os._exit(0 if made.collect(rows(1)) == {b"1": 1} else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert made.collect(rows(1)) == {b"1": 1}
     made.close()

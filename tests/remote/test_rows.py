@@ -45,17 +45,39 @@ def test_what_is_no_input_is_left_alone(name: str) -> None:
     assert len(token_rows({"input_ids": IDS, name: other})) == 2
 
 
-@pytest.mark.parametrize("name", ["pixel_values", "input_features", "decoder_input_ids"])
+OTHER = ["pixel_values", "input_features", "decoder_input_ids", "token_type_ids", "seq_idx"]
+
+
+@pytest.mark.parametrize("name", OTHER)
 def test_other_inputs_are_refused(name: str) -> None:
-    other = torch.zeros(2, 3, dtype=torch.long) if "ids" in name else torch.zeros(2, 3, 4)
+    is_token = name.endswith(("ids", "idx"))
+    other = torch.ones(2, 3, dtype=torch.long) if is_token else torch.zeros(2, 3, 4)
     with pytest.raises(ValueError, match=name):
         token_rows({"input_ids": IDS, name: other})
+
+
+def test_types_of_one_kind_are_what_a_model_has_without_them() -> None:
+    assert len(token_rows({"input_ids": IDS, "token_type_ids": torch.zeros_like(IDS)})) == 2
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_labels_at_the_logits_that_predict_them(stop: int) -> None:
+    labels = torch.full_like(IDS, -100)
+    labels[0, stop - 1] = 3
+    assert tokens({"input_ids": IDS, "labels": labels}) == {0: (IDS[0, :stop].tolist(), 0)}
 
 
 def test_positions_with_a_mask_count_from_its_beginning() -> None:
     mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])
     counted = torch.tensor([[0, 0, 1, 2], [0, 1, 2, 3]])
     assert token_rows({"input_ids": IDS, "attention_mask": mask, "position_ids": counted})
+    assert token_rows(
+        {
+            "input_ids": IDS,
+            "attention_mask": torch.ones_like(IDS),
+            "position_ids": torch.arange(4)[None],
+        }
+    )
     wrong = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 3]])
     with pytest.raises(ValueError, match="position_ids do not count"):
         token_rows({"input_ids": IDS, "attention_mask": mask, "position_ids": wrong})

@@ -14,6 +14,7 @@ from kdlight.endpoints import Endpoint, ServerError
 from kdlight.serve import TeacherServer
 from tests.serve.test_app import scored_by
 from tests.serve.test_worker import Slow
+from tests.support import served
 from tests.support.served import TIMEOUT, endpoint, network, wait_until
 
 
@@ -116,3 +117,20 @@ def test_an_address_of_version_6_is_an_address(monkeypatch: pytest.MonkeyPatch) 
 def test_an_address_that_others_reach_needs_a_token() -> None:
     with pytest.raises(ValueError, match="which other machines reach"):
         TeacherServer(network(), host="0.0.0.0")
+
+
+def test_a_client_that_stalls_holds_neither_a_request_nor_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kdlight.serve.app.BODY_SECONDS", 1)
+    begin = time.monotonic()
+    with served.server() as running:
+        host, _, port = running.url.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as client:
+            client.sendall(b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+            assert client.recv(100).startswith(b"HTTP/1.1 408")
+        with socket.create_connection((host, int(port)), timeout=30) as other:
+            other.sendall(b"POST /v1/score HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+            running.stop()
+            assert other.recv(100)
+    assert time.monotonic() - begin < 20

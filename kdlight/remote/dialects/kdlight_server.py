@@ -15,6 +15,7 @@ from kdlight.checks import check_choice
 from kdlight.endpoints import Endpoint, ServerError
 from kdlight.endpoints.answer import Answer
 from kdlight.remote.dialects.dialect import Dialect, Tokens
+from kdlight.remote.expected_weights import expected_weights
 from kdlight.remote.number_checks import check_numbers
 from kdlight.remote.server_info import ServerInfo
 from kdlight.remote.wire import (
@@ -97,7 +98,7 @@ class KdlightServer(Dialect):
             return [each.to(dtype) if dtype else each for each in states]
 
         what = f"hidden states of {len(sequences)} sequences"
-        return endpoint.post("/v1/score", content=content, what=what, accept=accept)
+        return self._post(endpoint, info, content, what, accept)
 
     def head(self, endpoint: Endpoint, info: ServerInfo) -> tuple[nn.Module, Callable | None]:
         """Return the output head, and what the model does to logits after it, or None."""
@@ -105,7 +106,8 @@ class KdlightServer(Dialect):
         def accept(answer: Answer) -> tuple[nn.Module, Callable | None]:
             return decode_head(answer.content)
 
-        return endpoint.get("/v1/head", what="the output head", accept=accept)
+        headers = expected_weights(info.weights)
+        return endpoint.get("/v1/head", headers=headers, what="the output head", accept=accept)
 
     def _scores(
         self, endpoint: Endpoint, info: ServerInfo, request: TeacherRequest, what: str
@@ -130,10 +132,26 @@ class KdlightServer(Dialect):
             )
             return scores
 
-        return endpoint.post("/v1/score", content=content, what=what, accept=accept)
+        return self._post(endpoint, info, content, what, accept)
+
+    def _post(
+        self,
+        endpoint: Endpoint,
+        info: ServerInfo,
+        content: bytes,
+        what: str,
+        accept: Callable[[Answer], Any],
+    ) -> Any:
+        headers = expected_weights(info.weights)
+        return endpoint.post(
+            "/v1/score", content=content, headers=headers, what=what, accept=accept
+        )
 
 
-_OPTIONAL = {"max_k": int, "context_length": int, "tokenizer": str, "weights": str, "states": str}
+_OPTIONAL = {
+    **{"max_k": int, "context_length": int, "tokenizer": str, "weights": str, "states": str},
+    **{"max_tokens": int, "max_entries": int},
+}
 
 
 def _read_info(answer: Any, endpoint: Endpoint) -> ServerInfo:

@@ -35,16 +35,21 @@ class SGLang(Dialect):
             raise ValueError(
                 f"model is {model!r}, but {endpoint.url} has {name!r}; set model to it"
             )
+        version, length = self._settings(endpoint)
+        return ServerInfo(f"SGLang {version}".strip(), name, context_length=length)
+
+    def _settings(self, endpoint: Endpoint) -> tuple[str, int | None]:
+        """Return version and context length, as far as the server tells them."""
+
+        def accept(answer: Answer) -> tuple[str, int | None]:
+            settings = answer.json()
+            length = settings.get("context_length")
+            return settings.get("version", ""), int(length) if length else None
+
         try:
-            settings = endpoint.get("/server_info", what="its settings").json()
-        except (ServerError, ValueError):
-            settings = {}
-        length = settings.get("context_length")
-        return ServerInfo(
-            software=f"SGLang {settings.get('version', '')}".strip(),
-            model=name,
-            context_length=int(length) if length else None,
-        )
+            return endpoint.get("/server_info", what="its settings", accept=accept)
+        except ServerError:
+            return "", None
 
     def score(
         self, endpoint: Endpoint, info: ServerInfo, sequences: list[Tokens], k: int | None

@@ -90,16 +90,16 @@ class VLLM(Dialect):
     def _limits(self, endpoint: Endpoint, model: str) -> tuple[int | None, int | None]:
         """Return the width of the vocabulary and the largest k, from how -1 (all) is refused."""
         try:
-            answer = endpoint.post(
+            count = endpoint.post(
                 "/v1/completions",
                 json=self._request(model, [[0, 0]], -1),
                 what="all log-probabilities of two tokens",
-            ).json()
+                accept=lambda answer: len(answer.json()["choices"][0]["prompt_logprobs"][1]),
+            )
         except RequestRefused as error:
             found = TOO_MANY.search(error.text)
             return (int(found[1]), int(found[2])) if found else (None, None)
-        entries = answer["choices"][0]["prompt_logprobs"][1]
-        return len(entries), None
+        return count, None
 
 
 def read_choices(
