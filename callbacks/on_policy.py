@@ -9,16 +9,19 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from kdlight.callbacks.generation.checks import check_end, datamodule_of
 from kdlight.callbacks.generation.generating_callback import GeneratingCallback
 from kdlight.callbacks.generation.rows import Row, put_rows, take_rows
 from kdlight.callbacks.generation.sampled_labels import (
     check_sampled_labels,
+    check_temperatures,
     only_sampled,
     reads_sampled_labels,
 )
 from kdlight.callbacks.inference.context import inference_context
+from kdlight.callbacks.resume.trained_state import TrainedState
 from kdlight.checks import check_integer, check_range, check_type
 from kdlight.models.sampling import Sampling
 from kdlight.modules.base import DistillationBase
@@ -32,8 +35,8 @@ class OnPolicy(GeneratingCallback):
     Agarwal et al., "On-Policy Distillation of Language Models: Learning from Self-Generated
     Mistakes", 2024 (generalised knowledge distillation). Choose it to reduce the mismatch between
     the text that a student is trained on and the text that it generates later. It works with any
-    objective and any live teacher. With ``refresh_every`` above 1 it is off-policy: most batches
-    are then drawn from a buffer of earlier responses, which costs no generation.
+    objective and any live or served teacher. With ``refresh_every`` above 1 it is off-policy: most
+    batches are then drawn from a buffer of earlier responses, which costs no generation.
 
     Before such a batch the student continues its prompts. A prompt is what precedes the first valid
     label, or the first ``prompt_tokens`` tokens of plain text. The batch then holds prompts and new
@@ -107,6 +110,7 @@ class OnPolicy(GeneratingCallback):
         self.batches = self.replaced = 0
         self.buffer: list[Row] = []
         self.figures: dict[str, float] = {}
+        self._trained = TrainedState(self)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the run, and that an objective on sampled tokens gets no others."""
@@ -179,6 +183,19 @@ class OnPolicy(GeneratingCallback):
         """Log statistics of the responses."""
         for name, value in self.figures.items():
             pl_module.log(f"train/{name}", value)
+        self._trained.keep(trainer)
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Check that no callback has changed the temperature of an objective on sampled tokens."""
+        check_temperatures(self, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the state without what a resumed run repeats, such as a batch that failed."""
+        self._trained.save(trainer, checkpoint)
 
     def _count(
         self, trainer: Trainer, module: DistillationBase, rows: list[Row], generated: list[Row]
@@ -211,3 +228,4 @@ class OnPolicy(GeneratingCallback):
         """Restore the counters and the buffer."""
         self.batches, self.replaced = state_dict["batches"], state_dict["replaced"]
         self.buffer = [Row(*each) for each in state_dict["buffer"]]
+        self._trained = TrainedState(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from contextlib import nullcontext
 from math import inf
 from typing import Any
 
@@ -16,7 +17,9 @@ from kdlight.checks import check_range
 from kdlight.losses.correction import DIRECTIONS, Direction
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.modules.base import DistillationBase
+from kdlight.modules.server_errors import answered_on_all_ranks
 from kdlight.objectives import LossInputs
+from kdlight.teachers import Teacher
 
 
 class SequenceCorrection(OnPolicy):
@@ -127,12 +130,15 @@ class SequenceCorrection(OnPolicy):
     def _loss_inputs(self, module: DistillationBase, rows: list[Row], like: Any) -> LossInputs:
         batch = {"input_ids": like["input_ids"]}  # other entries describe the old text
         put_rows(batch, rows)
-        teacher = module.teacher_logits(batch)
+        is_remote = isinstance(module.teacher, Teacher) and module.teacher.is_remote
+        with answered_on_all_ranks(module.trainer) if is_remote else nullcontext():
+            teacher = module.teacher_logits(batch)
+        student = module.student_logits(batch)
+        if module.frozen_teacher is not None:  # which may know fewer tokens than the student
+            student = module.frozen_teacher.mask_student(student)
         labels = module.aligned_labels(batch)
         assert teacher is not None
         assert labels is not None
         generated = torch.tensor([row.prompt > 0 for row in rows], device=labels.device)
         mask = (labels != IGNORE_INDEX) & generated[:, None]
-        return LossInputs(
-            module.student_logits(batch), teacher, labels, mask, chunked=module.chunked
-        )
+        return LossInputs(student, teacher, labels, mask, chunked=module.chunked)

@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 
 from kdlight.checks import check_integer, check_type
+from kdlight.teachers import Teacher
 
 
 def check_generates(callback: str, role: str, network: Any) -> None:
@@ -58,6 +59,20 @@ def check_tokenizer(callback: str, trainer: Trainer) -> None:
             " kdlight.data.TextDataModule or a data module with a `tokenizer`, or remove the"
             " callback"
         )
+
+
+def known_tokens(student: Any, teacher: Any) -> int | None:
+    """Return N where a teacher knows the first N ids of the student's only; None if it knows all.
+
+    Example:
+        >>> known_tokens(object(), None) is None
+        True
+    """
+    own = getattr(student, "vocab_size", None)
+    if own is None or not isinstance(teacher, Teacher):
+        return None
+    known = teacher.student_size(own)
+    return known if known < own else None
 
 
 def datamodule_of(trainer: Trainer) -> Any:

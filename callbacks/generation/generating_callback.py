@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import ClassVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,12 +15,15 @@ from kdlight.callbacks.generation.checks import (
     check_prompt_tokens,
     check_strategy,
     datamodule_of,
+    known_tokens,
 )
+from kdlight.callbacks.generation.sampled_labels import reads_sampled_labels
 from kdlight.callbacks.inference.gathered_weights import gathered_weights
 from kdlight.callbacks.module_check import check_module
 from kdlight.models.end_tokens import end_tokens
 from kdlight.models.sampling import Sampling
 from kdlight.modules.base import DistillationBase
+from kdlight.modules.server_errors import answered_on_all_ranks
 from kdlight.rollouts import HuggingFaceRollouts, RolloutEngine, Writer
 from kdlight.teachers import Teacher
 
@@ -73,6 +77,12 @@ class GeneratingCallback(Callback):
         """Free what the engine holds."""
         self.engine.close()
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Free what the engine holds."""
+        self.engine.close()
+
     def writer(self, trainer: Trainer, module: DistillationBase) -> Writer:
         """Return the student as an engine needs it."""
         student = module.student_network()
@@ -81,6 +91,8 @@ class GeneratingCallback(Callback):
             device=module.device,
             sharded=module.device_mesh is not None,
             weights=lambda: gathered_weights(trainer, module, student),
+            as_it_is=bool(reads_sampled_labels(module)),
+            vocab_size=known_tokens(student, module.teacher),
         )
 
     def continue_text(
@@ -95,18 +107,21 @@ class GeneratingCallback(Callback):
         """Continue each prefix by at most ``room`` tokens.
 
         All ranks must call this equally often, even without prefixes: a student that is sharded
-        generates on all of them, and an engine takes over its weights.
+        generates on all of them, an engine takes over its weights, and a server that fails for one
+        rank ends the run on all of them.
         """
         writer = self.writer(trainer, module)
-        self.engine.synchronise(writer, trainer.global_step)
-        return self.engine.generate(
-            writer,
-            prefixes,
-            room,
-            sampling=self.sampling,
-            seed=seed,
-            end=self.end_tokens(trainer, module),
-        )
+        answered = answered_on_all_ranks(trainer, "the server of the engine")
+        with nullcontext() if self.engine.runs_network else answered:
+            self.engine.synchronise(writer, trainer.global_step)
+            return self.engine.generate(
+                writer,
+                prefixes,
+                room,
+                sampling=self.sampling,
+                seed=seed,
+                end=self.end_tokens(trainer, module),
+            )
 
     def end_tokens(self, trainer: Trainer, module: DistillationBase) -> list[int]:
         """Return the ids of the tokens that end a text."""

@@ -36,9 +36,8 @@ def check_sampled_labels(callback: Any, module: nn.Module, *, revised: bool) -> 
     Raises:
         ValueError: Some labels are not drawn from the student, or not as it is.
     """
-    name, sampling, engine = type(callback).__name__, callback.sampling, callback.engine
-    for objective in reads_sampled_labels(module):
-        wanted = objective.temperature
+    sampling, engine = callback.sampling, callback.engine
+    if reads_sampled_labels(module):
         for wrong, got in (
             (revised, "text that is changed after it was drawn; use kdlight.callbacks.OnPolicy"),
             (callback.fraction != 1, f"fraction={callback.fraction}; set fraction to 1"),
@@ -53,17 +52,37 @@ def check_sampled_labels(callback: Any, module: nn.Module, *, revised: bool) -> 
                 " student; set sync_every to 1",
             ),
             (sampling.top_p != 1, f"top_p={sampling.top_p}; set top_p of sampling to 1"),
-            (
-                sampling.temperature != wanted,
-                f"a temperature of {sampling.temperature}, and its own is {wanted}; set both to one"
-                " value",
-            ),
         ):
             if wrong:
-                raise ValueError(
-                    f"SampledReverseKL reads labels as tokens drawn from the student as it is, but"
-                    f" {name} has {got}, or use kdlight.objectives.ReverseKL"
-                )
+                raise _not_sampled(callback, got)
+    check_temperatures(callback, module)
+
+
+def check_temperatures(callback: Any, module: nn.Module) -> None:
+    """Raise an error where tokens are drawn at another temperature than that of an objective.
+
+    Args:
+        callback: a `kdlight.callbacks.OnPolicy`.
+        module: the module of the run, whose objective may have another temperature by now.
+
+    Raises:
+        ValueError: The temperatures differ.
+    """
+    temperature = callback.sampling.temperature
+    for objective in reads_sampled_labels(module):
+        if temperature != objective.temperature:
+            raise _not_sampled(
+                callback,
+                f"a temperature of {temperature}, and its own is {objective.temperature}; set both"
+                " to one value, which no schedule changes",
+            )
+
+
+def _not_sampled(callback: Any, got: str) -> ValueError:
+    return ValueError(
+        "SampledReverseKL reads labels as tokens drawn from the student as it is, but"
+        f" {type(callback).__name__} has {got}, or use kdlight.objectives.ReverseKL"
+    )
 
 
 def only_sampled(rows: Iterable[Row]) -> list[Row]:

@@ -90,7 +90,9 @@ def sampled_reverse_kl(
     if old_log_probs is None:
         return values
     log_old = checked_log_probs("old_log_probs", old_log_probs, like=log_q)
-    return values * (log_q - log_old).exp().detach()
+    # the factor of a token that the student never draws is 0, and its value stays infinite
+    factor = (log_q - log_old).exp().detach().masked_fill(impossible, 1.0)
+    return values * factor
 
 
 def _estimate(log_q: Tensor, log_p: Tensor, estimator: Estimator) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kdlight.losses.kl import kl
 from kdlight.losses.log_space import log_probs, widen
+from kdlight.losses.sampled_reverse_kl import checked_log_probs
 from kdlight.losses.topk import log_mass, log_rest, without
 
 
@@ -38,7 +39,7 @@ def topk_reverse_kl(
         One value per position, in float32 or wider.
 
     Raises:
-        ValueError: If the shapes do not fit.
+        ValueError: If the shapes do not fit, or a log-probability is above 0.
         TypeError: If the logits are not floating point.
 
     Agarwal et al., On-Policy Distillation of Language Models: Learning from Self-Generated
@@ -59,7 +60,8 @@ def topk_reverse_kl(
             "teacher_log_tail must have one value per position,"
             f" {tuple(ids.shape[:-1])}, got {tuple(tail.shape)}"
         )
-    log_q, log_p = log_probs(student), widen(teacher_log_probs)
+    log_q = log_probs(student)
+    log_p = checked_log_probs("teacher_log_probs", teacher_log_probs)
     wider = torch.promote_types(log_q.dtype, log_p.dtype)
     log_q, log_p = log_q.to(wider), log_p.to(wider)
     log_s = log_mass(without(log_q, ids))

@@ -24,9 +24,14 @@ class SampledReverseKL(Divergence):
 
     The label of a position is the sampled token. It must have been drawn from the student as it
     is, at ``temperature``: by `kdlight.callbacks.OnPolicy` with ``fraction=1`` and a ``sampling``
-    of the same temperature, which refuses other settings. Labels of a data set, of the teacher or
-    of another student give a number that is no reverse KL, which cannot be seen here. A student
-    with dropout is another one while it is trained; set its dropout to 0.
+    of the same temperature, which refuses other settings, and draws whatever the student's
+    generation config sets. Labels of a data set, of the teacher or of another student give a number
+    that is no reverse KL; a fit is refused if nothing replaces them. A student with dropout is
+    another one while it is trained; set its dropout to 0.
+
+    In evaluation mode, as in a validation, labels are those of the data. The loss is then the exact
+    reverse KL at the same positions, of which the estimators are estimates, and so is
+    ``log_ratio``; that of a training step with ``"k2"`` or ``"k3"`` is another number.
 
     The default ``"k2"`` and ``"score_function"`` have the gradient of the reverse KL, averaged over
     draws; ``"k1"`` and ``"k3"`` do not, and are for comparison.
@@ -71,14 +76,22 @@ class SampledReverseKL(Divergence):
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """Estimate the divergence of each row, ``(n, V), (n, V), (n,) -> (n,)``."""
-        return _estimate(*self._sampled(student, teacher, labels), labels, self.estimator)
+        return self._values(student, teacher, labels)[0]
 
     def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
         """Estimate the divergence of each row, times T^2, and log q - log p of its label."""
-        pair = self._sampled(student, teacher, labels)
-        values = _estimate(*pair, labels, self.estimator)
+        values, log_ratio = self._values(student, teacher, labels)
         values = values * self.temperature**2 if self.temperature_squared else values
-        return values, {"log_ratio": _estimate(*pair, labels, "k1").detach()}
+        return values, {"log_ratio": log_ratio.detach()}
+
+    def _values(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the estimate of each row, and the one whose mean is the reverse KL."""
+        if self.training:
+            pair = self._sampled(student, teacher, labels)
+            return _estimate(*pair, labels, self.estimator), _estimate(*pair, labels, "k1")
+        exact = losses.reverse_kl(student, teacher, temperature=self.temperature)
+        exact = exact.masked_fill(labels == IGNORE_INDEX, 0.0)
+        return exact, exact
 
     def _sampled(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         check_labels(student, labels)

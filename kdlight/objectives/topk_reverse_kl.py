@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
-from kdlight.checks import check_at_least
+from kdlight.checks import check_integer
 from kdlight.losses.log_space import log_probs, tempered_pair
 from kdlight.losses.topk import log_mass, without
 from kdlight.losses.topk_reverse_kl import most_likely
@@ -52,7 +52,7 @@ class TopKReverseKL(Divergence):
         self, *, k: int = 50, temperature: float = 1.0, temperature_squared: bool = True
     ) -> None:
         super().__init__(temperature=temperature, temperature_squared=temperature_squared)
-        check_at_least("k", k, 1)
+        check_integer("k", k, 1)
         self.k = int(k)
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:

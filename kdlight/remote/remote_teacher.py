@@ -56,7 +56,8 @@ class RemoteTeacher(Teacher):
         url: the address of the server, such as ``"http://localhost:8000"``, or several of the same
             teacher, which are asked by turns.
         k: number of tokens of a position; None for all.
-        dialect: ``"kdlight"``, ``"vllm"``, ``"sglang"``, ``"trl"``, ``"text"``; ``"auto"`` asks.
+        dialect: ``"kdlight"``, ``"vllm"``, ``"sglang"``, ``"trl"``, ``"text"``; ``"auto"`` finds
+            out which.
         model: the name of the model; None for the only one of the server.
         tokens: ``"teacher"`` for the k tokens that are most likely for the teacher; ``"student"``
             for those of the student in training, see `kdlight.objectives.TopKReverseKL`. In

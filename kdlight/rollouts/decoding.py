@@ -8,20 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdlight.models.end_tokens import generation_config
+from kdlight.rollouts.generation_settings import settings_of_a_call, uses_transformers
 
 SEGMENT = 16
 """Number of tokens after which sequences that have ended leave the batch."""
-
-WHOLE = (
-    "min_new_tokens",
-    "forced_eos_token_id",
-    "begin_suppress_tokens",
-    "exponential_decay_length_penalty",
-    "max_time",
-    "prompt_lookup_num_tokens",
-)
-"""Settings of a generation config that count tokens from the start of a call."""
 
 
 def decode_batch(
@@ -38,7 +28,8 @@ def decode_batch(
 
     Shorter prefixes are padded on the left. A step costs less for fewer sequences, so those that
     are done leave the batch, with their part of the key-value cache. That needs the usual cache of
-    transformers; any other network generates until the last sequence is done.
+    transformers; any other network generates until the last sequence is done, and so does one whose
+    generation config has `kdlight.rollouts.generation_settings.settings_of_a_call`.
 
     Args:
         student: a network with the ``generate`` method of Hugging Face.
@@ -53,8 +44,14 @@ def decode_batch(
     ids, mask = pad_left(prefixes, end[0] if end else 0)
     ids, mask = ids.to(device), mask.to(device)
     width, most = ids.shape[1], max(room)
-    given = {"eos_token_id": list(end) or None, "pad_token_id": end[0] if end else 0}
-    in_segments = not synced_gpus and not _counts_tokens(student)
+    given: dict[str, Any] = {
+        "eos_token_id": list(end) or None,
+        "pad_token_id": end[0] if end else 0,
+    }
+    is_known = uses_transformers(student)  # others may know the usual arguments only
+    if is_known:
+        given["num_return_sequences"] = 1
+    in_segments = is_known and not synced_gpus and not settings_of_a_call(student)
     left = list(range(len(prefixes)))
     done: list[Tensor] = [torch.empty(0, dtype=torch.long)] * len(prefixes)
     cache: Any = None
@@ -124,8 +121,3 @@ def _length(new: Tensor, room: int, end: Sequence[int]) -> int | None:
     ends = torch.isin(new, torch.tensor(end, dtype=new.dtype)).nonzero()
     length = int(ends[0]) + 1 if len(ends) else len(new)
     return min(length, room) if len(ends) or len(new) >= room else None
-
-
-def _counts_tokens(student: Any) -> bool:
-    config = generation_config(student)
-    return any(getattr(config, name, None) is not None for name in WHOLE)

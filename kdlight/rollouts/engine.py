@@ -69,6 +69,13 @@ class RolloutEngine(ABC):
     def synchronise(self, writer: Writer, step: int) -> None:  # noqa: B027
         """Take over the weights after ``step`` optimizer steps, if that is due; on all ranks."""
 
+    def check_unchanged(self) -> None:  # noqa: B027
+        """Raise an error if the last text may be of another model than that of `prepare`.
+
+        `kdlight.data.traces.generate_traces` calls it before it keeps a batch. An engine that gets
+        the weights of the network checks in `generate` whose they are.
+        """
+
     @property
     def context(self) -> int | None:
         """Number of tokens of a text, if it is not the network that limits it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,6 +16,8 @@ from kdlight.models.evaluating import evaluating
 from kdlight.models.sampling import Sampling
 from kdlight.rollouts.continuation import continue_text
 from kdlight.rollouts.engine import RolloutEngine
+from kdlight.rollouts.generation_settings import neutral_settings, suppressed_tokens
+from kdlight.rollouts.probe import network_size
 from kdlight.rollouts.writer import Writer
 
 
@@ -22,7 +25,9 @@ class HuggingFaceRollouts(RolloutEngine):
     """Generates in this process, with the ``generate`` method of Hugging Face and its cache.
 
     With a temperature of 0 the text of a sequence does not depend on the others of the batch, up to
-    rounding. Sampled text does: one seed draws for all sequences together.
+    rounding. Sampled text does: one seed draws for all sequences together. What the generation
+    config of the network sets, such as a penalty for repetition, has an effect, unless the writer
+    must draw from the network as it is.
 
     Example:
         >>> HuggingFaceRollouts().runs_network
@@ -49,7 +54,12 @@ class HuggingFaceRollouts(RolloutEngine):
         elif not prefixes:
             return []
         options: dict[str, Any] = replace(sampling, max_new_tokens=None).options()
-        with isolate_rng(), evaluating(writer.network):
+        if writer.vocab_size is not None:
+            unknown = range(writer.vocab_size, network_size(writer.network))
+            own = [] if writer.as_it_is else suppressed_tokens(writer.network)
+            options["suppress_tokens"] = [*own, *unknown]
+        settings = neutral_settings(writer.network) if writer.as_it_is else nullcontext()
+        with isolate_rng(), evaluating(writer.network), settings:
             torch.manual_seed(seed)
             texts = continue_text(
                 writer.network,

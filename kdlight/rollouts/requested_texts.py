@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
+from secrets import token_hex
 
 from torch import Tensor
 
 from kdlight.endpoints import RequestRefused
+from kdlight.endpoints.background import BackgroundCalls
 from kdlight.models.sampling import Sampling
+from kdlight.rollouts.token_answers import Continuation
 from kdlight.rollouts.vllm_server import ADAPTER, VLLMServer
 from kdlight.rollouts.weight_sync import Sent, WeightSync, other_weights
 
@@ -25,12 +27,14 @@ class RequestedTexts:
     Attributes:
         server: the server.
         model: the name of the model.
-        version: the label of the weights that are to write; None if the server has no labels.
+        version: the label of the weights that are to write; None if the server does not tell it.
         sampling: temperature and top_p.
         seed: that of a text is derived from it and the number of the text.
         end: ids of the tokens that end a text.
         vocab_size: number of tokens of the model, if it is known.
         in_flight: number of texts that are asked for at once.
+        unknown: ids that must not be drawn.
+        labels: where ``version`` is None, the label of the first answer, which all must have.
     """
 
     server: VLLMServer
@@ -41,6 +45,8 @@ class RequestedTexts:
     end: tuple[int, ...] = ()
     vocab_size: int | None = None
     in_flight: int = 16
+    unknown: Sequence[int] = ()
+    labels: set[str] = field(default_factory=set)
 
     def ask_all(
         self,
@@ -78,30 +84,44 @@ class RequestedTexts:
         return done
 
     def ask(self, asked: Mapping[int, tuple[Tensor, int]]) -> dict[int, list[int]]:
-        """Return the new tokens of each text that the right weights wrote, by its number.
+        """Return the new tokens of each text, by its number; none if other weights wrote one.
+
+        A server keeps what it has computed for a prompt and uses it for others of the same salt,
+        whatever weights it has by then. So the salt is that of these texts alone.
 
         Args:
             asked: by the number of a text, its tokens and the maximal number of new ones.
         """
-        with ThreadPoolExecutor(self.in_flight) as pool:
-            answers = pool.map(self._ask, asked, *zip(*asked.values(), strict=True))
-        return {i: ids for i, ids in zip(asked, answers, strict=True) if ids is not None}
-
-    def _ask(self, number: int, prefix: Tensor, most: int) -> list[int] | None:
+        calls = BackgroundCalls(self.in_flight)
         try:
-            answer = self.server.generate(
+            salt = token_hex(8)
+            futures = {i: calls.submit(self._ask, salt, i, *text) for i, text in asked.items()}
+            answers = {i: future.result() for i, future in futures.items()}
+        finally:  # an interrupted run does not wait for a server that does not answer
+            calls.close()
+        known = {i: each for i, each in answers.items() if each is not None}
+        labels = {label for each in known.values() for label in each.versions}
+        if self.version is None:
+            self.labels.update(labels)
+        expected = len(self.labels) < 2 if self.version is None else labels <= {self.version}
+        right = expected and len(known) == len(asked)
+        return {i: each.ids for i, each in known.items()} if right else {}
+
+    def _ask(self, salt: str, number: int, prefix: Tensor, most: int) -> Continuation | None:
+        try:
+            return self.server.generate(
                 prefix.tolist(),
                 most,
                 model=self.model,
-                salt=self.version,
+                salt=salt,
                 sampling=self.sampling,
                 # the same for a text whatever is asked beside it
                 seed=int(sha256(f"{self.seed}:{number}".encode()).hexdigest()[:15], 16),
                 end=self.end,
                 vocab_size=self.vocab_size,
+                unknown=self.unknown,
             )
         except RequestRefused as error:
             if error.status == 404 and self.model == ADAPTER:
                 return None  # a server that restarted has no adapters
             raise
-        return answer.ids if not answer.versions or answer.versions == {self.version} else None

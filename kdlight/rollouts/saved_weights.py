@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from kdlight.checks import check_type
 from kdlight.models.saving import save_network
+from kdlight.rollouts.versions import VERSION, new_run
 
-PATTERN = "weights-*"
+OWN = re.compile(f"(weights|part)-{VERSION}")
+"""The folders that are made here; those of anybody else are left alone."""
 
 
 class SavedWeights:
@@ -28,8 +32,8 @@ class SavedWeights:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=5, n_embd=4, n_layer=1, n_head=1))
         >>> with TemporaryDirectory() as folder:
-        ...     SavedWeights(folder).save(model, "12").name
-        'weights-12'
+        ...     SavedWeights(folder).save(model, "0a1b2c3d-12").name
+        'weights-0a1b2c3d-12'
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -47,7 +51,7 @@ class SavedWeights:
 
         Args:
             network: the network.
-            name: tells these weights from all others.
+            name: tells these weights from all others, see `kdlight.rollouts.versions`.
             state_dict: the whole weights of a network that is sharded.
             adapter_only: write the adapters of a `kdlight.LoRACausalLM` only.
 
@@ -64,11 +68,30 @@ class SavedWeights:
         part.rename(path)
         return path
 
+    def start_run(self) -> str:
+        """Remove what an earlier run has left, and return a name that no other run has."""
+        self.forget_others()
+        return new_run()
+
     def forget_others(self, kept: Path | None = None) -> None:
         """Remove the weights of other steps, and what an interrupted run has left."""
-        for path in (*self.folder.glob(PATTERN), *self.folder.glob("part-*")):
-            if path != kept:
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path != kept and OWN.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def check_folder(folder: Any) -> None:
+    """Raise an error for what is no path of a folder and not None.
+
+    Example:
+        >>> check_folder("")
+        Traceback (most recent call last):
+        ValueError: folder must be the path of a folder of this run, or None, got ''
+    """
+    words = "the path of a folder of this run, or None"
+    check_type("folder", folder, (str, Path, type(None)), words)
+    if folder == "":
+        raise ValueError(f"folder must be {words}, got ''")
 
 
 def saved_weights(folder: str | Path | None, network: Any) -> SavedWeights:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import torch.distributed as dist
+
 from kdlight.endpoints import Endpoint, RequestRefused
 from kdlight.endpoints.answer import Answer
 
@@ -78,6 +80,24 @@ def weight_version(endpoint: Endpoint) -> str | None:
         if error.status in ABSENT:
             return None
         raise
+
+
+def check_labels(served: ServedModel, url: str) -> None:
+    """Raise a ValueError where several ranks would train with a server that has no labels.
+
+    A text of other weights is then known by comparing weights afterwards, when another rank may
+    have given the server the right ones again.
+
+    Example:
+        >>> check_labels(ServedModel("vLLM 0.9", "student"), "http://localhost:8000")
+    """
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if served.version is None and several:
+        raise ValueError(
+            f"{url} ({served.software}) keeps no label of its weights, without which several ranks"
+            " cannot tell who wrote a text; use a newer vLLM, with VLLM_SERVER_DEV_MODE=1, or one"
+            " process"
+        )
 
 
 def served_weights(endpoint: Endpoint) -> str | None:

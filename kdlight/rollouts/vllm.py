@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdlight.checks import check_integer, check_positive
+from kdlight.checks import check_integer, check_positive, check_type
 from kdlight.endpoints import Endpoint
 from kdlight.models.context import context_length
 from kdlight.models.sampling import Sampling
 from kdlight.rollouts.engine import RolloutEngine
 from kdlight.rollouts.first_rank import on_first_rank
-from kdlight.rollouts.probe import network_size, probe_of, token_log_probs
+from kdlight.rollouts.own_weights import OwnWeights, own_weights, weights_of
+from kdlight.rollouts.probe import network_size
 from kdlight.rollouts.requested_texts import RequestedTexts
 from kdlight.rollouts.room import check_served_room, room_in_context
-from kdlight.rollouts.saved_weights import SavedWeights, saved_weights
-from kdlight.rollouts.served_model import ServedModel, describe_server, served_weights
+from kdlight.rollouts.saved_weights import check_folder, saved_weights
+from kdlight.rollouts.sending import send_from
+from kdlight.rollouts.served_model import ServedModel, check_labels, describe_server
 from kdlight.rollouts.vllm_server import VLLMServer
 from kdlight.rollouts.weight_sync import Sent, WeightSync
 from kdlight.rollouts.writer import Writer
@@ -39,11 +40,10 @@ class VLLMRollouts(RolloutEngine):
     load them (``--enable-lora``, and ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=1``), else the merged
     weights; the log says which.
 
-    A text that was written by other weights, as by those that a restarted server begins with, is
-    not used: the server gets the weights again, and the text is asked for again. Each text has a
-    seed of its own, but a server that computes texts in other batches rounds differently, so that
-    sampled texts need not repeat. After a resume the weights are sent at once. What a generation
-    config sets, such as a penalty for repetition, has no effect.
+    A text that other weights wrote, as those that a restarted server begins with, is not used: the
+    server gets the weights again, and the text is asked for again. Each text has a seed of its own,
+    but a server that computes texts in other batches rounds differently, so that sampled texts need
+    not repeat. What a generation config sets, such as a penalty for repetition, has no effect.
 
     Logged as ``train/rollouts/...``: ``sync_error``, the largest difference of a log-probability,
     and ``staleness``, the age of the server's weights in optimizer steps.
@@ -51,8 +51,8 @@ class VLLMRollouts(RolloutEngine):
     Args:
         url: the address of the server.
         folder: where the student is saved for the server, which reads it under the same path. It
-            belongs to one run; older weights in it are removed. None to generate with the weights
-            that the server has.
+            belongs to one run; the weights of an earlier one in it are removed. None to generate
+            with the weights that the server has.
         sync_every: number of optimizer steps after which the weights are sent again.
         max_sync_error: largest difference of a log-probability of the fixed text. That of float32
             on both sides is below 1e-3; bfloat16 may need more than the default.
@@ -63,7 +63,6 @@ class VLLMRollouts(RolloutEngine):
         token_variable: name of the environment variable with the server's token.
 
     Raises:
-        TypeError: an argument of another kind.
         ValueError: a number out of range, or no address.
 
     Example:
@@ -87,25 +86,32 @@ class VLLMRollouts(RolloutEngine):
         check_integer("sync_every", sync_every, 1)
         check_positive("max_sync_error", max_sync_error)
         check_integer("in_flight", in_flight, 1)
+        check_type("model", model, (str, type(None)), "the name of a model or None")
+        check_folder(folder)
         endpoint = Endpoint(url, timeout=timeout, retries=retries, token_variable=token_variable)
         self.server, self.model, self.folder = VLLMServer(endpoint), model, folder
-        self.sync_every, self.max_sync_error = sync_every, float(max_sync_error)
-        self.in_flight = in_flight
+        self.sync_every, self.in_flight = sync_every, in_flight
+        self.max_sync_error = float(max_sync_error)
         self.served: ServedModel | None = None
         self.sent: Sent | None = None
         self.step = 0
         self._sync: WeightSync | None = None
+        self._own: OwnWeights | None = None
+        self._labels: set[str] = set()
         self._run = ""
 
     def prepare(self, writer: Writer) -> None:
         """Ask the server what it runs, and check that the weights can be saved for it."""
-        self.sent, self._sync = None, None
+        self.sent = self._sync = self._own = None
+        self._labels = set()
         self.served = describe_server(self.server.endpoint, self.model)
         network = writer.network
         if network is None:
+            self._own = own_weights(self.server, self.served, self.max_sync_error)
             return
+        check_labels(self.served, self.server.endpoint.url)
         saved = saved_weights(self.folder, network)
-        self._run = on_first_rank(lambda: _start_run(saved))
+        self._run = on_first_rank(saved.start_run)
         self._sync = WeightSync(
             self.server,
             self.served.name,
@@ -119,15 +125,7 @@ class VLLMRollouts(RolloutEngine):
         self.step, sync = step, self._sync
         if sync is None or (self.sent and 0 <= step - self.sent.step < self.sync_every):
             return
-        weights = writer.weights()  # all ranks take part in this, and in the scores
-        probe = probe_of(writer.network)
-        scores = token_log_probs(writer, probe)
-        version = f"{self._run}-{step}"
-        self.sent = on_first_rank(
-            lambda: sync.send(
-                writer.network, step, version=version, weights=weights, probe=probe, scores=scores
-            )
-        )
+        self.sent = send_from(writer, sync, step=step, version=f"{self._run}-{step}")
 
     def generate(
         self,
@@ -141,25 +139,34 @@ class VLLMRollouts(RolloutEngine):
     ) -> list[Tensor]:
         """Return each prefix with its continuation, see `RolloutEngine.generate`."""
         served = self._known()
-        network, sent = writer.network, self.sent
+        network, sent, sync = writer.network, self.sent, self._sync
+        label = served.version if sent is None else sent.version
+        size = None if network is None else network_size(network)
+        known = writer.vocab_size or size  # the others must not be drawn
         texts = RequestedTexts(
             self.server,
             served.name if sent is None else sent.model,
-            served.version if sent is None else sent.version,
+            label if sync is None or sync.labeled else None,
             sampling,
             seed,
             tuple(end),
-            None if network is None else network_size(network),
+            known,
             self.in_flight,
+            range(known or 0, size or 0),
+            self._labels,
         )
-        own = None if network is None else context_length(network)
-        limits = room_in_context(prefixes, room, own)
+        limits = room_in_context(prefixes, room, context_length(network))
         check_served_room(prefixes, limits, served.context, self.server.endpoint.url)
         asked = {i: (prefixes[i], most) for i, most in enumerate(limits) if most > 0}
         done = list(prefixes)
-        for i, ids in texts.ask_all(asked, self._sync, sent).items():
+        for i, ids in texts.ask_all(asked, sync, sent).items():
             done[i] = torch.cat([prefixes[i], torch.tensor(ids, dtype=prefixes[i].dtype)])
         return done
+
+    def check_unchanged(self) -> None:
+        """Raise a ServerError if the server has another model than at the start."""
+        if self._own is not None:
+            self._own.check()
 
     @property
     def context(self) -> int | None:
@@ -168,15 +175,14 @@ class VLLMRollouts(RolloutEngine):
 
     def names(self) -> list[str]:
         """Return the name of the model of the server, and where it was read from."""
-        served = self._known()
-        return [served.name, *([] if served.root is None else [served.root])]
+        return [each for each in (self._known().name, self._known().root) if each is not None]
 
     def identity(self) -> dict[str, Any]:
         """Return software, name and origin of what the server runs, and a hash of its weights."""
         served = self._known()
         known = {"engine": served.software, "model": served.name, "root": served.root}
-        own = self._sync is None  # otherwise they are those of a network
-        return {**known, **({"weights": served_weights(self.server.endpoint)} if own else {})}
+        own = self._sync is None  # otherwise the weights are those of a network
+        return {**known, **({"weights": weights_of(self.server, served)} if own else {})}
 
     def metrics(self) -> dict[str, float]:
         """Return the error of the last synchronization, and the age of the weights in steps."""
@@ -192,9 +198,3 @@ class VLLMRollouts(RolloutEngine):
         if self.served is None:
             self.served = describe_server(self.server.endpoint, self.model)
         return self.served
-
-
-def _start_run(saved: SavedWeights) -> str:
-    """Remove what an earlier run has left, and return a name that no other run has."""
-    saved.forget_others()
-    return secrets.token_hex(4)

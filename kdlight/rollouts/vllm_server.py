@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlight.endpoints import Endpoint, RequestRefused
+from kdlight.endpoints import Endpoint, RequestRefused, ServerError
 from kdlight.models.sampling import Sampling
 from kdlight.rollouts.served_model import ABSENT
 from kdlight.rollouts.token_answers import Continuation, parse_continuation, parse_scores
@@ -16,6 +16,9 @@ DEVELOPER = (
     " requests for weights, and let nobody else reach it"
 )
 TOKENS = "; start the server with --enable-scale-out, which opens the requests by token ids"
+NEVER = -100.0
+"""The smallest bias of a logit, with which a token is not drawn."""
+
 ADAPTER = "kdlight-rollouts"
 """The name under which a server holds the adapters of the student."""
 
@@ -45,6 +48,7 @@ class VLLMServer:
         seed: int,
         end: Sequence[int],
         vocab_size: int | None,
+        unknown: Sequence[int] = (),
     ) -> Continuation:
         """Return the continuation of ``ids`` by at most ``most`` tokens.
 
@@ -57,6 +61,7 @@ class VLLMServer:
             seed: the seed of this sequence.
             end: ids of the tokens that end a text.
             vocab_size: number of tokens of the model, if it is known.
+            unknown: ids that must not be drawn.
         """
         parameters = {
             "max_tokens": most,
@@ -70,6 +75,7 @@ class VLLMServer:
             "ignore_eos": True,  # `end` tells what ends a text
             "stop_token_ids": list(end),
             "detokenize": False,
+            **({"logit_bias": dict.fromkeys(map(str, unknown), NEVER)} if unknown else {}),
         }
         return self._by_tokens(
             {"model": model, "token_ids": list(ids), "sampling_params": parameters},
@@ -107,7 +113,16 @@ class VLLMServer:
     def load(self, folder: Path) -> None:
         """Replace the weights by those in ``folder``."""
         body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
-        self._change("/collective_rpc", body, f"to load the weights in {str(folder)!r}")
+        try:
+            self._change("/collective_rpc", body, f"to load the weights in {str(folder)!r}")
+        except RequestRefused:
+            raise
+        except ServerError as error:  # vLLM does not say why
+            raise ServerError(
+                f"{error}. See that the server reads {str(folder)!r} under this path, which no"
+                " other run may use",
+                url=error.url,
+            ) from error
 
     def load_adapter(self, folder: Path) -> str | None:
         """Replace the adapters by those in ``folder``; return their name, None if it cannot."""

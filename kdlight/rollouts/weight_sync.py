@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,11 @@ from kdlight.models.recipes.adapted_causal_lm import AdaptedCausalLM
 from kdlight.rollouts.probe import largest_difference
 from kdlight.rollouts.saved_weights import SavedWeights
 from kdlight.rollouts.served_model import weight_version
+from kdlight.rollouts.versions import loading
 from kdlight.rollouts.vllm_server import VLLMServer
+
+PATIENCE = 120.0
+"""Seconds to wait for another rank that gives a server its weights again."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ class WeightSync:
         Raises:
             ServerError: the server does not load them, or scores the text in another way.
         """
+        self._announce(version)
         adapter, folder = None, None
         if self._sends_adapters is not False and isinstance(network, AdaptedCausalLM):
             folder = self.saved.save(network, version, state_dict=weights, adapter_only=True)
@@ -113,6 +119,9 @@ class WeightSync:
 
     def restore(self, sent: Sent) -> None:
         """Give the server weights again that it had, as after a restart; any process may do so."""
+        if self.labeled and self._comes(sent):
+            return
+        self._announce(sent.version)
         if sent.is_adapter:
             self.server.load_adapter(sent.folder)
         else:
@@ -122,7 +131,7 @@ class WeightSync:
     def has(self, sent: Sent) -> bool:
         """Return whether the server still has the weights that it was sent."""
         if self.labeled:
-            return weight_version(self.server.endpoint) == sent.version
+            return self._label() == sent.version
         return self.difference(sent) <= self.max_error
 
     def difference(self, sent: Sent) -> float:
@@ -133,6 +142,8 @@ class WeightSync:
     def _finish(self, sent: Sent) -> float:
         """Compare the server with the student, and label its weights if they are the same."""
         error = self.difference(sent)
+        if self.labeled and self._label() not in (loading(sent.version), sent.version):
+            raise other_weights(self.server.endpoint.url)
         if not error <= self.max_error:  # NaN, too
             raise ServerError(
                 f"after the weights of step {sent.step} were sent to {self.server.endpoint.url}, a"
@@ -145,6 +156,24 @@ class WeightSync:
         if self.labeled:
             self.server.label(sent.version)
         return error
+
+    def _announce(self, version: str) -> None:
+        """Take the label from the weights of a server that are replaced.
+
+        Another run, which has sent those, would else take the next text for one of its own.
+        """
+        if self.labeled:
+            self.server.label(loading(version))
+
+    def _comes(self, sent: Sent) -> bool:
+        """Return whether another rank gives the server these weights, after waiting for it."""
+        deadline = time.monotonic() + PATIENCE
+        while (label := self._label()) == loading(sent.version) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return label == sent.version
+
+    def _label(self) -> str | None:
+        return weight_version(self.server.endpoint)
 
     def _tell(self, network: Any, is_adapter: bool) -> None:
         if self._sends_adapters is None and isinstance(network, AdaptedCausalLM):

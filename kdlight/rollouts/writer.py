@@ -26,6 +26,9 @@ class Writer:
             often.
         weights: returns the whole weights of a sharded network on the first rank, and None for a
             network that is whole; called on all ranks.
+        as_it_is: whether tokens must be drawn from the distribution of the network itself, whatever
+            its generation config sets.
+        vocab_size: the ids below it can be drawn, as a teacher knows no others; None for all.
 
     Example:
         >>> Writer(torch.nn.Linear(2, 3)).weights() is None
@@ -36,3 +39,5 @@ class Writer:
     device: torch.device = torch.device("cpu")
     sharded: bool = False
     weights: Callable[[], Mapping[str, Tensor] | None] = _own_weights
+    as_it_is: bool = False
+    vocab_size: int | None = None

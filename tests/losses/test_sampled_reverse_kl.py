@@ -178,6 +178,9 @@ def test_bad_input_is_named() -> None:
         losses.sampled_reverse_kl(fine, fine, estimator="k4")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"and teacher_log_probs must .* \(2,\) and \(1,\)"):
         losses.sampled_reverse_kl(fine, fine[:1])
+    never = torch.tensor([-torch.inf, -torch.inf])
+    values = losses.sampled_reverse_kl(never, fine, old_log_probs=fine)
+    assert values.tolist() == [torch.inf] * 2
     with pytest.raises(ValueError, match=r"and old_log_probs must .* \(2,\) and \(1,\)"):
         losses.sampled_reverse_kl(fine, fine, old_log_probs=fine[:1])
     with pytest.raises(ValueError, match=r"student_log_probs must be logarithms .*, got 3\.0"):

@@ -125,5 +125,7 @@ def test_what_does_not_fit_is_named() -> None:
         losses.topk_reverse_kl(torch.zeros(2, 9), ids, log_p[:, :2])
     with pytest.raises(ValueError, match=r"one value per position, \(2,\), got \(2, 1\)"):
         losses.topk_reverse_kl(torch.zeros(2, 9), ids, log_p, torch.zeros(2, 1))
+    with pytest.raises(ValueError, match="teacher_log_probs must be logarithms of .* got 0.5"):
+        losses.topk_reverse_kl(torch.zeros(2, 9), ids, log_p + 0.5)
     with pytest.raises(TypeError, match="floating point"):
         losses.topk_reverse_kl(torch.zeros(2, 9).long(), ids, log_p)

@@ -64,8 +64,10 @@ def test_other_errors_save_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_ranks_end_with_one_checkpoint(tmp_path: Path) -> None:
-    run_script("tests.support.server_error_fit", str(tmp_path), timeout=120)
+@pytest.mark.parametrize("at", [3, 5], ids=["in training", "in validation"])
+def test_all_ranks_end_with_one_checkpoint(at: int, tmp_path: Path) -> None:
+    """An epoch of each rank has three batches."""
+    run_script("tests.support.server_error_fit", str(tmp_path), str(at), timeout=120)
     told = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     assert told[1].startswith("http://teacher:8000 did not answer")
     assert "did not answer 1 of 2 ranks" in told[0]

@@ -148,3 +148,17 @@ def test_on_tokens_of_the_student_only_the_right_gradients_train_as_reverse_kl()
         assert (found - one_mode).abs().max() < 0.15
     assert (fitted_bell(SampledReverseKL(estimator="k3")) - both_modes).abs().max() < 0.15
     assert (fitted_bell(SampledReverseKL(estimator="k1")) - one_mode).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3", "score_function"])
+def test_an_evaluation_has_the_exact_value_whatever_the_labels_are(
+    estimator: Estimator, inputs: LossInputs
+) -> None:
+    assert inputs.labels is not None
+    exact = ReverseKL(temperature=2.0)(inputs)
+    objective = SampledReverseKL(estimator=estimator, temperature=2.0).eval()
+    for labels in (inputs.labels, torch.zeros_like(inputs.labels)):
+        made = LossInputs(inputs.student, inputs.teacher, labels, inputs.mask)
+        loss = objective(made)
+        torch.testing.assert_close(loss.total, exact.total)
+        torch.testing.assert_close(loss.parts["log_ratio"], exact.total.detach() / 4)

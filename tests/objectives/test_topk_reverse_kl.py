@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log
+from typing import Any
 
 import pytest
 import torch
@@ -113,3 +114,9 @@ def test_hyper_parameters_may_change_and_are_checked(inputs: LossInputs) -> None
     check_attributes(lambda k=50: TopKReverseKL(k=k), inputs, k=1)
     check_refused(TopKReverseKL, k=0)
     check_refused(TopKReverseKL, temperature=0.0)
+
+
+@pytest.mark.parametrize("k", [2.7, True, "5", float("inf")])
+def test_a_k_that_is_no_integer_is_refused(k: Any) -> None:
+    with pytest.raises(TypeError, match="k must be an integer"):
+        TopKReverseKL(k=k)

@@ -16,7 +16,7 @@ from torch import Tensor
 from kdlight import CachedTeacher, FrozenTeacher, RemoteTeacher, TeacherEnsemble, TopK
 from kdlight.cache import cache_teacher
 from kdlight.endpoints import ServerError
-from kdlight.objectives import OBJECTIVES, TokenObjective, build_objective
+from kdlight.objectives import OBJECTIVES, TokenObjective, TopKReverseKL, build_objective
 from tests.support.http_server import Reply, http_server
 from tests.support.served_fit import (
     VOCABULARY,
@@ -26,6 +26,7 @@ from tests.support.served_fit import (
     fit,
     largest_difference,
     loss_and_gradient,
+    module,
     served,
     trainer,
 )
@@ -176,6 +177,21 @@ def test_the_student_chooses_the_tokens(network: Any, url: str) -> None:
     torch.testing.assert_close(answer.log_tail[valid], rest[valid], rtol=0, atol=1e-5)
     # in evaluation they are the teacher's own
     torch.testing.assert_close(top(teacher, rows).ids, top(RemoteTeacher(url, k=4), rows).ids)
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_the_reverse_kl_over_the_students_tokens_is_the_live_one(
+    k: int, network: Any, url: str
+) -> None:
+    results = []
+    for teacher in (FrozenTeacher(network), RemoteTeacher(url, k=k, tokens="student")):
+        made = module(teacher)
+        made.objective = TopKReverseKL(k=k)
+        made.train()
+        loss = made.objective(made.loss_inputs(batch())).mean()
+        loss.backward()
+        results.append((loss.detach(), {n: p.grad for n, p in made.named_parameters()}))
+    same(*results)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -444,3 +460,30 @@ def test_the_student_chooses_the_tokens_of_routed_teachers(network: Any, url: st
             own = torch.tensor([domain == name for domain in rows["domain"]])
             mask = (rows["attention_mask"].bool() & own[:, None]).flatten()
             torch.testing.assert_close(found[mask], wanted[mask])
+
+
+def test_a_token_is_in_no_file_of_a_run(
+    network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger
+
+    from kdlight.serve import TeacherServer
+
+    secret = "t0ken-of-the-teacher"
+    monkeypatch.setenv("TEACHER_TOKEN", secret)
+    with TeacherServer(network, token_variable="TEACHER_TOKEN") as server:
+        monkeypatch.setenv("WRONG_TOKEN", "another")
+        with pytest.raises(ServerError, match="variable WRONG_TOKEN"):
+            fit(RemoteTeacher(server.url, token_variable="WRONG_TOKEN"), tmp_path)
+        fit(
+            RemoteTeacher(server.url, token_variable="TEACHER_TOKEN"),
+            tmp_path,
+            enable_checkpointing=True,
+            callbacks=[ModelCheckpoint(tmp_path)],
+            logger=CSVLogger(tmp_path),
+        )
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".ckpt" for path in written)
+    assert not [path for path in written if secret.encode() in path.read_bytes()]
+    assert secret not in caplog.text

@@ -19,6 +19,7 @@ class Watched:
 
     def __init__(self, network: Any, *, tensors: bool = False, cache: Any = None) -> None:
         self.network, self.tensors, self.cache = network, tensors, cache
+        self.model = network.model
         self.calls: list[tuple[int, int, bool]] = []
 
     def generate(self, ids: torch.Tensor, **options: Any) -> Any:
@@ -114,6 +115,20 @@ def test_a_model_that_stops_for_its_own_reason_is_not_asked_again() -> None:
 
     made = decode_batch(Stops(), PREFIXES, [5] * 4, end=[9], device=CPU)
     assert [text.tolist() for text in made] == [[1]] * 4
+
+
+def test_a_generate_method_of_its_own_gets_the_usual_arguments(network: Any) -> None:
+    class Own:
+        def generate(
+            self, ids: Any, attention_mask: Any, max_new_tokens: int, use_cache: bool, **known: Any
+        ) -> torch.Tensor:
+            assert sorted(known) == ["do_sample", "eos_token_id", "pad_token_id"]
+            given = {"max_new_tokens": max_new_tokens, "use_cache": use_cache, **known}
+            return network.generate(ids, attention_mask=attention_mask, **given)
+
+    room = [3, 30, 1, 18]
+    made = decode_batch(Own(), PREFIXES, room, end=[], device=CPU, do_sample=False)
+    assert [text.tolist() for text in made] == alone(network, room, [])
 
 
 def test_padding_stands_on_the_left() -> None:

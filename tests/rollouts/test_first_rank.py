@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
+from kdlight.endpoints import RequestRefused, ServerError
 from kdlight.rollouts.first_rank import on_first_rank
 from tests.support.gloo import run_on_ranks
 
@@ -27,8 +28,19 @@ def fails(rank: int) -> None:
     dist.barrier()
 
 
+def refuses(rank: int) -> None:
+    def work() -> None:
+        raise RequestRefused("no weights", url="http://there", status=400, text="no")
+
+    kind = RequestRefused if rank == 0 else ServerError
+    with pytest.raises(kind, match="no weights") as caught:
+        on_first_rank(work)
+    assert caught.value.url == "http://there"
+    dist.barrier()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("function", [works, fails])
+@pytest.mark.parametrize("function", [works, fails, refuses])
 def test_all_ranks_get_the_result_or_the_error(function, tmp_path: Path) -> None:  # noqa: ANN001
     run_on_ranks(function, tmp_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kdlight.endpoints import ServerError
 from kdlight.models import Sampling
 from kdlight.rollouts import HuggingFaceRollouts, VLLMRollouts, Writer
 from tests.support import tiny_lm
+from tests.support.gloo import run_on_ranks
 from tests.support.token_server import TokenServer, serve
 
 GREEDY: dict[str, Any] = {"sampling": Sampling(temperature=0.0), "seed": 0, "end": [0]}
@@ -217,8 +219,8 @@ def test_a_seed_is_that_of_a_text_whatever_is_asked_beside_it(
         one = texts(engine, network, seed=3, **sampled)
         assert texts(engine, network, seed=3, **sampled) == one
         assert texts(engine, network, seed=4, **sampled) != one
-        salts = {body["cache_salt"] for body in server.asked}
-        assert salts == {server.version}
+        asked = [body for body in server.asked if "stop_token_ids" in body["sampling_params"]]
+        assert len({body["cache_salt"] for body in asked}) == 3  # of each call
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -286,3 +288,57 @@ def adapted(exported: Path) -> Any:
             if "lora_" in name:
                 parameter.normal_(std=2.0, generator=generator)
     return built
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_what_a_server_computed_with_other_weights_is_not_used(
+    exported: Path, tmp_path: Path, labeled: bool
+) -> None:
+    """A server keeps that through a change of its weights, for all texts of one salt."""
+    network = student()
+    with serve(exported, labeled=labeled, caches=True) as server:
+        engine = prepared(server, tmp_path, network)
+        assert texts(engine, network) == expected(network)
+        server.restart()
+        assert texts(engine, network) == expected(network)
+        assert len(server.loaded) == 2
+
+
+def test_a_text_is_not_kept_beside_one_of_other_weights(exported: Path, tmp_path: Path) -> None:
+    network, restarted = student(), []
+
+    def restarts(server: TokenServer, body: dict[str, Any], number: int) -> None:
+        if tuple(body["token_ids"]) == tuple(PREFIXES[1].tolist()) and not restarted:
+            restarted.append(number)
+            server.restart()
+
+    with serve(exported, caches=True) as server:
+        engine = prepared(server, tmp_path, network, in_flight=1)
+        server.fault = restarts
+        assert texts(engine, network) == expected(network)
+        asked = [body for body in server.asked if "stop_token_ids" in body["sampling_params"]]
+        assert len(asked) == 2 * len(PREFIXES)
+
+
+def test_a_server_may_label_texts_without_telling_its_label(exported: Path) -> None:
+    """As one that is started without VLLM_SERVER_DEV_MODE."""
+    with serve(exported, developer=False) as server:
+        engine = engine_of(server)
+        engine.prepare(Writer(None))
+        assert texts(engine, None) == expected(CausalLM.wrap(server.model))
+        server.version = "of another run"
+        with pytest.raises(ServerError, match="got other weights while it was used"):
+            texts(engine, None)
+
+
+def refused(rank: int, *, url: str, folder: str) -> None:
+    engine = VLLMRollouts(url, folder=folder)
+    with pytest.raises(ValueError, match="keeps no label of its weights, without which several"):
+        engine.prepare(Writer(student()))
+    engine.close()
+
+
+@pytest.mark.slow
+def test_several_ranks_need_a_server_with_labels(exported: Path, tmp_path: Path) -> None:
+    with serve(exported, labeled=False) as server:
+        run_on_ranks(partial(refused, url=server.url, folder=str(tmp_path / "w")), tmp_path)

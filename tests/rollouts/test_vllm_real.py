@@ -56,6 +56,18 @@ def test_it_writes_what_the_student_would_write_after_each_step(engine: VLLMRoll
         assert same_text(engine, network, [int(text[5]), 0])
 
 
+def test_ids_that_a_teacher_does_not_know_are_not_drawn(engine: VLLMRollouts) -> None:
+    network = CausalLM.wrap(tiny_lm.model(dim=64, seed=3))
+    engine.prepare(Writer(network))
+    engine.synchronise(Writer(network), 0)
+    writer = Writer(network, vocab_size=20)
+    options: dict[str, Any] = {"sampling": Sampling(), "seed": 0, "end": []}
+    texts = engine.generate(writer, PREFIXES, ROOM, **options)
+    drawn = torch.cat([text[len(p) :] for text, p in zip(texts, PREFIXES, strict=True)])
+    assert int(drawn.max()) < 20
+    assert len(drawn.unique()) > 10
+
+
 def test_sampled_text_has_the_seed_of_its_place(engine: VLLMRollouts) -> None:
     network = CausalLM.wrap(tiny_lm.model(dim=64, seed=3))
     engine.prepare(Writer(network))

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from kdlight.endpoints import Endpoint, RequestRefused
+from kdlight.endpoints import Endpoint, RequestRefused, ServerError
 from kdlight.models import Sampling
 from kdlight.rollouts.vllm_server import VLLMServer
 from tests.support import tiny_lm
@@ -69,6 +69,14 @@ def test_a_server_without_a_request_is_told_how_to_open_it(
         with pytest.raises(RequestRefused, match="VLLM_SERVER_DEV_MODE=1"):
             change()
     assert bare.load_adapter(tmp_path) is None
+
+
+def test_a_folder_that_the_server_cannot_read_is_named(tmp_path: Path) -> None:
+    with serve(tiny_lm.save(tmp_path / "model")) as server:
+        requests = VLLMServer(Endpoint(server.url, retries=0))
+        with pytest.raises(ServerError, match="See that the server reads .*none"):
+            requests.load(tmp_path / "none")
+        requests.endpoint.close()
 
 
 def test_a_model_that_is_missing_is_no_missing_request(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ HOW_TO = (
     "strategies",
     "large_vocabularies",
     "teachers",
+    "served_teachers",
     "serving",
     "traces",
     "on_policy",

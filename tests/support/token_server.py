@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ class TokenServer:
         name: its name.
         labeled: whether it keeps a label of its weights.
         adapters: whether it can load adapters.
+        developer: whether it has the requests for weights and labels; texts have labels anyway.
+        caches: whether it uses what it computed for other texts of one salt that begin alike, even
+            if it has got other weights since.
         fault: called with a request of a text and its number; a response that it returns is the
             answer.
         asked: the body of each request of a text.
@@ -45,6 +49,8 @@ class TokenServer:
     context: int = 256
     labeled: bool = True
     adapters: bool = False
+    developer: bool = True
+    caches: bool = False
     fault: Callable[[TokenServer, dict[str, Any], int], Response | None] | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
@@ -62,6 +68,7 @@ class TokenServer:
         self.model = AutoModelForCausalLM.from_pretrained(self.folder).eval()
         self.adapted: Any = None
         self.version = "default"
+        self.cached: dict[Any, Any] = {}
 
     def load(self, folder: str) -> None:
         from safetensors.torch import load_file
@@ -88,11 +95,17 @@ class TokenServer:
                 {str(token): {"logprob": rows[at, token].item(), "rank": 1}}
                 for at, token in enumerate(ids[1:])
             ]
+        elif self.caches:
+            key = (body["model"], body.get("cache_salt"), ids[0])
+            with self.lock:
+                model = self.cached.setdefault(key, deepcopy(model))
         new, ends = [], options.get("stop_token_ids", [])
         generator = torch.Generator().manual_seed(options.get("seed", 0))
         reason = "length"
         while len(new) < options["max_tokens"]:
-            logits = model(torch.tensor([ids + new])).logits[0, -1]
+            logits = model(torch.tensor([ids + new])).logits[0, -1].clone()
+            for token, bias in options.get("logit_bias", {}).items():
+                logits[int(token)] += bias
             new.append(draw(logits, options, generator))
             if new[-1] in ends:
                 reason = "stop"
@@ -152,10 +165,11 @@ class TokenServer:
             Route("/version", self.on_version),
             Route("/v1/models", self.on_models),
             Route("/inference/v1/generate", self.on_generate, methods=["POST"]),
-            Route("/collective_rpc", self.on_load, methods=["POST"]),
-            Route("/weight_checker", self.on_checksum, methods=["POST"]),
         ]
-        if self.labeled:
+        if self.developer:
+            routes.append(Route("/collective_rpc", self.on_load, methods=["POST"]))
+            routes.append(Route("/weight_checker", self.on_checksum, methods=["POST"]))
+        if self.labeled and self.developer:
             routes.append(Route("/weight_info", self.on_label))
             routes.append(Route("/update_weight_version", self.on_label, methods=["POST"]))
         if self.adapters:

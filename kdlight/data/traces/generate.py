@@ -72,7 +72,10 @@ def generate_traces(
             ``max_new_tokens``, or more than the context of the model has room for; ``samples`` or
             ``batch_size`` is below 1, or ``samples`` lacks a prompt or has an id that no prompt
             has; ``output`` was started with other prompts or settings, such as another dtype,
-            other weights or another chat template, or is written by another process.
+            other weights or another chat template, or is written by another process; another run
+            has replaced the weights of a server.
+        ServerError: If a server does not answer, or gets another model. What it wrote before is in
+            the file.
     """
     check_integer("batch_size", batch_size, 1)
     if sampling.max_new_tokens is None:
@@ -118,7 +121,7 @@ def generate_traces(
             output, keys=keys, key_of=_key, batch_size=batch_size, settings=settings
         ) as journal:
             engine.synchronise(writer, 0)
-            _generate(make, tasks, journal, batch_size, sampling.seed)
+            _generate(make, engine.check_unchanged, tasks, journal, batch_size, sampling.seed)
     finally:
         engine.close()
     return journal.path
@@ -160,6 +163,7 @@ def _key(row: Mapping[str, Any]) -> Hashable:
 
 def _generate(
     make: Callable[..., list[Trace]],
+    check: Callable[[], None],
     tasks: Sequence[Trace],
     journal: Journal,
     batch_size: int,
@@ -169,5 +173,6 @@ def _generate(
     with tqdm(total=len(tasks), initial=journal.done, desc="generating traces", delay=2) as bar:
         while batch := tasks[journal.done : journal.done + batch_size]:
             answers = make(batch, seed=batch_seed(seed, journal.done))
+            check()  # a file has the text of one model
             journal.append([each.to_json() for each in answers])
             bar.update(len(batch))

@@ -33,7 +33,7 @@ class KdlightServer(Dialect):
 
     Args:
         bits: bits of a log-probability on the way, one of `kdlight.cache.records.BITS`: 32 is
-            exact, about 280 bytes a position at k = 50; 8 takes about 125.
+            exact, about 280 bytes a position at k = 50; 8 takes about 122.
 
     Raises:
         ValueError: an unknown number of bits.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdlight.callbacks import OnPolicy, SequenceCorrection
+from kdlight.callbacks import HyperparameterScheduler, OnPolicy, SequenceCorrection
 from kdlight.callbacks.generation.rows import Row
 from kdlight.callbacks.generation.sampled_labels import only_sampled
 from kdlight.models import Sampling
@@ -17,6 +17,7 @@ from kdlight.objectives import CrossEntropy, ForwardKL, SampledReverseKL, Weight
 from kdlight.rollouts import VLLMRollouts
 from kdlight.schedules import Linear
 from tests.callbacks.test_on_policy import Watch, fit, module
+from tests.callbacks.test_on_policy import loader as toy_loader
 from tests.support import toy
 
 
@@ -47,6 +48,44 @@ def test_other_labels_are_refused_before_the_first_step(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         fit(tmp_path, callback(), objective=kd())
+
+
+def test_a_schedule_of_the_temperature_is_refused_before_it_has_an_effect(tmp_path: Path) -> None:
+    class Watched(OnPolicy):
+        def on_before_optimizer_step(self, trainer: Any, *given: Any) -> None:
+            steps.append(trainer.global_step)
+
+    steps: list[int] = []
+    for order in (1, -1):
+        steps.clear()
+        schedule = HyperparameterScheduler("terms.kd.temperature", Linear(2.0, 4.0))
+        trainer = toy.trainer(tmp_path, callbacks=[Watched(1.0, HOT), schedule][::order])
+        with pytest.raises(ValueError, match=r"temperature of 2.0, and its own is 3.0; set both"):
+            trainer.fit(module(kd()), toy_loader())
+        assert steps == [0]  # at which the temperature is still that of the sampling
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"repetition_penalty": 1.5},
+    {"min_p": 0.5},
+    {"suppress_tokens": [3, 4, 5, 6]},
+    {"num_beams": 2},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_tokens_are_drawn_from_the_student_whatever_its_config_sets(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    def batches(objective: Any, given: dict[str, Any]) -> list[list[Any]]:
+        watch, made = Watch(), module(objective)
+        student: Any = made.student
+        student.model.generation_config.update(**given)
+        toy.trainer(tmp_path, callbacks=[OnPolicy(), watch]).fit(made, toy_loader(24))
+        return [batch["input_ids"].tolist() for batch in watch.batches]
+
+    assert batches(SampledReverseKL(), settings) == batches(SampledReverseKL(), {})
+    assert batches(ForwardKL(), settings) != batches(ForwardKL(), {})
 
 
 def test_other_objectives_are_not_concerned(tmp_path: Path) -> None:

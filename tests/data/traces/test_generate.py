@@ -273,3 +273,32 @@ def test_bad_arguments_are_named(options: Any, message: str, network: Any, tmp_p
     with pytest.raises(ValueError, match=message):
         make(network, tmp_path / "t.jsonl", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_gets_another_model_writes_no_more(network: Any, tmp_path: Path) -> None:
+    from kdlight.endpoints import ServerError
+    from kdlight.rollouts import VLLMRollouts
+    from tests.support.token_server import serve
+
+    model, other = Path(tiny_lm.save(tmp_path / "model")), tmp_path / "other"
+    tiny_lm.model(seed=4).save_pretrained(other)
+    options: dict[str, Any] = {"sampling": replace(SAMPLING, temperature=0.0), "batch_size": 4}
+
+    def swap(server: Any, body: Any, number: int) -> None:
+        if number == 6:  # in the second batch
+            server.folder = other
+            server.restart()
+            server.folder = model
+
+    with serve(model) as server:
+        engine = VLLMRollouts(server.url)
+        whole = make(None, tmp_path / "whole.jsonl", engine=engine, **options).read_bytes()
+    with serve(model, fault=swap) as server:
+        engine, path = VLLMRollouts(server.url), tmp_path / "part.jsonl"
+        with pytest.raises(ServerError, match="has another model than at the start"):
+            make(None, path, engine=engine, **options)
+        lines = whole.splitlines(keepends=True)
+        assert path.read_bytes() == b"".join(lines[:4])
+        server.restart()
+        server.fault = None
+        assert make(None, path, engine=engine, **options).read_bytes() == whole
