@@ -69,7 +69,7 @@ class Limits:
 
         Args:
             request: the request.
-            info: what the server tells about its teacher, `ServedTeacher.info`.
+            info: what the server tells about its teacher.
         """
         tokens, longest = sum(request.lengths), max(request.lengths)
         if tokens > self.max_tokens:
