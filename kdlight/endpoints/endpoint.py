@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from math import isfinite
 from typing import Any
@@ -16,6 +17,9 @@ from kdlight.endpoints.urls import is_loopback, parse_url
 
 REPEATED = (408, 425, 429, 500, 502, 503, 504)
 """Statuses after which a request is sent again: the server is busy, starting or restarting."""
+
+OPENING = threading.Lock()
+"""Held while a client is created: one of two would be closed while it is in use."""
 
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What reading an answer raises that is damaged, or another one than expected."""
@@ -114,9 +118,7 @@ class Endpoint:
         return self._answered("POST", body, path, what, retries, accept)
 
     def close(self) -> None:
-        """Close the connections; a later request opens new ones."""
-        if self._client is not None:
-            self._client.close()
+        """Close the connections, each after the request that uses it; later ones are new."""
         self._client = None
 
     def _answered(
@@ -155,7 +157,8 @@ class Endpoint:
     ) -> Any:
         httpx = import_httpx()
         try:
-            with self._open().get().stream(method, self.url + path, **body) as response:
+            client = self._open()  # in a name, which keeps its connections until the answer is read
+            with client.get().stream(method, self.url + path, **body) as response:
                 answer = read_answer(response, self.timeout)
             self.received += len(answer.content)
         except httpx.InvalidURL as error:
@@ -193,13 +196,16 @@ class Endpoint:
         )
 
     def _open(self) -> Client:
-        if self._client is None:
-            token = read_token(self.token_variable)
-            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-            self._client = Client(
-                timeout=self.timeout, headers=headers, is_local=is_loopback(self.url)
-            )
-        return self._client
+        """Return the client, which all threads share."""
+        with OPENING:
+            if self._client is None:
+                token = read_token(self.token_variable)
+                headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+                self._client = Client(
+                    timeout=self.timeout, headers=headers, is_local=is_loopback(self.url)
+                )
+            self._client.get()
+            return self._client
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_client": None}  # neither connections nor the token are pickled

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pickle
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from kdlight.endpoints import Endpoint, RequestRefused, ServerError
+from kdlight.endpoints.client import Client
 from tests.support.http_server import Reply, http_server
 
 
@@ -150,3 +152,21 @@ def test_a_server_on_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.M
         monkeypatch.delenv("no_proxy", raising=False)
         assert quick(server.url).get("/").json() == "ok"
         assert not proxy.asked
+
+
+def test_threads_share_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that open at the same time do not close each other's connections."""
+    made: list[Client] = []
+
+    class Slow(Client):
+        def __init__(self, **options: Any) -> None:
+            time.sleep(0.05)
+            super().__init__(**options)
+            made.append(self)
+
+    monkeypatch.setattr("kdlight.endpoints.endpoint.Client", Slow)
+    with http_server(lambda *_: Reply("ok")) as server, ThreadPoolExecutor(6) as threads:
+        endpoint = quick(server.url)
+        answers = [threads.submit(endpoint.get, "/") for _ in range(12)]
+        assert [each.result().json() for each in answers] == ["ok"] * 12
+        assert len(made) == 1

@@ -56,7 +56,10 @@ def batch(seed: int = 0) -> dict[str, Tensor]:
 
 def teacher(url: str, dialect: str, **options: Any) -> RemoteTeacher:
     settings: dict[str, Any] = {"timeout": TIMEOUT, "retries": 2, "requests": 1, **options}
-    return RemoteTeacher(url, k=K, dialect=dialect, prefetch=False, **settings)
+    made = RemoteTeacher(url, k=K, dialect=dialect, prefetch=False, **settings)
+    for endpoint in made.endpoints:
+        endpoint.longest_pause = 0.02  # the pauses have tests of their own
+    return made
 
 
 @pytest.fixture(scope="module")
