@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 
@@ -31,6 +32,15 @@ class Answer:
     def text(self) -> str:
         """The body as text; what is no text is replaced."""
         return self.content.decode(errors="replace")
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which the server wants to be asked again; None if it does not say."""
+        try:
+            seconds = float(self.headers.get("Retry-After", ""))
+        except ValueError:  # none, or a date
+            return None
+        return max(seconds, 0.0) if isfinite(seconds) else None
 
     def json(self) -> Any:
         """Return the JSON value of the body.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from math import isfinite
+from functools import partial
 from typing import Any
 
 from kdlight.checks import check_integer, check_positive
@@ -13,6 +13,7 @@ from kdlight.endpoints.attempts import NotAnsweredError, repeat
 from kdlight.endpoints.client import Client, import_httpx
 from kdlight.endpoints.credentials import check_variable, read_token
 from kdlight.endpoints.errors import RequestRefused, ServerError, UnusableAnswer
+from kdlight.endpoints.request import Request
 from kdlight.endpoints.urls import is_loopback, parse_url
 
 REPEATED = (408, 425, 429, 500, 502, 503, 504)
@@ -84,7 +85,7 @@ class Endpoint:
         accept: Callable[[Answer], Any] | None = None,
     ) -> Any:
         """Return the `kdlight.endpoints.answer.Answer` to a GET request; see `post`."""
-        return self._answered("GET", {"headers": headers}, path, what, retries, accept)
+        return self._answered(Request("GET", path, what, {"headers": headers}), retries, accept)
 
     def post(
         self,
@@ -115,61 +116,47 @@ class Endpoint:
             RequestRefused: it refused the request.
         """
         body = {"json": json, "content": content, "headers": headers}
-        return self._answered("POST", body, path, what, retries, accept)
+        return self._answered(Request("POST", path, what, body), retries, accept)
 
     def close(self) -> None:
         """Close the connections, each after the request that uses it; later ones are new."""
         self._client = None
 
     def _answered(
-        self,
-        method: str,
-        body: dict[str, Any],
-        path: str,
-        what: str,
-        retries: int | None,
-        accept: Callable[[Answer], Any] | None,
+        self, request: Request, retries: int | None, accept: Callable[[Answer], Any] | None
     ) -> Any:
         number = 1 + (self.retries if retries is None else retries)
-
-        def attempt() -> Any:
-            return self._attempt(method, body, path, what, accept)
-
+        attempt = partial(self._attempt, request, accept)
         try:
             return repeat(attempt, attempts=number, longest_pause=self.longest_pause)
         except NotAnsweredError as last:
             kind = UnusableAnswer if last.is_unusable else ServerError
             raise kind(
-                f"{self.url} did not answer {what} (to {path}) after {last.attempts} attempts; the"
+                f"{self.url} did not answer {request} after {last.attempts} attempts; the"
                 f" last one: {last}. Check that the server runs and can be reached from this"
                 " machine, and that it is not overloaded; then resume the run from its last"
                 " checkpoint, or raise `retries` or `timeout`",
                 url=self.url,
             ) from last
 
-    def _attempt(
-        self,
-        method: str,
-        body: dict[str, Any],
-        path: str,
-        what: str,
-        accept: Callable[[Answer], Any] | None,
-    ) -> Any:
+    def _attempt(self, request: Request, accept: Callable[[Answer], Any] | None) -> Any:
         httpx = import_httpx()
         try:
             client = self._open()  # in a name, which keeps its connections until the answer is read
-            with client.get().stream(method, self.url + path, **body) as response:
+            url = self.url + request.path
+            with client.get().stream(request.method, url, **request.body) as response:
                 answer = read_answer(response, self.timeout)
             self.received += len(answer.content)
         except httpx.InvalidURL as error:
-            raise ServerError(f"{self.url}{path} is no address: {error}", url=self.url) from error
+            message = f"{self.url}{request.path} is no address: {error}"
+            raise ServerError(message, url=self.url) from error
         except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
             raise NotAnsweredError(f"{type(error).__name__} {error}".strip()) from error
         if answer.status in REPEATED:
             said = f"status {answer.status}, {answer.text[:SHOWN]!r}"
-            raise NotAnsweredError(said, pause=_retry_after(answer))
+            raise NotAnsweredError(said, pause=answer.retry_after)
         if not 200 <= answer.status < 300:
-            raise self._refusal(answer, path, what)
+            raise self._refusal(answer, request)
         if accept is None:
             return answer
         try:
@@ -178,7 +165,7 @@ class Endpoint:
             message = f"an answer that cannot be used: {error}"
             raise NotAnsweredError(message, is_unusable=True) from error
 
-    def _refusal(self, answer: Answer, path: str, what: str) -> RequestRefused:
+    def _refusal(self, answer: Answer, request: Request) -> RequestRefused:
         status, text = answer.status, answer.text[:SHOWN].strip()
         hint = ""
         if status in (401, 403):
@@ -189,7 +176,7 @@ class Endpoint:
                 else "; set token_variable to the name of an environment variable with its token"
             )
         return RequestRefused(
-            f"{self.url} refused {what} (to {path}) with status {status}: {text!r}{hint}",
+            f"{self.url} refused {request} with status {status}: {text!r}{hint}",
             url=self.url,
             status=status,
             text=text,
@@ -212,11 +199,3 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
-
-
-def _retry_after(answer: Answer) -> float | None:
-    try:
-        seconds = float(answer.headers.get("Retry-After", ""))
-    except ValueError:  # none, or a date
-        return None
-    return max(seconds, 0.0) if isfinite(seconds) else None

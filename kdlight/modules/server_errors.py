@@ -32,6 +32,9 @@ def answered_on_all_ranks(trainer: Trainer, who: str = "the teacher's server") -
     Raises:
         ServerError: the block raised it, or that of another rank.
     """
+    if trainer.world_size == 1:
+        yield
+        return
     failed = None
     try:
         yield

@@ -14,8 +14,8 @@ from kdlight.checks import check_positive
 from kdlight.data.targets import LabelRule
 from kdlight.endpoints import Endpoint
 from kdlight.losses.topk import Tail, check_tail
-from kdlight.remote.answers import crop
 from kdlight.remote.connection import common_width
+from kdlight.remote.cropped_answers import crop
 from kdlight.remote.hidden_states import ServedHead, fetch_head, place_states
 from kdlight.remote.questions import Questions
 from kdlight.remote.remote_options import RemoteOptions

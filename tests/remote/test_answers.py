@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdlight.remote.answers import check_values, crop, to_sequence
+from kdlight.remote.answers import check_values, to_sequence
 
 
 def test_tokens_are_sorted_and_the_tail_is_what_they_leave() -> None:
@@ -58,20 +58,3 @@ def test_values_alone_are_checked() -> None:
     check_values(0, [-1.0, -math.inf, 0.0])
     with pytest.raises(ValueError, match="position 7"):
         check_values(7, [1.0])
-
-
-def test_cropping_is_the_softmax_of_what_is_left() -> None:
-    p = np.array([0.4, 0.3, 0.2, 0.05, 0.05])
-    whole = to_sequence(1, [(0, [0, 1, 4], np.log(p[[0, 1, 4]]).tolist())], vocab_size=5)
-    cropped = crop(whole, 4)
-    wanted = p[:4] / p[:4].sum()
-    assert cropped.ids.tolist() == [0, 1]
-    assert np.exp(cropped.log_probs) == pytest.approx(wanted[:2], abs=1e-6)
-    assert np.exp(cropped.log_tails) == pytest.approx(wanted[2:].sum(), abs=1e-6)
-    assert crop(whole, 5) is whole
-
-
-def test_a_position_that_loses_all_tokens_is_refused() -> None:
-    whole = to_sequence(2, [(0, [1], [-0.5]), (1, [7], [-0.5])], vocab_size=8)
-    with pytest.raises(ValueError, match="only tokens from 5 on"):
-        crop(whole, 5)

@@ -74,15 +74,24 @@ class Dialect(ABC):
         sequences: list[Tokens],
         ids: list[NDArray[np.int64]],
     ) -> list[Sequence]:
-        """Return the log-probabilities of ``ids``, each ``(T, k)``, in one request."""
+        """Return the log-probabilities of ``ids``, each ``(T, k)``, in one request.
+
+        Called where ``info.scores_ids`` is true; most servers cannot do it.
+        """
         raise NotImplementedError(f"{self.name} servers score no ids that the client chooses")
 
     def states(self, endpoint: Endpoint, info: ServerInfo, sequences: list[Tokens]) -> list[Tensor]:
-        """Return the hidden states ``(T, D)`` before the output head, in one request."""
+        """Return the hidden states ``(T, D)`` before the output head, in one request.
+
+        Called where ``info.states`` is set; most servers return no hidden states.
+        """
         raise NotImplementedError(f"{self.name} servers return no hidden states")
 
     def head(self, endpoint: Endpoint, info: ServerInfo) -> tuple[nn.Module, Callable | None]:
-        """Return the output head, and what the model does to logits after it, or None."""
+        """Return the output head, and what the model does to logits after it, or None.
+
+        Called where ``info.states`` is set, once.
+        """
         raise NotImplementedError(f"{self.name} servers return no output head")
 
     def check_tokenizer(self, endpoint: Endpoint, info: ServerInfo, tokenizer: Any) -> None:

@@ -9,11 +9,12 @@ from kdlight.cache.records import Sequence
 from kdlight.endpoints import Endpoint, ServerError
 from kdlight.endpoints.answer import Answer
 from kdlight.remote.answers import to_sequence
-from kdlight.remote.dialects.dialect import Dialect, Tokens
+from kdlight.remote.dialects.dialect import Tokens
+from kdlight.remote.dialects.prompt_dialect import PromptDialect, scored_tokens
 from kdlight.remote.server_info import ServerInfo
 
 
-class SGLang(Dialect):
+class SGLang(PromptDialect):
     """``POST /generate`` with ``input_ids`` and ``top_logprobs_num``.
 
     Each position has a list of ``[log-probability, id, text]``, of which the first one is null.
@@ -24,6 +25,7 @@ class SGLang(Dialect):
     """
 
     name = "sglang"
+    path = "/generate"
 
     def discover(self, endpoint: Endpoint, model: str | None) -> ServerInfo:
         """Return the model's path, and version and context length where the server tells them."""
@@ -51,25 +53,21 @@ class SGLang(Dialect):
         except ServerError:
             return "", None
 
-    def score(
-        self, endpoint: Endpoint, info: ServerInfo, sequences: list[Tokens], k: int | None
-    ) -> list[Sequence]:
-        """Return the k most likely tokens of all but the last position of each sequence."""
-        count = info.vocab_size if k is None else k
-        assert count is not None
-        request = {
+    def request(self, model: str, sequences: list[Tokens], k: int) -> dict[str, Any]:
+        """Return the body of a request."""
+        return {
             "input_ids": sequences,
             "return_logprob": True,
             "logprob_start_len": 0,
-            "top_logprobs_num": count,
+            "top_logprobs_num": k,
             "sampling_params": {"max_new_tokens": 0, "temperature": 1.0},
         }
 
-        def accept(answer: Answer) -> list[Sequence]:
-            return read_generate(answer.json(), sequences, count, info.vocab_size)
-
-        what = f"the {count} most likely tokens of {len(sequences)} sequences"
-        return endpoint.post("/generate", json=request, what=what, accept=accept)
+    def read(
+        self, answer: Any, sequences: list[Tokens], k: int, vocab_size: int | None
+    ) -> list[Sequence]:
+        """Return the scored sequences of an answer, see `read_generate`."""
+        return read_generate(answer, sequences, k, vocab_size)
 
 
 def read_generate(
@@ -107,12 +105,10 @@ def read_generate(
 
 
 def _read(scored: Any, tokens: Tokens, k: int, vocab_size: int | None) -> Sequence:
-    if not isinstance(scored, list) or len(scored) != len(tokens) or scored[0] is not None:
-        count = len(scored) if isinstance(scored, list) else scored
-        raise ValueError(f"{count} entries for a sequence of {len(tokens)} tokens")
+    entries_of_tokens = scored_tokens(scored, tokens)
 
     def positions() -> Iterable[tuple[int, list[int], list[float]]]:
-        for number, entries in enumerate(scored[1:]):
+        for number, entries in enumerate(entries_of_tokens):
             if not isinstance(entries, list) or len(entries) != k:
                 raise ValueError(f"position {number} has no {k} tokens, but {entries!r:.40}")
             try:

@@ -11,13 +11,13 @@ import numpy as np
 
 from kdlight.cache.records import Sequence
 from kdlight.endpoints import Endpoint, RequestRefused, ServerError
-from kdlight.endpoints.answer import Answer
 from kdlight.remote.answers import to_sequence
-from kdlight.remote.dialects.dialect import Dialect, Tokens
+from kdlight.remote.dialects.dialect import Tokens
+from kdlight.remote.dialects.prompt_dialect import PromptDialect
 from kdlight.remote.server_info import ServerInfo
 
 
-class TRL(Dialect):
+class TRL(PromptDialect):
     """``POST /get_sequence_logprobs/``, of TRL 1.1 to 1.4; later versions speak vLLM's dialect.
 
     Example:
@@ -26,6 +26,7 @@ class TRL(Dialect):
     """
 
     name = "trl"
+    path = "/get_sequence_logprobs/"
 
     def discover(self, endpoint: Endpoint, model: str | None) -> ServerInfo:
         """Return what is known: the server tells neither name, version nor sizes."""
@@ -34,27 +35,19 @@ class TRL(Dialect):
         )
         if not isinstance(size, dict) or "world_size" not in size:
             raise ServerError(f"{endpoint.url} is no server of TRL", url=endpoint.url)
+        info = ServerInfo("TRL", model or "the model of the server")
         try:
-            self._ask(endpoint, [[0, 0]], 1, None)
+            self.score(endpoint, info, [[0, 0]], 1)
         except RequestRefused as error:
             raise ServerError(
                 f"{endpoint.url} is a server of TRL that scores no sequences: {error.text}",
                 url=endpoint.url,
             ) from None
-        return ServerInfo("TRL", model or "the model of the server")
+        return info
 
-    def score(
-        self, endpoint: Endpoint, info: ServerInfo, sequences: list[Tokens], k: int | None
-    ) -> list[Sequence]:
-        """Return the k most likely tokens of all but the last position of each sequence."""
-        count = info.vocab_size if k is None else k
-        assert count is not None
-        return self._ask(endpoint, sequences, count, info.vocab_size)
-
-    def _ask(
-        self, endpoint: Endpoint, sequences: list[Tokens], k: int, vocab_size: int | None
-    ) -> list[Sequence]:
-        request = {
+    def request(self, model: str, sequences: list[Tokens], k: int) -> dict[str, Any]:
+        """Return the body of a request."""
+        return {
             "sequences": sequences,
             "prompt_lengths": [1] * len(sequences),  # so that all tokens but the first are scored
             "top_logprobs": k,
@@ -62,11 +55,11 @@ class TRL(Dialect):
             "response_format": "binary",
         }
 
-        def accept(answer: Answer) -> list[Sequence]:
-            return read_arrays(answer.json(), sequences, k, vocab_size)
-
-        what = f"the {k} most likely tokens of {len(sequences)} sequences"
-        return endpoint.post("/get_sequence_logprobs/", json=request, what=what, accept=accept)
+    def read(
+        self, answer: Any, sequences: list[Tokens], k: int, vocab_size: int | None
+    ) -> list[Sequence]:
+        """Return the scored sequences of an answer, see `read_arrays`."""
+        return read_arrays(answer, sequences, k, vocab_size)
 
 
 def read_arrays(

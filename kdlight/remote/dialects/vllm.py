@@ -8,10 +8,10 @@ from typing import Any
 
 from kdlight.cache.records import Sequence
 from kdlight.endpoints import Endpoint, RequestRefused, ServerError
-from kdlight.endpoints.answer import Answer
 from kdlight.remote.answers import check_values, to_sequence
-from kdlight.remote.dialects.dialect import Dialect, Tokens
+from kdlight.remote.dialects.dialect import Tokens
 from kdlight.remote.dialects.openai_models import read_models
+from kdlight.remote.dialects.prompt_dialect import PromptDialect, scored_tokens
 from kdlight.remote.dialects.tokenizer_probe import check_probe
 from kdlight.remote.server_info import ServerInfo
 
@@ -19,7 +19,7 @@ TOO_MANY = re.compile(r"prompt logprobs of (-?\d+).*max allowed: (-?\d+)")
 """How vLLM refuses more log-probabilities of a position than it was started for."""
 
 
-class VLLM(Dialect):
+class VLLM(PromptDialect):
     """``POST /v1/completions`` with ``prompt_logprobs``: the prompt is scored, by token id.
 
     The server returns the k most likely tokens of each position, and the prompt's own token where
@@ -32,6 +32,7 @@ class VLLM(Dialect):
     """
 
     name = "vllm"
+    path = "/v1/completions"
 
     def discover(self, endpoint: Endpoint, model: str | None) -> ServerInfo:
         """Return name, version, context length, width of the vocabulary and the largest k."""
@@ -50,23 +51,6 @@ class VLLM(Dialect):
             context_length=None if length is None else int(length) - 1,
         )
 
-    def score(
-        self, endpoint: Endpoint, info: ServerInfo, sequences: list[Tokens], k: int | None
-    ) -> list[Sequence]:
-        """Return the k most likely tokens of all but the last position of each sequence."""
-        count = info.vocab_size if k is None else k
-        assert count is not None
-
-        def accept(answer: Answer) -> list[Sequence]:
-            return read_choices(answer.json(), sequences, count, info.vocab_size)
-
-        return endpoint.post(
-            "/v1/completions",
-            json=self._request(info.model, sequences, count),
-            what=f"the {count} most likely tokens of {len(sequences)} sequences",
-            accept=accept,
-        )
-
     def check_tokenizer(self, endpoint: Endpoint, info: ServerInfo, tokenizer: Any) -> None:
         """Compare the ids of a text, if the server has ``/tokenize``."""
 
@@ -77,7 +61,8 @@ class VLLM(Dialect):
 
         check_probe(ask, tokenizer, f"{endpoint.url} ({info.software}, {info.model})")
 
-    def _request(self, model: str, sequences: list[Tokens], k: int) -> dict[str, Any]:
+    def request(self, model: str, sequences: list[Tokens], k: int) -> dict[str, Any]:
+        """Return the body of a request."""
         return {
             "model": model,
             "prompt": sequences,
@@ -87,12 +72,18 @@ class VLLM(Dialect):
             "return_token_ids": True,  # show of which sequence an answer is, in newer versions
         }
 
+    def read(
+        self, answer: Any, sequences: list[Tokens], k: int, vocab_size: int | None
+    ) -> list[Sequence]:
+        """Return the scored sequences of an answer, see `read_choices`."""
+        return read_choices(answer, sequences, k, vocab_size)
+
     def _limits(self, endpoint: Endpoint, model: str) -> tuple[int | None, int | None]:
         """Return the width of the vocabulary and the largest k, from how -1 (all) is refused."""
         try:
             count = endpoint.post(
-                "/v1/completions",
-                json=self._request(model, [[0, 0]], -1),
+                self.path,
+                json=self.request(model, [[0, 0]], -1),
                 what="all log-probabilities of two tokens",
                 accept=lambda answer: len(answer.json()["choices"][0]["prompt_logprobs"][1]),
             )
@@ -136,13 +127,11 @@ def read_choices(
 
 def read_prompt(scored: Any, tokens: Tokens, k: int, vocab_size: int | None) -> Sequence:
     """Return one scored prompt: for each token but the first one, tokens with ranks."""
-    if not isinstance(scored, list) or len(scored) != len(tokens) or scored[0] is not None:
-        count = len(scored) if isinstance(scored, list) else scored
-        raise ValueError(f"{count} entries for a sequence of {len(tokens)} tokens")
+    entries_of_tokens = scored_tokens(scored, tokens)
     expected = k if vocab_size is None else min(k, vocab_size)
 
     def positions() -> Iterable[tuple[int, list[int], list[float]]]:
-        for number, entries in enumerate(scored[1:]):
+        for number, entries in enumerate(entries_of_tokens):
             if not isinstance(entries, dict):
                 raise ValueError(f"position {number} has no tokens, but {entries!r:.40}")
             try:
