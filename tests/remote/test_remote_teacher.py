@@ -86,6 +86,12 @@ def same(one: Any, other: Any, atol: float = 1e-6) -> None:
         torch.testing.assert_close(grad, other[1][name], rtol=0, atol=atol)
 
 
+def test_the_law_is_about_all_token_objectives() -> None:
+    """Those that are left out have a reason, and exist."""
+    assert set(OTHER_LAWS) <= set(OBJECTIVES)
+    assert {"forward_kl", "taid", "bdkd", "dackl", "topk_reverse_kl"} <= set(TOKEN_OBJECTIVES)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("name", TOKEN_OBJECTIVES)
 def test_the_law(

@@ -13,7 +13,6 @@ from torch import Tensor
 from kdlight import CausalLM, FrozenTeacher, RemoteTeacher, TopK
 from kdlight.endpoints import ServerError
 from kdlight.models import load_tokenizer
-from kdlight.objectives import build_objective
 from tests.remote.test_remote_teacher import TOKEN_OBJECTIVES
 from tests.support import tiny_lm
 from tests.support.served_fit import batch, loss_and_gradient
@@ -132,8 +131,3 @@ def test_another_tokenizer_is_told(vllm_server: RunningServer, tmp_path: Path) -
     words = Tokenizer(models.WordLevel({"<unknown>": 0, "The": 1}, unk_token="<unknown>"))
     with pytest.raises(ValueError, match="has another tokenizer than the data"):
         teacher.check_tokenizer(PreTrainedTokenizerFast(tokenizer_object=words))
-
-
-def test_the_objectives_that_are_compared() -> None:
-    assert len(TOKEN_OBJECTIVES) >= 15
-    assert all(build_objective(name) is not None for name in TOKEN_OBJECTIVES)
