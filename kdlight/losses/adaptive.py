@@ -10,6 +10,7 @@ from torch.autograd import Function
 
 from kdlight.checks import check_range
 from kdlight.losses import forward_mode
+from kdlight.losses.head_of_mass import head_of_mass
 from kdlight.losses.kl import kl, weigh
 from kdlight.losses.log_space import FORBIDDEN, log_probs, probs, sum_terms, tempered_pair
 
@@ -59,13 +60,17 @@ def adaptive_kl(
 
 def _gap_shares(p: Tensor, q: Tensor, head_mass: float) -> tuple[Tensor, Tensor]:
     """The shares of the gap |p - q| in head and tail, (..., V), (..., V) -> (...), (...)."""
-    ordered, order = p.sort(dim=-1, descending=True, stable=True)
-    # a sum of all tokens may be rounded to more than 1, or reach 1 before its last token
-    up_to = ordered.cumsum(-1) if head_mass < 1 else torch.zeros_like(ordered)
-    size = (up_to <= head_mass).sum(-1, keepdim=True).clamp(min=1)
-    gaps = ordered.sub_(q.gather(-1, order)).abs_().cumsum(-1)
-    total = gaps[..., -1]
-    head = gaps.gather(-1, size - 1).squeeze(-1)
+    gaps = (p - q).abs_()
+    total = gaps.sum(-1)
+    return shares(gaps.mul_(head_of_mass(p, head_mass)).sum(-1), total)
+
+
+def shares(head: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """The parts that the head and the others have in the total, (...), (...) -> (...), (...).
+
+    >>> shares(torch.tensor([1.0, 0.0]), torch.tensor([4.0, 0.0]))
+    (tensor([0.2500, 0.0000]), tensor([0.7500, 0.0000]))
+    """
     divisor = total.clamp(min=torch.finfo(total.dtype).tiny)  # 0 / 0 at a match is 0
     return head / divisor, (total - head).clamp(min=0.0) / divisor
 

@@ -90,7 +90,8 @@ def weigh(weight: float | Tensor, value: Tensor) -> Tensor:
     """
     if isinstance(weight, Tensor):
         return weight * value.masked_fill((weight == 0) & value.isinf(), 0.0)
-    return weight * (value if weight else value.masked_fill(value.isinf(), 0.0))
+    # compared, as the truth of a number would make it a constant of compiled code
+    return weight * (value if weight != 0 else value.masked_fill(value.isinf(), 0.0))
 
 
 def forward_kl(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 1.0) -> Tensor:

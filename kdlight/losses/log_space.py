@@ -52,8 +52,10 @@ def tempered(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     if isinstance(temperature, Tensor):
         return shifted(logits) / check_positive_tensor("temperature", temperature)
     check_positive("temperature", temperature)
-    # skip passes over the logits
-    return logits if temperature == 1 else shifted(logits).div_(temperature)
+    # skip passes over the logits; compiled code has none to skip, and would be compiled once more
+    if not torch.compiler.is_compiling() and temperature == 1:
+        return logits
+    return shifted(logits).div_(temperature)
 
 
 def shifted(logits: Tensor) -> Tensor:
@@ -137,6 +139,22 @@ def tempered_pair(
         ValueError: If the shapes differ, or the temperature is not above 0 and finite.
         TypeError: If either is not floating point.
     """
+    student, teacher = same_type(student, teacher)
+    return tempered(student, temperature), tempered(teacher, temperature)
+
+
+def same_type(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Check the shapes of student and teacher, and convert both to the wider of their types.
+
+    Shapes (..., V), (..., V) -> (..., V), (..., V), in float32 or wider.
+
+    Raises:
+        ValueError: If the shapes differ.
+        TypeError: If either is not floating point.
+
+    >>> [x.dtype for x in same_type(torch.zeros(2).half(), torch.zeros(2).double())]
+    [torch.float64, torch.float64]
+    """
     if student.shape != teacher.shape:
         shapes = f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
         if student.shape[:-1] == teacher.shape[:-1]:
@@ -147,7 +165,7 @@ def tempered_pair(
         raise ValueError(f"student and teacher logits must have one shape (..., V), got {shapes}")
     if student.dim() == 0:
         raise ValueError("student and teacher logits must have a vocabulary axis, got 0-d tensors")
-    student, teacher = tempered(student, temperature), tempered(teacher, temperature)
+    student, teacher = widen(student), widen(teacher)
     wider = torch.promote_types(student.dtype, teacher.dtype)
     return student.to(wider), teacher.to(wider)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdlight.losses.log_space import FORBIDDEN, tempered_pair
+from kdlight.losses.log_space import FORBIDDEN, same_type
 
 
 def mean_squared_error(student: Tensor, teacher: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def mean_squared_error(student: Tensor, teacher: Tensor) -> Tensor:
     >>> mean_squared_error(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 4.0]]))
     tensor([2.])
     """
-    student, teacher = tempered_pair(student, teacher)
+    student, teacher = same_type(student, teacher)
     low = student <= -FORBIDDEN, teacher <= -FORBIDDEN
     outside, one_sided = low[0] & low[1], (low[0] ^ low[1]).any(-1)
     # replaced before the difference, whose gradient would be NaN

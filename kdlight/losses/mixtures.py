@@ -61,7 +61,8 @@ def _slopes(
     grad_p = grad_q = None
     if needed[0]:
         # log 0 at p = 0 is left out: the softmax multiplies it by p.
-        grad_p = ratio.log().nan_to_num_(neginf=0.0).sub_(excess, alpha=weight)
+        # torch.compile would make an ``alpha`` of the difference a constant
+        grad_p = ratio.log().nan_to_num_(neginf=0.0).sub_(excess * weight)
     if needed[1]:
         grad_q = excess * (weight - 1.0)
     return grad_p, grad_q

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from kdlight.checks import check_choice
+from kdlight.checks import can_read, check_choice
 from kdlight.losses.log_space import widen
 
 Estimator: TypeAlias = Literal["k1", "k2", "k3", "score_function"]
@@ -131,7 +131,7 @@ def checked_log_probs(name: str, value: Tensor, *, like: Tensor | None = None) -
             f" {tuple(like.shape)} and {tuple(value.shape)}"
         )
     wrong = value > ROUNDING
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+    if can_read(value):
         try:
             found = value.detach()[wrong]
         except RuntimeError:  # within torch.func.vmap, or without values: nothing to read

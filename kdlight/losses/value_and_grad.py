@@ -24,8 +24,8 @@ WIDE = 8192
 
 def forward_kl(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Value and gradient of `kdlight.losses.forward_kl`: the gradient is q - p."""
-    student, q, log_z_q = _softmax(student)
-    teacher, p, log_z_p = _softmax(teacher)
+    student, q, log_z_q = softmax(student)
+    teacher, p, log_z_p = softmax(teacher)
     values = dot(p, teacher.sub_(student)).add_(log_z_q - log_z_p)
     return values, q.sub_(p)
 
@@ -35,8 +35,8 @@ def reverse_kl(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
     The gradient is q (log q - log p - KL(q || p)).
     """
-    student, q, log_z_q = _softmax(student)
-    teacher, _, log_z_p = _softmax(teacher)
+    student, q, log_z_q = softmax(student)
+    teacher, _, log_z_p = softmax(teacher)
     gap = student.sub_(teacher)
     mean = dot(q, gap)
     return mean - (log_z_q - log_z_p), gap.sub_(mean.unsqueeze(-1)).mul_(q)
@@ -47,8 +47,8 @@ def jensen_shannon(student: Tensor, teacher: Tensor, beta: float) -> tuple[Tenso
 
     The gradient is (1 - beta) q (log q/m - KL(q || m)).
     """
-    student, q, log_z_q = _softmax(student)
-    teacher, p, log_z_p = _softmax(teacher)
+    student, q, log_z_q = softmax(student)
+    teacher, p, log_z_p = softmax(teacher)
     log_m = _interpolate(q, p, beta).clamp_min_(TINY).log_()
     log_ratio = student.sub_(log_m)  # log q/m, up to a constant per row
     mean = dot(q, log_ratio)
@@ -70,8 +70,8 @@ def total_variation(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 def taid(student: Tensor, teacher: Tensor, t: float) -> tuple[Tensor, Tensor]:
     """Value and gradient of `kdlight.losses.taid`: those of `forward_kl` to the target."""
-    student, q, log_z_q = _softmax(student)
-    target, p, log_z_p = _softmax(_interpolate(student, shifted(teacher), t))
+    student, q, log_z_q = softmax(student)
+    target, p, log_z_p = softmax(_interpolate(student, shifted(teacher), t))
     values = dot(p, target.sub_(student)).add_(log_z_q - log_z_p)
     return values, q.sub_(p)
 
@@ -82,7 +82,7 @@ def cross_entropy(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     The gradient is q, minus 1 at the label. Labels of -100 are not supported.
     """
     labels = labels.unsqueeze(-1)
-    student, q, log_z = _softmax(student)
+    student, q, log_z = softmax(student)
     values = log_z - student.gather(-1, labels).squeeze(-1)
     return values, q.scatter_add_(-1, labels, q.new_full((1, 1), -1.0).expand_as(labels))
 
@@ -105,7 +105,7 @@ def has_impossible_tokens(*logits: Tensor | None) -> Tensor:
     return found
 
 
-def _softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits with a maximum of 0, probabilities, log of their normalizer: (n, V), (n, V), (n,).
 
     The first is a new tensor. This takes one exponential per entry: the logarithm is that of the

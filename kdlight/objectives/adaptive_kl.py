@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.checks import check_range
+from kdlight.losses import value_and_grad_both_kls
 from kdlight.objectives.token_objective import Divergence
 
 
@@ -46,3 +47,10 @@ class AdaptiveKL(Divergence):
         return losses.adaptive_kl(
             student, teacher, head_mass=self.head_mass, temperature=self.temperature
         )
+
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the divergence and its gradient."""
+        check_range("head_mass", self.head_mass, 0.0, 1.0)  # a callback may have changed it
+        return value_and_grad_both_kls.adaptive_kl(student, teacher, self.head_mass)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.checks import check_finite
+from kdlight.losses import value_and_grad_alpha_beta
 from kdlight.objectives.token_objective import Divergence
 
 
@@ -54,3 +55,11 @@ class AlphaBeta(Divergence):
         return losses.alpha_beta(
             student, teacher, alpha=self.alpha, beta=self.beta, temperature=self.temperature
         )
+
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """Compute the divergence and its gradient, or return None for other exponents."""
+        if not 0 < self.alpha <= self.beta:
+            return None
+        return value_and_grad_alpha_beta.alpha_beta(student, teacher, self.alpha, self.beta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.checks import check_choice, check_positive
+from kdlight.losses import value_and_grad_both_kls
 from kdlight.losses.balanced import balance, check_balance, confidence_gap
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.token_objective import Divergence
-from kdlight.reduce import Loss, token_sum, token_values
+from kdlight.reduce import Loss, position_values, token_sum
 
 
 class BDKD(Divergence):
@@ -116,6 +118,16 @@ class BDKD(Divergence):
             **self._rule(),
         )
 
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """Compute the divergence and its gradient where the weights are constants."""
+        soft = self.weighting == "soft" and not self.detach_weights
+        if soft or self.granularity == "sequence" or self.entropy_temperature is not None:
+            return None
+        rule = partial(balance, **self._rule())
+        return value_and_grad_both_kls.balanced_kl(student, teacher, rule, self.confidence)
+
     def forward(self, inputs: LossInputs) -> Loss:
         """Sum the loss over the valid positions."""
         if self.granularity != "sequence":
@@ -130,6 +142,7 @@ class BDKD(Divergence):
                 mask=inputs.mask,
                 weights=weights,
                 chunked=inputs.chunked,
+                row_group=inputs.row_group,
             )
             for per_token_loss, weights in zip(
                 (self._forward_kl, self._reverse_kl), self._sequence_weights(inputs), strict=True
@@ -141,17 +154,19 @@ class BDKD(Divergence):
     def _sequence_weights(self, inputs: LossInputs) -> tuple[Tensor, Tensor]:
         """Compute the weights of both KLs, ``(..., T), (..., T)``, constant over a sequence."""
         assert inputs.teacher is not None
-        gaps = token_values(
-            self._gaps, inputs.student, inputs.teacher, mask=inputs.mask, chunked=inputs.chunked
+        gaps = position_values(
+            self._gaps,
+            inputs.student,
+            inputs.teacher,
+            mask=inputs.mask,
+            chunked=inputs.chunked,
+            row_group=inputs.row_group,
         )
-        positions = inputs.student.shape[:-1]
-        length = positions[-1] if positions else 1
-        sequence = inputs.valid_positions().to(gaps.device) // length
-        count = positions.numel() // length
-        sums = gaps.new_zeros(count).index_add_(0, sequence, gaps)
-        sizes = gaps.new_zeros(count).index_add_(0, sequence, torch.ones_like(gaps))
-        means = (sums / sizes.clamp(min=1)).unsqueeze(-1).expand(-1, length).reshape(positions)
-        return balance(means, **self._rule())
+        if gaps.dim():
+            mask = torch.ones_like(gaps) if inputs.mask is None else inputs.mask
+            sizes = mask.sum(-1, keepdim=True).clamp(min=1)
+            gaps = (gaps.sum(-1, keepdim=True) / sizes.to(gaps)).expand_as(gaps)
+        return balance(gaps, **self._rule())
 
     def _rule(self) -> dict[str, Any]:
         names = ("high", "low", "weighting", "kappa", "normalise", "tie_tol")

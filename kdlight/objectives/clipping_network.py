@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import log
 
 import torch
 from torch import Tensor, nn
 
 from kdlight.checks import check_at_least, check_range
+from kdlight.losses.likeliest import likeliest
 from kdlight.losses.log_space import log_probs
 
 FLOOR = -20.0
@@ -72,11 +74,18 @@ class ClippingNetwork(nn.Module):
             last.bias.copy_(torch.tensor([_logit(lower), _logit(share)]))
         self.net = nn.Sequential(*(layer for block in blocks for layer in block), last)
 
-    def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict the lower and the upper threshold of each row, (n, V), (n, V) -> (n,), (n,)."""
+    def forward(
+        self, student: Tensor, teacher: Tensor, features: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Predict the lower and the upper threshold of each row, (n, V), (n, V) -> (n,), (n,).
+
+        The ``features`` of these logits may be passed if they are known already.
+        """
         weight = self.net[0].weight
         assert isinstance(weight, Tensor)
-        features = self.features(student, teacher).to(weight.dtype)
+        if features is None:
+            features = self.features(student, teacher)
+        features = features.to(weight.dtype)
         with torch.autocast(features.device.type, enabled=False):
             lower, upper = self.net(features).sigmoid().unbind(-1)
         upper = self.upper_min + (1 - self.upper_min) * upper
@@ -86,14 +95,25 @@ class ClippingNetwork(nn.Module):
     def features(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compute the input of the network, (n, V), (n, V) -> (n, 2 top_k + 4)."""
         log_q, log_p = log_probs(student), log_probs(teacher)
-        top, order = log_p.topk(min(self.top_k, log_p.shape[-1]), -1)
+        top, order = likeliest(log_p, min(self.top_k, log_p.shape[-1]))
+        # the clamp turns 0 * -inf into 0, and changes nothing else
+        entropies = (-(x.exp() * x.clamp(min=-1e30)).sum(-1) for x in (log_p, log_q))
+        return self.assembled((top, log_q.gather(-1, order)), entropies)
+
+    @torch.no_grad()
+    def assembled(self, tops: Iterable[Tensor], entropies: Iterable[Tensor]) -> Tensor:
+        """Compute `features` from what they depend on, of teacher and student each.
+
+        Args:
+            tops: log-probabilities of the teacher's most likely tokens, in order, ``(n, k)``: its
+                ``top_k``, or all of a smaller vocabulary.
+            entropies: entropies of all tokens, ``(n,)``.
+        """
         top_tokens, scalars = [], []
-        for log_x, log_top in ((log_p, top), (log_q, log_q.gather(-1, order))):
+        for log_top, entropy in zip(tops, entropies, strict=True):
             missing = self.top_k - log_top.shape[-1]
             padded = nn.functional.pad(log_top, (0, missing), value=-torch.inf)
             top_tokens.append(padded.clamp(min=FLOOR) / 10)
-            # the clamp turns 0 * -inf into 0, and changes nothing else
-            entropy = -(log_x.exp() * log_x.clamp(min=-1e30)).sum(-1)
             rest = (1 - log_top.exp().sum(-1)).clamp(min=0.0)
             scalars += [entropy, rest]
         return torch.cat([*top_tokens, torch.stack(scalars, -1)], -1)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.checks import can_read
 from kdlight.losses import value_and_grad
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.objectives.token_objective import TokenObjective
@@ -35,7 +36,7 @@ class CrossEntropy(TokenObjective):
     def value_and_grad(
         self, student: Tensor, teacher: Any, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
-        """Compute the loss and its gradient, or return None where a label is -100."""
-        if (labels == IGNORE_INDEX).any():
+        """Compute the loss and its gradient, or return None where a label may be -100."""
+        if not can_read(labels) or bool((labels == IGNORE_INDEX).any()):
             return None
         return value_and_grad.cross_entropy(student, labels)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from kdlight.checks import check_at_least, check_range
 from kdlight.losses.clipped_kl.clipping import Clipped, Rule, check_clipping, clip
+from kdlight.losses.clipped_kl.closed_form import clip_and_grad
+from kdlight.losses.clipped_kl.compared import Compared, compare
 from kdlight.losses.clipped_kl.gated_kl import Tail
 from kdlight.losses.clipped_kl.gates import Gate
 from kdlight.losses.log_space import tempered_pair
@@ -63,8 +65,8 @@ class DACKL(Divergence):
         strength: factor of the gradient to the thresholds, not negative. Callbacks may change it;
             at 0 the thresholds are not trained, for example in the first steps of a run, when the
             student's distribution carries no information yet.
-        head: number of most likely tokens to look at before the whole vocabulary is sorted, see
-            `kdlight.losses.dac_kl`; None always sorts.
+        head: number of most likely tokens to sort before more are, see `kdlight.losses.dac_kl`;
+            None always sorts all.
         temperature: divides both logits, above 0. Callbacks may change it.
         temperature_squared: multiply by ``temperature ** 2``.
 
@@ -96,7 +98,7 @@ class DACKL(Divergence):
         coverage_weight: float = 10.0,
         mass_floor: float = 0.9,
         strength: float = 1.0,
-        head: int | None = 1024,
+        head: int | None = 256,
         temperature: float = 1.0,
         temperature_squared: bool = True,
     ) -> None:
@@ -147,7 +149,31 @@ class DACKL(Divergence):
 
     def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
         """Compute the loss, ``(n, V), (n, V), (n,) -> (n,)``, and values for the log."""
-        clipped, lower, upper = self._clip(student, teacher, labels)
+        return self._loss(*self._clip(student, teacher, labels))
+
+    def value_and_grad(
+        self, student: Tensor, teacher: Any, labels: Any
+    ) -> tuple[PerTokenValues, Tensor] | None:
+        """Compute the loss and its gradient, or return None for other rules, tails and gates."""
+        if self.rule != "mass" or self.tail != "bucket" or self.gate == "soft" or not self.head:
+            return None
+        temperature = self.temperature
+        scaled = tempered_pair(student.detach(), teacher.detach(), temperature)
+        both = compare(*scaled, self.head)
+        lower, upper = self._thresholds(student, teacher, both)
+        clipped, grad = clip_and_grad(
+            both,
+            lower,
+            upper,
+            labels if self.include_target else None,
+            include_argmax=self.include_argmax,
+            gate_temperature=self.gate_temperature if self.gate == "ste" else None,
+        )
+        if temperature != 1:
+            grad.mul_(temperature if self.temperature_squared else 1 / temperature)
+        return self._loss(clipped, lower, upper), grad
+
+    def _loss(self, clipped: Clipped, lower: Tensor, upper: Tensor) -> PerTokenValues:
         values = clipped.values
         if self.temperature_squared:
             values = values * self.temperature**2
@@ -186,16 +212,26 @@ class DACKL(Divergence):
         )
         return clipped, lower, upper
 
-    def _thresholds(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    def _thresholds(
+        self, student: Tensor, teacher: Tensor, both: Compared | None = None
+    ) -> tuple[Tensor, Tensor]:
         student, teacher = tempered_pair(student.detach(), teacher.detach(), self.temperature)
         thresholds: Any = (self.lower, self.upper)
         if callable(self.thresholds):
-            thresholds = self.thresholds(student, teacher)
+            known = () if both is None else self._known_features(both)
+            thresholds = self.thresholds(student, teacher, *known)
         kind = {"dtype": student.dtype, "device": student.device}  # not the default dtype of a run
         lower, upper = (torch.as_tensor(x, **kind).expand(student.shape[:-1]) for x in thresholds)
         if self.strength == 1:
             return lower, upper
         return self._scale_grad(lower), self._scale_grad(upper)
+
+    def _known_features(self, both: Compared) -> tuple[Tensor, ...]:
+        # the network would sort the same tokens; a subclass may have features of its own
+        network, count = self.thresholds, both.order.shape[-1]
+        if type(network) is not ClippingNetwork or count < min(network.top_k, both.p.shape[-1]):
+            return ()
+        return (network.assembled(both.likeliest(network.top_k), both.entropies()),)
 
     def _scale_grad(self, threshold: Tensor) -> Tensor:
         return (value := threshold.detach()) + self.strength * (threshold - value)

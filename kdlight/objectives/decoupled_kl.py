@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.checks import check_range
+from kdlight.losses import value_and_grad_decoupled
 from kdlight.objectives.token_objective import Divergence
 
 
@@ -62,4 +63,12 @@ class DecoupledKL(Divergence):
             target_weight=self.target_weight,
             non_target_weight=self.non_target_weight,
             temperature=self.temperature,
+        )
+
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the divergence and its gradient."""
+        return value_and_grad_decoupled.decoupled_kl(
+            student, teacher, labels, self.target_weight, self.non_target_weight
         )

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.losses.value_and_grad import dot
 from kdlight.objectives.token_objective import TokenObjective
 
 
@@ -28,3 +29,9 @@ class MeanSquaredError(TokenObjective):
     def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
         """Compute the error of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.mean_squared_error(student, teacher)
+
+    def value_and_grad(self, student: Tensor, teacher: Any, labels: Any) -> tuple[Tensor, Tensor]:
+        """Compute the error and its gradient."""
+        difference = student - teacher
+        width = student.shape[-1]
+        return dot(difference, difference).div_(width), difference.mul_(2 / width)

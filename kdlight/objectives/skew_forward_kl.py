@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.checks import check_range
+from kdlight.losses import value_and_grad, value_and_grad_mixtures
 from kdlight.objectives.token_objective import Divergence
 
 
@@ -46,3 +47,12 @@ class SkewForwardKL(Divergence):
         return losses.skew_forward_kl(
             student, teacher, skew=self.skew, temperature=self.temperature
         )
+
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the divergence and its gradient."""
+        check_range("skew", self.skew, 0.0, 1.0, open_high=True)  # a callback may have changed it
+        if self.skew == 0:
+            return value_and_grad.forward_kl(student, teacher)
+        return value_and_grad_mixtures.skew_forward_kl(student, teacher, self.skew)

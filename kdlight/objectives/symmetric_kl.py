@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.checks import check_range
+from kdlight.losses import value_and_grad_both_kls
 from kdlight.objectives.token_objective import Divergence
 
 
@@ -49,3 +50,10 @@ class SymmetricKL(Divergence):
         return losses.symmetric_kl(
             student, teacher, forward_weight=self.forward_weight, temperature=self.temperature
         )
+
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the divergence and its gradient."""
+        check_range("forward_weight", self.forward_weight, 0.0, 1.0)  # a callback may change it
+        return value_and_grad_both_kls.symmetric_kl(student, teacher, self.forward_weight)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlight import losses
+from kdlight.losses import value_and_grad_both_kls
 from kdlight.objectives.token_objective import Divergence
 
 
@@ -28,3 +29,9 @@ class ToDi(Divergence):
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
         return losses.todi(student, teacher, temperature=self.temperature)
+
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the divergence and its gradient."""
+        return value_and_grad_both_kls.todi(student, teacher)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.checks import check_at_least, check_choice, check_positive
+from kdlight.losses import value_and_grad_topk
 from kdlight.losses.log_space import log_probs, probs, tempered
 from kdlight.losses.topk import Tail, check_tail, renormalised_kl
 from kdlight.objectives.inputs import LossInputs
@@ -90,6 +91,17 @@ class TopKForwardKL(TokenObjective):
         student = tempered(student, self.student_temperature)
         return losses.topk_forward_kl(student, top.indices, top.values, tail=self.tail)
 
+    def value_and_grad(
+        self, student: Tensor, teacher: Any, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """Compute the loss and its gradient, or return None where no other token counts."""
+        if self.tail != "bucket" or self.k >= teacher.shape[-1]:
+            return None
+        top = log_probs(teacher, self.temperature).topk(self.k, -1)
+        student = tempered(student, self.student_temperature)
+        values, grad = value_and_grad_topk.topk_forward_kl(student, top.indices, top.values)
+        return values, grad.div_(self.student_temperature)
+
     def forward(self, inputs: LossInputs) -> Loss:
         """Sum `per_token_loss`; of a cached teacher, use the top k of the tokens it has."""
         if not isinstance(inputs.teacher, TopK):
@@ -99,7 +111,12 @@ class TopKForwardKL(TokenObjective):
         # not `per_token_loss`: the logits of a cached teacher depend on the student in the tail, so
         # that a token of the tail may be among the top k
         return token_sum(
-            self._cached_loss, inputs.student, teacher, mask=inputs.mask, chunked=inputs.chunked
+            self._cached_loss,
+            inputs.student,
+            teacher,
+            mask=inputs.mask,
+            chunked=inputs.chunked,
+            row_group=inputs.row_group,
         )
 
     def _recalibrated(self, teacher: TopK) -> TopK:

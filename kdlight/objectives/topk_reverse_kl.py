@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlight import losses
 from kdlight.checks import check_integer
+from kdlight.losses import value_and_grad_topk
 from kdlight.losses.log_space import log_probs, tempered_pair
 from kdlight.losses.topk import log_mass, without
 from kdlight.losses.topk_reverse_kl import most_likely
@@ -62,6 +63,15 @@ class TopKReverseKL(Divergence):
         log_tail = log_mass(without(log_p, ids))  # no digits are lost where it is small
         return losses.topk_reverse_kl(student, ids, log_p.gather(-1, ids), log_tail)
 
+    def divergence_and_grad(
+        self, student: Tensor, teacher: Tensor, labels: Any
+    ) -> tuple[Tensor, Tensor] | None:
+        """Compute the divergence and its gradient, or return None where no other token is left."""
+        if self.k >= student.shape[-1]:
+            return None
+        ids = most_likely(student, self.k)
+        return value_and_grad_topk.topk_reverse_kl(student, teacher, ids)
+
     def forward(self, inputs: LossInputs) -> Loss:
         """Sum `per_token_loss`; of a source that knows certain tokens, compare these."""
         if inputs.teacher is None or not depends_on_student(inputs.teacher):
@@ -73,6 +83,7 @@ class TopKReverseKL(Divergence):
             inputs.teacher,
             mask=inputs.mask,
             chunked=inputs.chunked,
+            row_group=inputs.row_group,
         )
 
     def _over_known_tokens(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:

@@ -56,3 +56,23 @@ def test_forbidden_tokens_give_finite_features(student: Tensor, teacher: Tensor)
 def test_a_wrong_argument_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ClippingNetwork(**wrong)
+
+
+@pytest.mark.parametrize("width", [5, 90])
+def test_known_features_are_used_as_they_are(width: int) -> None:
+    network = ClippingNetwork()
+    torch.nn.init.normal_(network.net[-1].weight)  # type: ignore[arg-type]
+    student, teacher = torch.randn(2, 3, width).unbind()
+    log_p, log_q = teacher.log_softmax(-1), student.log_softmax(-1)
+    top, order = log_p.topk(min(network.top_k, width), -1)
+    entropies = (-(x.exp() * x).sum(-1) for x in (log_p, log_q))
+    features = network.assembled((top, log_q.gather(-1, order)), entropies)
+    torch.testing.assert_close(features, network.features(student, teacher))
+    for one, other in zip(
+        network(student, teacher, features), network(student, teacher), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+    for one, other in zip(
+        network(teacher, student, features), network(student, teacher), strict=True
+    ):
+        torch.testing.assert_close(one, other)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kdlight.losses import dac_kl, forward_kl
 from kdlight.objectives import DACKL, ClippingNetwork, LossInputs
+from kdlight.reduce import split_values
 from tests.support import toy
 
 ROWS, V = 64, 500
@@ -152,3 +153,64 @@ def test_a_fit_trains_the_network_in_a_group_of_its_own_and_saves_it(tmp_path: P
 def test_a_wrong_argument_is_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DACKL(**wrong)
+
+
+class OwnFeatures(ClippingNetwork):
+    """A network that looks at something else."""
+
+    def features(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return super().features(teacher, student)
+
+
+def nucleus(student: Tensor, teacher: Tensor) -> tuple[float, Tensor]:
+    return 0.0, teacher.softmax(-1).amax(-1).clamp(min=0.7)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 2.5, "strength": 0.3},
+        {"temperature": 2.5, "temperature_squared": False, "include_target": False},
+        {"thresholds": "fixed", "upper": 0.6},
+        {"thresholds": nucleus},
+        {"thresholds": OwnFeatures(top_k=2)},
+        {"thresholds": ClippingNetwork(top_k=2, upper=0.7)},
+        {"thresholds": ClippingNetwork(top_k=4)},  # of more tokens than are sorted
+    ],
+)
+def test_the_closed_form_is_that_of_autograd(
+    options: dict[str, Any], student: Tensor, teacher: Tensor
+) -> None:
+    torch.manual_seed(0)
+    objective = DACKL(**{"head": 2, **options}).double()
+    student, teacher = student.detach().flatten(0, 1), teacher.flatten(0, 1)
+    parameters = list(objective.parameters())
+    for each in parameters:
+        torch.nn.init.normal_(each, std=0.3)
+    labels = teacher.argmin(-1)
+    labels[1] = -100
+    results = []
+    for is_closed in (True, False):
+        leaf = student.clone().requires_grad_()
+        if is_closed:
+            found = objective.value_and_grad(leaf.detach(), teacher, labels)
+            assert found is not None
+            (values, parts), grad = split_values(found[0]), found[1]
+        else:
+            values, parts = split_values(objective.per_token_loss(leaf, teacher, labels))
+            (grad,) = torch.autograd.grad(values.sum(), leaf, retain_graph=True)
+        own = torch.autograd.grad(values.sum(), parameters) if parameters else ()
+        results.append([values.detach(), grad, *own, *(parts[name] for name in sorted(parts))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options", [{"rule": "value", "upper": 0.9}, {"tail": "renorm"}, {"gate": "soft"}]
+)
+def test_other_rules_tails_and_gates_have_no_closed_form(
+    options: dict[str, Any], student: Tensor, teacher: Tensor
+) -> None:
+    assert DACKL(**options).value_and_grad(student.detach(), teacher, None) is None
+    assert DACKL(head=None).value_and_grad(student.detach(), teacher, None) is None

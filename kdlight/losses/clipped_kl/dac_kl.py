@@ -63,8 +63,9 @@ def dac_kl(
         residual: With ``tail="residual"``, the fraction of the remaining mass that the target moves
             to the kept tokens: 0 is ``"bucket"``, 1 is ``"renorm_teacher"`` with a hard gate.
         temperature: Divides both logits. The factor T^2 is not included.
-        head: With ``rule="mass"``, sort only so many of the most likely tokens, and all tokens only
-            in rows where these do not hold enough mass.
+        head: With ``rule="mass"``, sort only so many of the most likely tokens, and more of them
+            only in rows where these do not hold the mass of the upper threshold. The same tokens
+            are kept. The gates of all tokens that are not sorted move alike.
 
     Returns:
         One value per position, in float32 or wider.

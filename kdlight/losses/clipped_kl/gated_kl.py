@@ -81,5 +81,5 @@ def gate_grad(
         has_rest = target_rest > 0
         rest_ratio = torch.where(has_rest, target_rest.log() - log_rest_q, -torch.inf)
         rest_term = torch.where(has_rest, (1 - share) * (rest_ratio + 1), 0.0)
-        grad.addcmul_(q, rest_ratio.exp()).addcmul_(p, rest_term, value=-1)
+        grad.addcmul_(q, rest_ratio.exp()).sub_(p * rest_term)
     return grad.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from kdlight.losses.labels import IGNORE_INDEX
+from kdlight.losses.likeliest import is_in_memory, likeliest
 
 Rule: TypeAlias = Literal["mass", "quantile", "value"]
 Gate: TypeAlias = Literal["hard", "soft", "ste"]
 GATES = ("hard", "soft", "ste")
+GROWTH = 8
+"""Factor to the number of sorted tokens where these hold too little mass."""
 
 
 class Gates(NamedTuple):
@@ -82,19 +85,52 @@ def by_mass(p: Tensor, lower: Tensor, upper: Tensor, head: int | None) -> tuple[
     A token occupies the interval from the mass before it to that mass plus its own. It is kept if
     this interval meets the open interval between the thresholds. Its coordinate is the middle of
     the interval. With ``head``, only so many of the most likely tokens are sorted in rows where
-    they hold enough mass, and all others share one coordinate behind them; the same tokens are
-    kept.
+    they hold enough mass, in other rows `GROWTH` times as many, and so on. All others share one
+    coordinate behind them. The same tokens are kept.
     """
-    if head is None or head >= p.shape[-1]:
-        before, middle = _coordinates(p, *torch.sort(p, dim=-1, descending=True, stable=True))
+    if head is None or is_in_memory(p):
+        before, middle = _places(p, upper, head)
     else:
-        before, middle = _coordinates(p, *p.topk(head, -1))
-        short = before.amax(-1) < upper.squeeze(-1)  # the head does not hold enough mass
-        if bool(short.any()):
-            ordered = torch.sort(p[short], dim=-1, descending=True, stable=True)
-            before[short], middle[short] = _coordinates(p[short], *ordered)
+        before, middle = _places_unread(p, upper, head)
     # with upper >= 1 keep all: rounding may let the cumulative sum reach 1 too early
     return ((before < upper) | (upper >= 1)) & (before + p > lower), middle
+
+
+def _places(p: Tensor, upper: Tensor, head: int | None) -> tuple[Tensor, Tensor]:
+    width = p.shape[-1]
+    if head is None or head >= width:
+        return _coordinates(p, *likeliest(p, width))
+    before, middle = _coordinates(p, *likeliest(p, head))
+    short = is_short(before.amax(-1), upper.squeeze(-1))
+    if bool(short.any()):
+        before[short], middle[short] = _places(p[short], upper[short], GROWTH * head)
+    return before, middle
+
+
+def _places_unread(p: Tensor, upper: Tensor, head: int) -> tuple[Tensor, Tensor]:
+    """The same without a question to the device: all tokens are sorted."""
+    ordered, order = likeliest(p, p.shape[-1])
+    up_to = ordered.cumsum(-1)
+    width, sizes = p.shape[-1], [head]
+    while sizes[-1] * GROWTH < width:
+        sizes.append(sizes[-1] * GROWTH)
+    size = torch.full_like(order[..., :1], width)
+    for smaller in reversed([each for each in sizes if each < width]):
+        size = torch.where(is_short(up_to[..., smaller - 1 : smaller], upper), size, smaller)
+    own = torch.arange(width, device=p.device) < size
+    total = up_to.gather(-1, size - 1)
+    before = torch.where(own, up_to - ordered, total)
+    middle = torch.where(own, up_to - ordered / 2, (total + 1) / 2)
+    zeros = torch.zeros_like(p)
+    return zeros.scatter(-1, order, before), zeros.scatter(-1, order, middle)
+
+
+def is_short(mass: Tensor, upper: Tensor) -> Tensor:
+    """Whether sorted tokens of some mass do not hold all that an upper threshold keeps.
+
+    Shapes (...), (...) -> (...). All tokens are kept at 1, whatever the rounding of the mass.
+    """
+    return (mass < upper) | (upper >= 1)
 
 
 def _coordinates(p: Tensor, ordered: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:

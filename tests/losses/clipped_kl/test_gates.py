@@ -115,3 +115,17 @@ def test_a_token_of_probability_0_is_never_kept(rule: Any) -> None:
         )
         assert gates.gate[0, [0, 3]].tolist() == [0.0, 0.0]
         assert (gates.gate[0, [1, 2]] > 0).all()
+
+
+@pytest.mark.parametrize("upper", [0.5, 0.95, 1.0])
+def test_the_gates_are_the_same_where_values_cannot_be_read(
+    upper: float, teacher: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = (teacher * torch.linspace(0.1, 3.0, len(teacher)).unsqueeze(-1)).softmax(-1)
+    uppers = torch.full_like(p[:, :1], upper)
+    cases = [(p, 0.1 * uppers, uppers, head) for head in (1, 3, 20, 100)]
+    expected = [kl_gates.by_mass(*case) for case in cases]
+    monkeypatch.setattr(kl_gates, "is_in_memory", lambda tensor: False)
+    for case, places in zip(cases, expected, strict=True):
+        for one, other in zip(kl_gates.by_mass(*case), places, strict=True):
+            close(one.double(), other.double())
