@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from kdlight.objectives.inputs import LossInputs
-from kdlight.reduce import Loss
+from kdlight.reduce import Loss, RowProblems
 
 MISSING = {
     "teacher": "a teacher, but the inputs have none",
@@ -63,6 +63,14 @@ class Objective(nn.Module):
     def forward(self, inputs: LossInputs) -> Loss:
         """Evaluate the objective."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward(inputs)")
+
+    def row_problems(self, inputs: LossInputs) -> RowProblems | None:
+        """Describe the objective as a sum over sets of rows, or return None where it is not.
+
+        `Weighted` evaluates such a sum on the logits that it computes for per-token terms. The
+        default is None. `forward` must compute the same.
+        """
+        return None
 
     def check(self, inputs: LossInputs) -> None:
         """Raise a ValueError that names what is missing in ``inputs``, or does not fit."""

@@ -6,12 +6,13 @@ from functools import partial
 from typing import TypeAlias
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from kdlight.checks import check_choice
 from kdlight.distributed.gather import RankSizes, exchange_sizes, gather_rows, gather_source
 from kdlight.losses.log_space import widen
-from kdlight.losses.optimal_transport.distances import own_distances
+from kdlight.losses.optimal_transport.distances import own_distances, pair_distances
 from kdlight.losses.optimal_transport.plan import check_transport
 from kdlight.losses.optimal_transport.points import (
     GEOMETRIES,
@@ -24,8 +25,9 @@ from kdlight.losses.optimal_transport.sinkhorn import sinkhorn_values
 from kdlight.objectives.base import Objective
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.source_distances import source_distances
-from kdlight.reduce import Loss
-from kdlight.sources import LogitsSource
+from kdlight.reduce import Loss, RowProblems
+from kdlight.reduce.exchange import group_size
+from kdlight.sources import Dense, LogitsSource, Projected
 
 OwnCosts: TypeAlias = "tuple[list[Tensor], list[Tensor]]"
 """Costs from the student's points to themselves, and from the teacher's to themselves."""
@@ -117,6 +119,48 @@ class Sinkhorn(Objective):
             return self._one_problem(inputs, inputs.teacher)
         return self._problems(inputs, inputs.teacher)
 
+    def row_problems(self, inputs: LossInputs) -> RowProblems | None:
+        """Describe problems of consecutive rows, which have all their rows in this process.
+
+        The teacher must have the student's positions, as a tensor or as hidden states and a head.
+        """
+        teacher, whole = inputs.teacher, self.geometry == "batch"
+        if (
+            self.geometry == "position"
+            or (whole and self.gather and self.training and _has_other_ranks(inputs.group))
+            or group_size(inputs.row_group) > 1
+            or not isinstance(teacher, (Dense, Projected))
+            or teacher.shape != inputs.student.shape
+            or inputs.valid_teacher_mask is not inputs.mask
+        ):
+            return None
+        found = points(inputs.student.shape, inputs.mask, geometry=self.geometry)
+        sizes = tuple(each.count for each in found if each.count)
+        number, is_sum = len(sizes), self.reduction == "sum"
+
+        def value(student: Tensor, teacher: Tensor) -> Tensor:
+            size = len(student)
+            # the unit is a point of the one problem, or a problem
+            scale = size * (size if is_sum else 1) if whole else (size * number if is_sum else 1)
+            return self._dense_value(student, teacher) * scale
+
+        def loss(values: Tensor) -> Loss:
+            count = sum(sizes) if whole else number
+            return _loss(values.sum(), count=count, points=sum(sizes) * (count if whole else 1))
+
+        return RowProblems(sizes, value, loss)
+
+    def _dense_value(self, student: Tensor, teacher: Tensor) -> Tensor:
+        def distances(one: Tensor, other: Tensor) -> Tensor:
+            other = other.detach()
+            return pair_distances(one, other, temperature=self.temperature, p=self.p)
+
+        costs, own_costs = [distances(student, teacher)], None
+        if self.debiased:
+            student_costs = own_distances(distances(student, student))
+            own_costs = [student_costs], [distances(teacher, teacher)]
+        return self._values(costs, own_costs)[0]
+
     def _one_problem(self, inputs: LossInputs, teacher: LogitsSource) -> Loss:
         (student_points,) = points(inputs.student.shape, inputs.mask)
         (teacher_points,) = points(teacher.shape, inputs.valid_teacher_mask, side="teacher")
@@ -184,6 +228,10 @@ class Sinkhorn(Objective):
                 gradient=self.gradient,
                 solver=self.solver,
             )
+
+
+def _has_other_ranks(group: dist.ProcessGroup | None) -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
 
 
 def _loss(total: Tensor, *, count: int, points: int) -> Loss:

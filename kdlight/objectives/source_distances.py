@@ -49,9 +49,15 @@ def source_distances(
     def distances(source: LogitsSource) -> Tensor:
         logits = source.logits()
         with torch.autocast(logits.device.type, enabled=False):
-            keep = isinstance(source, Dense)
-            return distances_to(logits, teacher_blocks, temperature=temperature, p=p, keep=keep)
+            known, keep = found.get(id(source)), isinstance(source, Dense)
+            value = distances_to(
+                logits, teacher_blocks, temperature=temperature, p=p, keep=keep, known=known
+            )
+            found[id(source)] = value.detach()
+            return value
 
+    # what the backward pass computes again are the logits, and not their distances
+    found: dict[int, Tensor] = {}
     slices = [slice(None)] if isinstance(student, Dense) else _row_slices(student, chunked)
     if len(slices) == 1:
         return distances(student)

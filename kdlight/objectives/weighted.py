@@ -15,7 +15,7 @@ from kdlight.losses.kl import weigh
 from kdlight.objectives.base import Objective
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.token_objective import TokenObjective
-from kdlight.reduce import Loss, PerTokenValues, split_values, token_sum
+from kdlight.reduce import Loss, PerTokenValues, coupled_sum, split_values, token_sum
 
 LOGGED = ("loss", "task", "ignored_share", "t", "alpha", "margin")
 """Names that modules and callbacks log beside the terms of an objective."""
@@ -84,25 +84,31 @@ class Weighted(Objective):
                 parts |= {name: value} | {f"{name}/{key}": part for key, part in extras.items()}
         return torch.stack(values).sum(0), parts
 
+    def value_and_grad(
+        self, student: Tensor, teacher: Any, labels: Any
+    ) -> tuple[PerTokenValues, Tensor] | None:
+        """Compute the same with its gradient in the logits, or None without closed forms."""
+        values, grads, parts = [], [], {}
+        for name, term in self._named_terms():
+            if _is_per_token(term):
+                found = term.value_and_grad(student, teacher, labels)
+                if found is None:
+                    return None
+                value, extras = split_values(found[0])
+                values.append(weigh(self.weights[name], value))
+                grads.append(found[1].mul_(self.weights[name]))
+                parts |= {name: value} | {f"{name}/{key}": part for key, part in extras.items()}
+        grad = grads[0]
+        for each in grads[1:]:
+            grad.add_(each)
+        return (torch.stack(values).sum(0), parts), grad
+
     def forward(self, inputs: LossInputs) -> Loss:
         """Evaluate all terms and add them up, with their weights."""
         self.check(inputs)
-        losses = {}
-        per_token = [term for _, term in self._named_terms() if _is_per_token(term)]
-        if per_token:
-            losses[""] = token_sum(
-                self.per_token_loss,
-                inputs.student,
-                inputs.teacher if any("teacher" in term.needs for term in per_token) else None,
-                inputs.class_labels,
-                inputs.mask,
-                parameters=tuple(
-                    p for term in per_token for p in term.parameters() if p.requires_grad
-                ),
-                chunked=inputs.chunked,
-            )
+        losses = self._per_token_losses(inputs)
         for name, term in self._named_terms():
-            if not _is_per_token(term):
+            if not _is_per_token(term) and name not in losses:
                 losses[name] = self._converted(name, term(inputs), term.unit, inputs)
         return Loss(
             total=torch.stack([loss.total for loss in losses.values()]).sum(),
@@ -110,10 +116,41 @@ class Weighted(Objective):
             parts={key: part for loss in losses.values() for key, part in loss.parts.items()},
         )
 
+    def _per_token_losses(self, inputs: LossInputs) -> dict[str, Loss]:
+        """Evaluate the per-token terms, and the first term that can share their logits."""
+        per_token = [term for _, term in self._named_terms() if _is_per_token(term)]
+        if not per_token:
+            return {}
+        teacher = inputs.teacher if any("teacher" in term.needs for term in per_token) else None
+        options: dict[str, Any] = {
+            "value_and_grad": self.value_and_grad,
+            "parameters": tuple(
+                p for term in per_token for p in term.parameters() if p.requires_grad
+            ),
+            "chunked": inputs.chunked,
+        }
+        labels, mask = inputs.class_labels, inputs.mask
+        for name, term in self._named_terms():
+            problems = term.row_problems(inputs)
+            if problems is None or teacher is None or not self.weights[name]:
+                continue
+            factor = self.weights[name]
+            if term.unit != self.unit:
+                factor *= sum(problems.sizes) / max(1, len(problems.sizes))
+            scaled, rows = problems._replace(factor=factor), (inputs.student, teacher, labels, mask)
+            found = coupled_sum(self.per_token_loss, *rows, scaled, **options)
+            if found is not None:
+                loss, values = found
+                alone = self._converted(name, problems.loss(values), term.unit, inputs)
+                return {"": loss, name: alone._replace(total=torch.zeros_like(loss.total))}
+        options["row_group"] = inputs.row_group
+        rows = (inputs.student, teacher, labels, mask)
+        return {"": token_sum(self.per_token_loss, *rows, **options)}
+
     def _converted(self, name: str, loss: Loss, unit: str, inputs: LossInputs) -> Loss:
         """Convert the loss of one term to the unit of the sum, and apply its weight."""
         if unit != self.unit:
-            tokens = torch.tensor(inputs.valid_positions().numel(), device=loss.total.device)
+            tokens = torch.full((), inputs.valid_positions().numel(), device=loss.total.device)
             # not a quotient of integers, whose dtype is the default of a run, maybe half precision
             scale = tokens.to(loss.total.dtype) / loss.count.clamp(min=1)
             loss = Loss(loss.total * scale, tokens, {k: v * scale for k, v in loss.parts.items()})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -12,15 +13,22 @@ from torch.autograd.function import once_differentiable
 
 from kdlight.checks import check_choice
 from kdlight.losses.log_space import probs
+from kdlight.losses.optimal_transport.blocks import (
+    blockwise_distances,
+    column_blocks,
+    distance_grad,
+)
 
-COLUMNS, ENTRIES = 2**14, 2**17
-"""Columns that are added up at once, and the limit on their entries: these fit into a cache, and a
-float32 sum over a whole vocabulary would lose one more digit."""
+ENTRIES = 2**17
+"""Probabilities that are computed at once, so that temporaries stay in the cache."""
 
-BUFFER = 2**26
-"""Limit on entries of points x points x columns in a backward pass without a kernel for it."""
+KEPT = 2**20
+"""Logits of which the probabilities are kept for the backward pass in any case: they are few."""
 
+Index: TypeAlias = "Tensor | slice | None"
 MakeLogits: TypeAlias = Callable[[], Tensor]
+Problem: TypeAlias = "tuple[Index, tuple[MakeLogits, ...]]"
+"""Rows of the student, and functions that return some rows of the teacher's logits each."""
 
 
 def pair_distances(
@@ -45,11 +53,37 @@ def pair_distances(
     >>> pair_distances(torch.zeros(1, 2), torch.zeros(3, 2), temperature=1.0)
     tensor([[0., 0., 0.]])
     """
-    distances = distances_to(student, [teacher.detach], temperature=temperature, p=p, keep=True)
+    return problem_distances(student, teacher, [(None, None)], temperature=temperature, p=p)[0]
+
+
+def problem_distances(
+    student: Tensor,
+    teacher: Tensor,
+    problems: Sequence[tuple[Index, Index]],
+    *,
+    temperature: float | None = None,
+    p: int = 1,
+) -> list[Tensor]:
+    """Compute `pair_distances` of several problems, (N, V), (M, V) -> G matrices (n, m).
+
+    Args:
+        student: See `pair_distances`.
+        teacher: See `pair_distances`.
+        problems: Rows of the student and of the teacher in each problem, None for all. No row of
+            the student may be in two of them.
+        temperature: See `pair_distances`.
+        p: See `pair_distances`.
+    """
+    check_choice("p", p, (1, 2))
+    parts = tuple((one, (partial(_rows, teacher.detach(), other),)) for one, other in problems)
+    # the probabilities of a single problem are no more than what its gradient needs anyway
+    keep = len(problems) == 1 or student.numel() <= KEPT
+    distances = _Distances.apply(student, parts, temperature, p, keep, None)
     if not (teacher.requires_grad and torch.is_grad_enabled()):
-        return distances
-    reverse = distances_to(teacher, [student.detach], temperature=temperature, p=p).T
-    return distances + (reverse - reverse.detach()).to(distances)
+        return list(distances)
+    swapped = [(other, one) for one, other in problems]
+    reverse = problem_distances(teacher, student.detach(), swapped, temperature=temperature, p=p)
+    return [a + (b.T - b.T.detach()).to(a) for a, b in zip(distances, reverse, strict=True)]
 
 
 def own_distances(distances: Tensor) -> Tensor:
@@ -68,6 +102,7 @@ def distances_to(
     temperature: float | None = None,
     p: int = 1,
     keep: bool = False,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Compute `pair_distances` to logits that are made on demand, (n, V), (m, V) -> (n, m).
 
@@ -78,9 +113,11 @@ def distances_to(
         temperature: See `pair_distances`.
         p: See `pair_distances`.
         keep: Save the probabilities for the backward pass instead of computing them again.
+        known: The distances, where an earlier call has computed them and only their graph is
+            wanted.
     """
     check_choice("p", p, (1, 2))
-    return _Distances.apply(student, tuple(teacher), temperature, p, keep)
+    return _Distances.apply(student, ((None, tuple(teacher)),), temperature, p, keep, known)[0]
 
 
 class _Distances(Function):
@@ -88,106 +125,88 @@ class _Distances(Function):
     def forward(
         ctx: Any,
         student: Tensor,
-        teacher: tuple[MakeLogits, ...],
+        problems: tuple[Problem, ...],
         temperature: float | None,
         p: int,
         keep: bool,
-    ) -> Tensor:
-        x, parts, kept = _points(student, temperature), [], []
-        for make in teacher:
-            y = _points(make(), temperature).to(x)
-            parts.append(_blockwise_distances(x, y, p))
-            kept += [y] if keep else []
-        distances = torch.cat(parts, 1)
-        ctx.save_for_backward(student, distances)
-        ctx.teacher, ctx.temperature, ctx.p = teacher, temperature, p
-        ctx.kept = [x, *kept] if keep and ctx.needs_input_grad[0] else None
-        return distances
+        known: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        found, kept = [] if known is None else [known.clone()], []
+        for index, teacher in problems if known is None else ():
+            x, parts = _points(_rows(student, index), temperature), []
+            points = [x]
+            for make in teacher:
+                y = _points(make(), temperature).to(x)
+                parts.append(blockwise_distances(x, y, p))
+                points += [y] if keep else []
+            found.append(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
+            kept.append(points)
+        ctx.save_for_backward(student, *found)
+        ctx.problems, ctx.temperature, ctx.p = problems, temperature, p
+        ctx.kept = kept if keep and kept and ctx.needs_input_grad[0] else None
+        return tuple(found)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        student, distances = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        student, *found = ctx.saved_tensors
         kept, ctx.kept = ctx.kept, None  # overwritten below: a second call computes them again
-        x = kept[0] if kept else _points(student, ctx.temperature)
-        grad_x, start = None, 0
-        for index, make in enumerate(ctx.teacher):
-            y = kept[1 + index] if kept else _points(make(), ctx.temperature).to(x)
-            block = slice(start, start := start + len(y))
-            blocks = (each[:, block].contiguous() for each in (grad, distances))
-            parts = _grad_parts(*blocks, x, y, ctx.p)  # type: ignore[call-arg]
-            if ctx.temperature is not None and y.shape == x.shape and len(ctx.teacher) == 1:
-                grad_x = y  # reuse its memory: each part of y is overwritten after its last use
-                for columns, part in parts:
-                    grad_x[:, columns] = part
-                break
-            grad_x = torch.zeros_like(x) if grad_x is None else grad_x
-            for columns, part in parts:
-                grad_x[:, columns] += part
-        assert grad_x is not None
-        if ctx.temperature is not None:  # through the softmax
-            mean = torch.einsum("iv,iv->i", grad_x, x)[:, None] / ctx.temperature
-            grad_x.mul_(1 / ctx.temperature).sub_(mean).mul_(x)
-        return grad_x.to(student.dtype), None, None, None, None
+        total = None
+        for number, (index, teacher) in enumerate(ctx.problems):
+            x, *others = kept[number] if kept else [_points(_rows(student, index), ctx.temperature)]
+            points = others or (_points(make(), ctx.temperature).to(x) for make in teacher)
+            owned = len(teacher) == 1 and ctx.temperature is not None
+            slopes = _slopes(grads[number], found[number], x, points, ctx.p, owned=owned)
+            if ctx.temperature is not None:
+                _through_softmax(slopes, x, ctx.temperature)
+            if index is None:  # all rows: there is no other problem
+                total = slopes.to(student.dtype)
+            else:
+                total = torch.zeros_like(student) if total is None else total
+                total[index] = slopes.to(student.dtype)
+        return total, None, None, None, None, None
+
+
+def _slopes(
+    grad: Tensor, distances: Tensor, x: Tensor, teacher: Any, p: int, *, owned: bool
+) -> Tensor:
+    """Return the gradient in x, in the memory of the teacher's points where they are ``owned``."""
+    total, start = None, 0
+    for y in teacher:
+        block = slice(start, start := start + len(y))
+        pair = [each[:, block].contiguous() for each in (grad, distances)]
+        reuse = owned and y.shape == x.shape
+        if total is None:
+            total = y if reuse else torch.zeros_like(x)
+        for columns in column_blocks(len(x), len(y), x.shape[-1]):
+            a, b = x[:, columns].contiguous(), y[:, columns].contiguous()
+            part = distance_grad(pair[0], a, b, pair[1], p)
+            if reuse:  # these columns of y are not needed any more
+                total[:, columns] = part
+            else:
+                total[:, columns] += part
+    assert total is not None
+    return total
+
+
+def _through_softmax(grad: Tensor, probabilities: Tensor, temperature: float) -> None:
+    size = max(1, ENTRIES // max(1, grad.shape[-1]))
+    for rows, q in zip(grad.split(size), probabilities.split(size), strict=True):
+        slopes = torch._softmax_backward_data(rows, q, -1, rows.dtype)  # type: ignore[attr-defined]
+        torch.mul(slopes, 1 / temperature, out=rows)
+
+
+def _rows(logits: Tensor, index: Index) -> Tensor:
+    return logits if index is None else logits[index]
 
 
 def _points(logits: Tensor, temperature: float | None) -> Tensor:
     if temperature is None:
         return logits
+    if logits.numel() <= ENTRIES:
+        return probs(logits, temperature)
     points = torch.empty_like(logits, dtype=torch.promote_types(logits.dtype, torch.float32))
     size = max(1, ENTRIES // max(1, logits.shape[-1]))
     for rows, out in zip(logits.split(size), points.split(size), strict=True):
-        out.copy_(probs(rows, temperature))  # in parts, so that temporaries stay in the cache
+        out.copy_(probs(rows, temperature))
     return points
-
-
-def _column_blocks(points: Tensor) -> list[slice]:
-    few = points.numel() <= 8 * ENTRIES
-    size = COLUMNS if few else max(256, min(COLUMNS, ENTRIES // len(points)))
-    return [slice(start, start + size) for start in range(0, points.shape[-1], size)]
-
-
-def _blockwise_distances(x: Tensor, y: Tensor, p: int) -> Tensor:
-    # A matrix product would lose the Euclidean distances of points that are close to each other.
-    exact, total = "donot_use_mm_for_euclid_dist", x.new_zeros(len(x), len(y))
-    for columns in _column_blocks(x):
-        part = torch.cdist(x[:, columns], y[:, columns], p, exact)
-        total += part.square_() if p == 2 else part
-    return total.sqrt_() if p == 2 else total
-
-
-def _grad_parts(
-    grad: Tensor, distances: Tensor, x: Tensor, y: Tensor, p: int
-) -> Iterator[tuple[slice, Tensor]]:
-    for columns in _column_blocks(x):
-        a, b = x[:, columns].contiguous(), y[:, columns].contiguous()
-        yield columns, distance_grad(grad, a, b, distances, p)
-
-
-def distance_grad(grad: Tensor, x: Tensor, y: Tensor, distances: Tensor, p: int) -> Tensor:
-    r"""Gradient in x, given that in the distances, (n, m), (n, V), (m, V), (n, m) -> (n, V).
-
-    .. math:: \sum_j G_{ij} \operatorname{sign}(x_i - y_j)
-              \quad\text{or}\quad \sum_j G_{ij} (x_i - y_j) / C_{ij}
-
-    Terms of equal points are 0.
-    """
-    if x.device.type == "cpu" and grad.numel():  # this kernel needs no buffer
-        return torch.ops.aten._cdist_backward(grad, x, y, float(p), distances)
-    return euclidean_grad(grad, x, y, distances) if p == 2 else absolute_grad(grad, x, y)
-
-
-def euclidean_grad(grad: Tensor, x: Tensor, y: Tensor, distances: Tensor) -> Tensor:
-    """The second sum of `distance_grad`, as a matrix product."""
-    weights = (grad / distances).masked_fill(distances == 0, 0.0)
-    return x * weights.sum(1, keepdim=True) - weights @ y
-
-
-def absolute_grad(grad: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The first sum of `distance_grad`, some columns at a time."""
-    columns = max(1, BUFFER // max(1, grad.numel()))
-    parts = [
-        torch.einsum("ij,ijv->iv", grad, (a[:, None] - b[None]).sign_())
-        for a, b in zip(x.split(columns, -1), y.split(columns, -1), strict=True)
-    ]
-    return torch.cat(parts, -1)

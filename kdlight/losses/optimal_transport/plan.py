@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from kdlight.checks import check_choice, check_positive
 from kdlight.losses.optimal_transport.distances import pair_distances
 from kdlight.losses.optimal_transport.points import check_points, check_widths
+from kdlight.losses.optimal_transport.scaling import can_scale, scaling_sinkhorn
 
 GRADIENTS = ("unrolled", "implicit", "detached")
 SOLVERS = ("torch", "pot")
@@ -182,4 +183,8 @@ def sinkhorn_plan(
         mean = cost.mean()
         scale = epsilon * mean if relative_epsilon and mean > 0 else epsilon
         rows, columns = (cost.new_ones(1, size, dtype=torch.bool) for size in cost.shape)
-        return log_sinkhorn(-cost[None] / scale, rows, columns, iterations=iterations)[0]
+        kernel = cost[None] / -scale
+        if can_scale(kernel):
+            plan = scaling_sinkhorn(kernel, rows, columns, iterations=iterations).plan
+            return plan[0].to(cost)
+        return log_sinkhorn(kernel, rows, columns, iterations=iterations)[0]

@@ -59,7 +59,9 @@ def problems(
     if teacher_mask is None and student[:-1] == teacher[:-1]:
         teacher_mask = mask
     of_student = points(student, mask, geometry=geometry)
-    of_teacher = points(teacher, teacher_mask, geometry=geometry, side="teacher")
+    of_teacher = of_student
+    if teacher_mask is not mask or teacher[:-1] != student[:-1]:
+        of_teacher = points(teacher, teacher_mask, geometry=geometry, side="teacher")
     if len(of_student) != len(of_teacher):
         raise ValueError(
             f"geometry={geometry!r} pairs the {len(of_student)} problems of the student with those"
@@ -107,10 +109,11 @@ def points(
         return [Points(slice(b * columns, (b + 1) * columns), columns) for b in range(rows)]
     if mask is None:
         return [Points(slice(t, None, columns), rows) for t in range(columns)]
-    index = torch.arange(rows * columns, device=mask.device).view(positions)
-    index, valid = (index, mask) if geometry == "sequence" else (index.T, mask.T)
-    counts = (valid != 0).sum(-1).tolist()
-    split = index[valid != 0].split(counts)
+    # on the host, so that a device is waited for once
+    index, valid = torch.arange(rows * columns).view(positions), (mask != 0).cpu()
+    index, valid = (index, valid) if geometry == "sequence" else (index.T, valid.T)
+    split = index[valid].to(mask.device).split(valid.sum(-1).tolist())
+    counts = [len(each) for each in split]
     return [Points(each, count) for each, count in zip(split, counts, strict=True)]
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from kdlight.losses.log_space import widen
-from kdlight.losses.optimal_transport.distances import pair_distances
+from kdlight.losses.optimal_transport.distances import own_distances, problem_distances
 from kdlight.losses.optimal_transport.plan import check_transport
-from kdlight.losses.optimal_transport.points import Points, check_points, check_widths, problems
+from kdlight.losses.optimal_transport.points import check_points, check_widths, problems
 from kdlight.losses.optimal_transport.transport import transport_costs
 
 
@@ -87,15 +87,20 @@ def sinkhorn(
     pairs = problems(student.shape, teacher.shape, mask, teacher_mask, geometry=geometry)
     with torch.autocast(student.device.type, enabled=False):
         q, r = map(_flat, (student, teacher))
-        zero = widen(q[:0]).sum() + widen(r[:0]).sum().to(q.device)  # 0 with a graph
-        if not pairs:
-            return zero
-        selected = [(_select(q, one), _select(r, other)) for one, other in pairs]
-        distances = partial(pair_distances, temperature=temperature, p=p)
+        if not pairs:  # 0 with a graph
+            return widen(q[:0]).sum() + widen(r[:0]).sum().to(q.device)
+        rows = [(one.index, other.index) for one, other in pairs]
+        distances = partial(problem_distances, temperature=temperature, p=p)
+        student_costs = teacher_costs = None
+        if debiased:
+            student_costs, teacher_costs = (
+                [own_distances(cost) for cost in distances(x, x.detach(), [(i, i) for i in own])]
+                for x, own in zip((q, r), zip(*rows, strict=True), strict=True)
+            )
         values = sinkhorn_values(
-            [distances(x, y) for x, y in selected],
-            [distances(x, x) for x, _ in selected] if debiased else None,
-            [distances(y, y) for _, y in selected] if debiased else None,
+            distances(q, r, rows),
+            student_costs,
+            teacher_costs,
             epsilon=epsilon,
             relative_epsilon=relative_epsilon,
             iterations=iterations,
@@ -104,7 +109,7 @@ def sinkhorn(
         )
     if reduction == "mean":
         return values.mean()
-    return (values * torch.tensor([len(x) for x, _ in selected]).to(values)).sum()
+    return (values * torch.tensor([one.count for one, _ in pairs]).to(values)).sum()
 
 
 def _flat(logits: Tensor) -> Tensor:
@@ -112,10 +117,6 @@ def _flat(logits: Tensor) -> Tensor:
     if logits.dim() == 2:
         return logits
     return logits.reshape(prod(logits.shape[:-1]), logits.shape[-1])
-
-
-def _select(logits: Tensor, points: Points) -> Tensor:
-    return logits if points.index is None else logits[points.index]
 
 
 def sinkhorn_values(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from kdlight.losses.optimal_transport.plan import log_sinkhorn, pot_sinkhorn
+from kdlight.losses.optimal_transport.scaling import can_scale, scaling_grad, scaling_sinkhorn
 
 CUT_OFF = 1e-12
 """Parts of a plan that are coupled by less than this count as separate problems."""
@@ -51,22 +56,43 @@ def transport_costs(
     >>> transport_costs([torch.tensor([[0.0, 1.0], [2.0, 0.5]])], epsilon=0.01)
     tensor([0.2500])
     """
-    plans = pot_sinkhorn if solver == "pot" else log_sinkhorn
     cost, rows, columns = _stack(costs)
-    scale = torch.as_tensor(epsilon, dtype=cost.dtype, device=cost.device)
-    scale = scale.expand(len(cost))[:, None, None]
-    if gradient == "unrolled":
-        plan = plans(-cost / scale, rows, columns, iterations=iterations)
-        return (plan * cost).sum((-1, -2))
+    scale = epsilon.to(cost)[:, None, None] if isinstance(epsilon, Tensor) else epsilon
+    plans = partial(log_sinkhorn if solver == "torch" else pot_sinkhorn, iterations=iterations)
+    kernel, scaling = cost.detach() / -scale, None
+    if solver == "torch" and can_scale(kernel):
+        scaling = scaling_sinkhorn(kernel, rows, columns, iterations=iterations)
+    elif gradient == "unrolled":
+        return (plans(cost / -scale, rows, columns) * cost).sum((-1, -2))
     with torch.no_grad():
-        plan = plans(-cost / scale, rows, columns, iterations=iterations)
-        value = (plan * cost).sum((-1, -2))
-        grad = plan if gradient == "detached" else implicit_grad(plan, cost, scale)
-    linear = (grad * cost).sum((-1, -2))
-    return value + (linear - linear.detach())  # adds 0 to the value, with this gradient
+        plan = scaling.plan if scaling else plans(kernel, rows, columns)
+        wide = cost.to(plan)
+        value = (plan * wide).sum((-1, -2)).to(cost)
+        if not cost.requires_grad:
+            return value
+        grad = plan
+        if gradient == "implicit":
+            grad = implicit_grad(plan, wide, scale)
+        elif scaling and gradient == "unrolled":
+            grad = plan - scaling_grad(scaling, wide) / scale
+    return _WithGradient.apply(cost, value, grad.to(cost))
 
 
-def implicit_grad(plan: Tensor, cost: Tensor, epsilon: Tensor) -> Tensor:
+class _WithGradient(Function):
+    """A value whose gradient is known."""
+
+    @staticmethod
+    def forward(ctx: Any, cost: Tensor, value: Tensor, grad: Tensor) -> Tensor:
+        ctx.save_for_backward(grad)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.saved_tensors[0] * outer[:, None, None], None, None
+
+
+def implicit_grad(plan: Tensor, cost: Tensor, epsilon: float | Tensor) -> Tensor:
     r"""Derivative of :math:`\langle P, C \rangle` with respect to C, (G, n, m) -> (G, n, m).
 
     .. math:: G_{ij} = P_{ij} \bigl(1 - (C_{ij} - a_i - b_j) / \varepsilon \bigr), \qquad
@@ -81,12 +107,13 @@ def implicit_grad(plan: Tensor, cost: Tensor, epsilon: Tensor) -> Tensor:
     Args:
         plan: Transport plans; rows and columns of zeros are no points.
         cost: Their costs.
-        epsilon: Strength of the regularization, (G, 1, 1).
+        epsilon: Strength of the regularization, a number or (G, 1, 1).
 
     Luise, Rudi, Pontil, Ciliberto, Differential Properties of Sinkhorn Approximation for Learning
     with Wasserstein Distance, 2018.
     """
-    dtype, (plan, cost, epsilon) = plan.dtype, (x.double() for x in (plan, cost, epsilon))
+    dtype, (plan, cost) = plan.dtype, (x.double() for x in (plan, cost))
+    epsilon = epsilon.double() if isinstance(epsilon, Tensor) else epsilon
     rows, columns = (plan.sum(side, keepdim=True) for side in (2, 1))
     rows, columns = (torch.where(mass > 0, mass, 1.0) for mass in (rows, columns))
     # With both masses scaled to 1 the matrix is [[1, K], [K', 1]], and K'K lies in [0, 1].

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_iter
 
 from kdlight import Projected
 from kdlight.losses import sinkhorn
-from kdlight.losses.optimal_transport import distances
+from kdlight.losses.optimal_transport import blocks, distances
 from kdlight.objectives import LossInputs, Sinkhorn
 from kdlight.reduce import Chunking
 
@@ -50,10 +50,11 @@ def test_blocks_give_what_all_at_once_gives(
 ) -> None:
     student, teacher = pair()
     found = []
-    for blocks in (False, True):
+    for divided in (False, True):
         with monkeypatch.context() as patch:
-            if blocks:
-                patch.setattr(distances, "ENTRIES", 1)
+            if divided:
+                patch.setattr(blocks, "FEW", 0)
+                patch.setattr(blocks, "ENTRIES", 1)
             value = sinkhorn(student, teacher, p=p, debiased=debiased)
             found.append((value, *torch.autograd.grad(value, student)))
     torch.testing.assert_close(*found, rtol=1e-10, atol=1e-14)
@@ -66,13 +67,13 @@ def test_a_device_without_a_kernel_of_its_own_gets_the_same_slopes(
     x, y = (torch.rand(rows, V, dtype=torch.float64) for rows in (N, M))
     x[3] = y[5]  # points that meet
     grad, far = torch.randn(N, M, dtype=torch.float64), torch.cdist(x, y, p)
-    expected = distances.distance_grad(grad, x, y, far, p)
+    expected = blocks.distance_grad(grad, x, y, far, p)
     if p == 2:
-        found = distances.euclidean_grad(grad, x, y, far)
+        found = blocks.euclidean_grad(grad, x, y, far)
     else:
-        monkeypatch.setattr(distances, "BUFFER", 7 * N * M)
+        monkeypatch.setattr(blocks, "BUFFER", 7 * N * M)
         with Largest() as largest:
-            found = distances.absolute_grad(grad, x, y)
+            found = blocks.absolute_grad(grad, x, y)
         assert largest.entries <= max(7 * N * M, N * V)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
@@ -81,7 +82,8 @@ def test_no_tensor_is_larger_than_the_logits(monkeypatch: pytest.MonkeyPatch) ->
     student, teacher = pair()
     cases: list[Any] = [{}, {"debiased": True}, {"p": 2, "gradient": "implicit"}]
     for options in cases:
-        monkeypatch.setattr(distances, "ENTRIES", 1)
+        monkeypatch.setattr(blocks, "FEW", 0)
+        monkeypatch.setattr(blocks, "ENTRIES", 1)
         with Largest() as largest:
             sinkhorn(student, teacher, **options).backward()
         assert largest.entries == N * V < N * M * V
@@ -93,9 +95,13 @@ def logits_alive() -> list[Tensor]:
 
 
 @pytest.mark.parametrize("debiased", [False, True])
-def test_hidden_states_never_become_all_logits(debiased: bool) -> None:
+def test_hidden_states_never_become_all_logits(
+    debiased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hidden, other = torch.randn(N, D, requires_grad=True), torch.randn(M, D)
     heads = nn.Linear(D, V), nn.Linear(D, V).requires_grad_(False)
+    monkeypatch.setattr(blocks, "FEW", 0)
+    monkeypatch.setattr(blocks, "ENTRIES", 1)
     step = LossInputs(
         Projected(hidden, heads[0]),
         Projected(other, heads[1]),
