@@ -5,6 +5,10 @@ PYTHON ?= python3
 ARGS ?=
 WORKERS ?= 2
 
+# The device of `make gpu`, and where it writes.
+DEVICE ?= cuda
+OUT ?= build/gpu
+
 # Optional: the URL of a package index that serves the build of torch you want (one for CPUs only, say).
 TORCH_INDEX ?=
 
@@ -13,9 +17,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses $(WORKERS) --dist loadfile
 READY := $(VENV)/.ready
+BENCH := $(if $(wildcard .venv-peers/.ready),.venv-peers/bin/python,$(BIN)/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo digits test test-fast lint types format bench study-bdkd study-dackl study-redi study-lengths study-features study-domains study-elastic study-fusion study-pruning study-quantization study-ranking study-rounds compare notebooks site build vllm clean
+.PHONY: help install demo digits test test-fast lint types format bench profile peers gpu wheels study-bdkd study-dackl study-redi study-lengths study-features study-domains study-elastic study-fusion study-pruning study-quantization study-ranking study-rounds compare notebooks site build vllm clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +49,17 @@ format: $(READY)  ## sort imports and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## run the benchmarks in tests/benchmarks
-	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+bench: $(READY)  ## run the benchmarks in tests/benchmarks, beside the peers that `make peers` installs
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; PYTHONPATH=. $(BENCH) "$$file" $(ARGS) || exit 1; done
+
+profile: $(READY)  ## where the time of a training step of the demo goes
+	$(BIN)/python -m tests.benchmarks.profile_step $(ARGS)
+
+gpu:  ## tests and figures that need a GPU, in at most 8 minutes; needs python and torch, and build/wheels for the rest; writes build/gpu
+	$(if $(wildcard $(BENCH)),$(BENCH),$(PYTHON)) -m tests.benchmarks.gpu --device $(DEVICE) --output $(OUT) $(ARGS)
+
+wheels: $(READY)  ## collect in build/wheels what `make gpu` needs on a machine without a network
+	$(BENCH) -m tests.benchmarks.wheels $(ARGS)
 
 study-bdkd: $(READY)  ## measure whether BD-KD calibrates; some minutes; writes build/bdkd
 	$(BIN)/python -m tests.studies.bdkd --output build/bdkd $(ARGS)
@@ -101,6 +115,17 @@ build: $(READY)  ## build dist/: the source archive, and from it the wheel
 install: $(READY)  ## set up .venv and nothing more
 
 vllm: .venv-vllm/.ready  ## set up .venv-vllm, 3.4 GB, for the tests marked vllm: a server that cannot share .venv
+
+peers: .venv-peers/.ready  ## set up .venv-peers, 1.3 GB, over .venv: TRL and Liger for the benchmarks
+
+# a file of paths makes .venv's packages visible, so that pip installs only what is missing there
+.venv-peers/.ready: $(READY)
+	$(BIN)/python -m venv .venv-peers
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+		> "$$(.venv-peers/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
+	.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+		trl==1.16.0 liger-kernel==0.8.5
+	@touch $@
 
 # the builds of torchvision and others that it brings do not fit its torch
 .venv-vllm/.ready:

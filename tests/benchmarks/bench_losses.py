@@ -1,6 +1,6 @@
 """Each loss beside the three lines one would write without a library: forward and backward.
 
-``python tests/benchmarks/bench_losses.py [--threads 2] [--rounds 7] [--only NAME ...]``
+``python -m tests.benchmarks.bench_losses [--threads 2] [--rounds 7] [--only NAME ...]``
 
 Times are medians of interleaved runs, and "ours/it" is the median of the rounds' ratios, so that a
 busy machine slows both sides alike. Peak memory is the resident set of a fresh process that runs
@@ -15,16 +15,15 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+import torch
+from torch import Tensor
 
-import torch  # noqa: E402
-from peers import PEERS, Loss, missing  # noqa: E402
-from plain import PLAIN  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from kdlight import losses  # noqa: E402
+from kdlight import losses
+from tests.benchmarks.machine import header
+from tests.benchmarks.memory import high_water_mib
+from tests.benchmarks.peers import PEERS, Loss, missing
+from tests.benchmarks.plain import PLAIN
 
 SIZES = ((4096, 1000), (512, 32000))
 
@@ -67,16 +66,10 @@ def rounds_of(functions: list[Loss], size: tuple[int, ...], rounds: int) -> list
     return [[step(f, *arguments) for f in functions] for _ in range(rounds + 1)][1:]
 
 
-def high_water_mib() -> float:
-    """This process's own peak; ru_maxrss would count the parent that it was forked from."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 1024
-
-
 def peak_mib(code: str, name: str, size: tuple[int, ...], threads: int) -> float:
     """The peak resident memory of a fresh process, in MiB."""
-    command = [sys.executable, __file__, "--threads", str(threads), "--peak", code, name]
-    command += ["--size", "x".join(map(str, size))]
+    command = [sys.executable, "-m", "tests.benchmarks.bench_losses", "--peak", code, name]
+    command += ["--threads", str(threads), "--size", "x".join(map(str, size))]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return float(output.split()[-1])  # peers talk as they are imported
 
@@ -103,6 +96,7 @@ def main() -> None:
             step(CODE[code][name], *arguments)
         print(high_water_mib())
         return
+    print(header())
     for size in sizes:
         print(f"\nN={size[0]} V={size[1]} float32, {options.threads} threads")
         print(f"{'loss':<16} {'code':<10} {'ms':>8} {'ours/it':>8} {'MiB':>7}")

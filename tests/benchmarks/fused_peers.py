@@ -1,15 +1,25 @@
-"""What one would use in place of the chunked driver: plain torch, and peers from hidden states."""
+"""What one would use in place of the chunked driver: plain torch, and peers from hidden states.
+
+- "trl": `GKDTrainer.generalized_jsd_loss` on logits, of TRL.
+- "trl chunked": TRL's ``ChunkedDivergenceFunction``, from hidden states in tiles of tokens x
+  vocabulary, recomputed in the backward pass; Triton on a GPU, torch elsewhere.
+- "liger 256", "liger 1024": Liger's ``LigerFusedLinearJSDLoss`` in chunks of so many tokens.
+- "liger triton": Liger's ``LigerFusedLinearJSD`` and ``LigerFusedLinearKLDivLoss``, GPU only. The
+  second takes the teacher's probabilities, which are made from hidden states here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
-from peers import PEERS, missing
-from plain import PLAIN
 from torch import Tensor, nn
+
+from tests.benchmarks.peers import PEERS, missing
+from tests.benchmarks.plain import PLAIN
 
 BETA = {"forward_kl": 0.0, "jensen_shannon": 0.5, "reverse_kl": 1.0}
 LIGER_CHUNKS = (256, 1024)
@@ -28,7 +38,7 @@ class Work(NamedTuple):
 Function = Callable[[Work], Tensor]
 
 
-def rivals(objective: str, *, compiled: bool) -> dict[str, Function]:
+def rivals(objective: str, *, compiled: bool, device: str = "cpu") -> dict[str, Function]:
     """The others, by name: eager ones, or those that are compiled."""
     found: dict[str, Function] = {}
     if not compiled:
@@ -38,6 +48,12 @@ def rivals(objective: str, *, compiled: bool) -> dict[str, Function]:
                 found[peer] = partial(_whole, PEERS[peer][objective])
         if objective == "taid":
             found["taid authors"] = partial(_whole, _taid_authors)
+        if "trl chunked" in PEERS and objective in BETA:
+            found["trl chunked"] = partial(_trl_chunked, beta=BETA[objective])
+        if "liger" in PEERS and device != "cpu" and objective in BETA:
+            found["liger triton jsd"] = partial(_liger_triton_jsd, beta=BETA[objective])
+            if objective == "forward_kl":
+                found["liger triton kl"] = _liger_triton_kl
     else:
         found["plain, compiled"] = torch.compile(partial(_whole, PLAIN[objective]))
     if "liger" in PEERS and objective in BETA:
@@ -55,10 +71,14 @@ def _whole(loss: Any, work: Work) -> Tensor:
     return loss(student, teacher, work.labels).mean()
 
 
-def _liger(work: Work, *, beta: float, chunk: int, compiled: bool) -> Tensor:
-    from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss  # type: ignore[import-not-found]
+def _trl_chunked(work: Work, *, beta: float) -> Tensor:
+    function = import_module("trl.kernels.chunked_divergence").ChunkedDivergenceFunction
+    student, teacher = (work.hidden, work.weight), (work.teacher_hidden, work.teacher_weight)
+    return function.apply(*student, None, *teacher, None, beta)[0].mean()
 
-    module = LigerFusedLinearJSDLoss(
+
+def _liger(work: Work, *, beta: float, chunk: int, compiled: bool) -> Tensor:
+    module = import_module("liger_kernel.chunked_loss").LigerFusedLinearJSDLoss(
         weight_hard_loss=0.0,
         weight_soft_loss=1.0,
         beta=beta,
@@ -66,6 +86,18 @@ def _liger(work: Work, *, beta: float, chunk: int, compiled: bool) -> Tensor:
         chunk_size=chunk,
     )
     return module(work.hidden, work.weight, work.teacher_hidden, work.teacher_weight, work.labels)
+
+
+def _liger_triton_jsd(work: Work, *, beta: float) -> Tensor:
+    module = import_module("liger_kernel.transformers").LigerFusedLinearJSD(jsd_beta=beta)
+    return module(work.hidden, work.weight, work.teacher_hidden, work.teacher_weight, work.labels)
+
+
+def _liger_triton_kl(work: Work) -> Tensor:
+    module = import_module("liger_kernel.transformers.fused_linear_kl_div")
+    with torch.no_grad():
+        target = (work.teacher_hidden @ work.teacher_weight.t()).softmax(-1)
+    return module.LigerFusedLinearKLDivLoss()(work.hidden, work.weight, target)
 
 
 def _taid_authors(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
@@ -80,4 +112,4 @@ def _linear_cross_entropy(work: Work) -> Tensor:
     return torch.nn.functional.linear_cross_entropy(work.hidden, work.weight, work.labels)
 
 
-__all__ = ["Work", "missing", "rivals"]
+__all__ = ["BETA", "Function", "Work", "missing", "rivals"]

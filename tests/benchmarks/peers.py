@@ -1,4 +1,7 @@
-"""Peer libraries' losses on their CPU paths, where they are installed; ``missing`` says why not."""
+"""Peer libraries' losses, where they are installed; ``missing`` says why not.
+
+``make peers`` installs TRL and Liger in an environment of their own, over that of the project.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,11 @@ def _liger() -> dict[str, Loss]:
     return {name: partial(loss, beta=beta) for name, beta in named.items()}
 
 
+def _trl_chunked() -> dict[str, Loss]:
+    import_module("trl.kernels.chunked_divergence")
+    return {}  # it starts from hidden states, see fused_peers.py
+
+
 def _load(name: str, found: Callable[[], dict[str, Any]]) -> None:
     try:
         with warnings.catch_warnings():
@@ -55,5 +63,6 @@ def _load(name: str, found: Callable[[], dict[str, Any]]) -> None:
 
 
 _load("trl", _trl)
+_load("trl chunked", _trl_chunked)
 _load("torchtune", _torchtune)
 _load("liger", _liger)

@@ -1,4 +1,8 @@
-"""The losses in plain PyTorch, as one writes them at hand: no care for -inf or underflow."""
+"""The losses in plain PyTorch, as one writes them at hand: no care for -inf or underflow.
+
+The hyper-parameters are the defaults of the objectives. What an objective learns is a constant here
+(the temperature of CTKD, the thresholds of DAC-KL), which leaves plain torch with less to do.
+"""
 
 from __future__ import annotations
 
@@ -95,6 +99,56 @@ def cross_entropy(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(student, labels, reduction="none")
 
 
+def mean_squared_error(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    return (student - teacher).square().mean(-1)
+
+
+def ctkd(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    temperature = 1 + 20 * student.new_ones(()).sigmoid()
+    log_q, log_p = ((each / temperature).log_softmax(-1) for each in (student, teacher))
+    return _kl(log_p, log_q) * temperature**2
+
+
+def dackl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    log_q, log_p = student.log_softmax(-1), teacher.log_softmax(-1)
+    with torch.no_grad():
+        ordered, order = log_p.exp().sort(-1, descending=True)
+        mass = ordered.cumsum(-1)
+        between = (mass - ordered < 0.95) & (mass > 0.3 * 0.018 * 0.95)
+        between[:, 0] = True
+        keep = torch.zeros_like(between).scatter_(-1, order, between)
+        keep.scatter_(-1, labels.unsqueeze(-1), True)
+    p, q = log_p.exp(), log_q.exp()
+    rest_p, rest_q = (p * ~keep).sum(-1), (q * ~keep).sum(-1)
+    kept = (p * (log_p - log_q) * keep).sum(-1)
+    short = (0.9 - (p * keep).sum(-1)).clamp(min=0)
+    return kept + rest_p * (rest_p.log() - rest_q.log()) + 10 * short.square()
+
+
+def topk_forward_kl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    log_p, ids = teacher.log_softmax(-1).topk(5, -1)
+    log_q = student.log_softmax(-1).gather(-1, ids)
+    return _with_tail(log_p, log_q)
+
+
+def topk_reverse_kl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    ids = student.topk(50, -1).indices
+    log_q, log_p = (each.log_softmax(-1).gather(-1, ids) for each in (student, teacher))
+    return _with_tail(log_q, log_p)
+
+
+def _with_tail(log_p: Tensor, log_q: Tensor) -> Tensor:
+    p, q = log_p.exp(), log_q.exp()
+    rest_p, rest_q = 1 - p.sum(-1), 1 - q.sum(-1)
+    return (p * (log_p - log_q)).sum(-1) + rest_p * (rest_p.log() - rest_q.log())
+
+
+def sampled_reverse_kl(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    ids = labels.unsqueeze(-1)
+    log_q, log_p = (each.log_softmax(-1).gather(-1, ids) for each in (student, teacher))
+    return (log_q - log_p).square().squeeze(-1) / 2
+
+
 PLAIN: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     function.__name__: function
     for function in (
@@ -112,5 +166,11 @@ PLAIN: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         taid,
         bdkd,
         cross_entropy,
+        mean_squared_error,
+        ctkd,
+        dackl,
+        topk_forward_kl,
+        topk_reverse_kl,
+        sampled_reverse_kl,
     )
 }
