@@ -42,6 +42,26 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name} must be above 0 and finite, got {value}")
 
 
+def can_read(tensor: Tensor) -> bool:
+    """Return whether a value of ``tensor`` can be read without waiting for a device.
+
+    A loss asks for values only where this is so: on an accelerator the host would wait until the
+    device has computed them, and the device would then wait for the host. Code that is compiled
+    cannot ask at all.
+
+    >>> import torch
+    >>> can_read(torch.zeros(1)), can_read(torch.zeros(1, device="meta"))
+    (True, False)
+    """
+    import torch
+
+    return _is_on_host(tensor) and not torch.compiler.is_compiling()
+
+
+def _is_on_host(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
 def check_positive_tensor(name: str, value: Tensor) -> Tensor:
     """Return a tensor whose numbers must be above 0 and finite, with NaN in place of all others.
 
@@ -57,7 +77,7 @@ def check_positive_tensor(name: str, value: Tensor) -> Tensor:
     import torch
 
     valid = (value > 0) & (value < inf)
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+    if can_read(value):
         try:
             wrong = value.detach()[~valid]
         except RuntimeError:  # within torch.func.vmap, or without values: nothing to read

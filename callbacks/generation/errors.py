@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdlight.losses.correction import Direction, disagreement, worst
 from kdlight.objectives import LossInputs
-from kdlight.reduce import token_values
+from kdlight.reduce import position_values
 
 
 class Errors(NamedTuple):
@@ -40,16 +40,15 @@ def find_errors(inputs: LossInputs, *, divergence: Direction, at_least: float) -
     assert inputs.teacher is not None
     assert inputs.mask is not None
     per_token = partial(disagreement, divergence=divergence)
-    values = token_values(
+    scores = position_values(
         per_token,
         inputs.student,
         inputs.teacher,
         inputs.labels,
         inputs.mask,
+        fill=-torch.inf,
         chunked=inputs.chunked,
     )
-    scores = values.new_full(inputs.mask.shape, -torch.inf)
-    scores[inputs.mask] = values
     position = worst(scores, at_least=at_least)
     column = position.clamp(min=0)
     row_start = torch.arange(len(position), device=position.device) * scores.shape[1]

@@ -11,6 +11,8 @@ from kdlight.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from kdlight.data.digits import DigitsDataModule as DigitsDataModule
+    from kdlight.data.divided_positions import PositionShares as PositionShares
+    from kdlight.data.divided_positions import divide_positions as divide_positions
     from kdlight.data.docstrings_module import DocstringsDataModule as DocstringsDataModule
     from kdlight.data.documents import read_documents as read_documents
     from kdlight.data.domains.domain_module import DomainDataModule as DomainDataModule

@@ -39,13 +39,20 @@ def check_undivided(network: nn.Module, modules: Mapping[str, nn.Module]) -> Non
             )
 
 
+def mark_gathered(module: nn.Module) -> None:
+    """Note that each rank gathers the whole output of a divided module, such as a head."""
+    module.gathers_output = True  # type: ignore[assignment]
+
+
 def is_divided(module: nn.Module) -> bool:
-    """Return whether a module has parameters that tensor parallelism divides.
+    """Return whether a rank has a part of the module's output, as tensor parallelism divides it.
 
     Example:
         >>> is_divided(nn.Linear(2, 3))
         False
     """
+    if getattr(module, "gathers_output", False):
+        return False
     return any(
         isinstance(p, DTensor) and "tensor_parallel" in (p.device_mesh.mesh_dim_names or ())
         for p in module.parameters(recurse=False)

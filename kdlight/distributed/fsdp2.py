@@ -16,8 +16,10 @@ class FSDP2Strategy(ModelParallelStrategy):
     has to state their number to change it. The `kdlight.DistillationModule` decides what it shards.
 
     Args:
-        tensor_parallel_size: number of ranks that work on the same batch and divide the linear
-            layers of the student among them, see `kdlight.distributed.sharding.shard`.
+        tensor_parallel_size: number of ranks that work on the same batch, divide the linear layers
+            of the student among them, see `kdlight.distributed.sharding.shard`, and the tokens of a
+            loss, see ``row_group`` of `kdlight.LossInputs`.
+        divide_head: divide the vocabulary of the student's output head among these ranks, too.
         save_distributed_checkpoint: whether each rank writes its own part of a checkpoint to a
             folder; False gathers the checkpoint into a single file.
         process_group_backend: a backend such as ``"nccl"``; None chooses it by the device.
@@ -26,7 +28,8 @@ class FSDP2Strategy(ModelParallelStrategy):
     Raises:
         ValueError: the number of ranks is not a multiple of ``tensor_parallel_size``; or
             ``tensor_parallel_size`` is above 1 without `lightning.pytorch.seed_everything`, as the
-            ranks of a group must have the same initial weights and the same dropout.
+            ranks of a group must have the same initial weights and the same dropout; or it is 1
+            with ``divide_head``.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -39,7 +42,14 @@ class FSDP2Strategy(ModelParallelStrategy):
         save_distributed_checkpoint: bool = True,
         process_group_backend: str | None = None,
         timeout: timedelta = default_pg_timeout,
+        divide_head: bool = False,
     ) -> None:
+        if divide_head and tensor_parallel_size == 1:
+            raise ValueError(
+                "divide_head=True divides the head among tensor-parallel ranks, but"
+                " tensor_parallel_size=1; set it to the number of ranks, or divide_head=False"
+            )
+        self.divide_head = bool(divide_head)
         super().__init__(
             tensor_parallel_size=tensor_parallel_size,
             save_distributed_checkpoint=save_distributed_checkpoint,

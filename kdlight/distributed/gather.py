@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from kdlight.reduce.exchange import gather_uneven
 from kdlight.sources import Dense, LogitsSource, Projected
 
 
@@ -92,17 +93,9 @@ def gather_rows(rows: Tensor, sizes: RankSizes) -> Tensor:
         >>> gather_rows(torch.ones(2, 3), RankSizes((2,), 0)).shape  # a single rank
         torch.Size([2, 3])
     """
-    most = max(sizes.counts)
-    if len(sizes.counts) == 1 or not most:
+    if len(sizes.counts) == 1 or not sizes.total:
         return rows
-    padded = rows.detach().new_zeros(most, rows.shape[1])
-    padded[: len(rows)] = rows.detach()
-    sent = padded.view(torch.uint8)  # not every backend supports every dtype
-    received = [torch.empty_like(sent) for _ in sizes.counts]
-    dist.all_gather(received, sent, group=sizes.group)
-    gathered = [
-        each.view(rows.dtype)[:count] for each, count in zip(received, sizes.counts, strict=True)
-    ]
+    gathered = gather_uneven(rows, sizes.counts, sizes.group)
     gathered[sizes.rank] = rows
     return torch.cat(gathered)
 

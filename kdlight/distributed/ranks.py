@@ -9,6 +9,7 @@ import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torchmetrics import Metric
 
 
@@ -17,6 +18,13 @@ def data_parallel_group(trainer: Trainer) -> dist.ProcessGroup | None:
     if isinstance(trainer.strategy, ModelParallelStrategy):
         return trainer.strategy.device_mesh["data_parallel"].get_group()
     return None
+
+
+def row_group(mesh: DeviceMesh | None) -> dist.ProcessGroup | None:
+    """Return the ranks that hold the same data, and divide the rows of a loss; None for none."""
+    if mesh is None or mesh["tensor_parallel"].size() == 1:
+        return None
+    return mesh["tensor_parallel"].get_group()
 
 
 def data_parallel_size(trainer: Trainer) -> int:

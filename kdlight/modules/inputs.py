@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from kdlight.data.targets import batch_labels
+from kdlight.distributed.ranks import row_group
 from kdlight.models import ModelKind, model_kind
 from kdlight.models.call_network import binary_logits, to_logits
 from kdlight.models.router_loss import warn_about_router_loss
@@ -25,7 +26,8 @@ from kdlight.modules.server_errors import answered_on_all_ranks
 from kdlight.modules.teacher_module import TeacherModule
 from kdlight.objectives import LossInputs, Objective
 from kdlight.objectives.inputs import OPTIONAL_FIELDS
-from kdlight.reduce import Chunked, describe_plan
+from kdlight.reduce import Chunked
+from kdlight.reduce.divide import describe_division
 from kdlight.sources import Logits, LogitsSource, tempered
 from kdlight.teachers import Teacher
 
@@ -186,7 +188,7 @@ class LossInputsModule(TeacherModule):
             check=self.is_first_batch,
         )
         fields = [name for name in OPTIONAL_FIELDS if isinstance(batch, Mapping) and name in batch]
-        # tensor-parallel ranks have the same data, which is gathered once
+        # tensor-parallel ranks have the same data, which is gathered once, and divide its rows
         mesh = self.device_mesh
         inputs = LossInputs(
             source,
@@ -195,6 +197,7 @@ class LossInputsModule(TeacherModule):
             mask,
             chunked=self.chunked,
             group=None if mesh is None else mesh["data_parallel"].get_group(),
+            row_group=row_group(mesh),
             **({} if features is None else features.fields(batch, self.known_student())),
             **{name: batch[name] for name in fields},
         )
@@ -202,7 +205,9 @@ class LossInputsModule(TeacherModule):
             self.is_first_batch = False
             if not self._has_logged_plan:
                 self._has_logged_plan = True
-                plan = describe_plan(inputs.student, inputs.teacher, mask, self.chunked)
+                plan = describe_division(
+                    inputs.student, inputs.teacher, mask, self.chunked, inputs.row_group
+                )
                 rank_zero_info(f"kdlight: {plan}")
         return inputs
 

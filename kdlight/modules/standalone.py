@@ -127,7 +127,8 @@ class StandaloneModule(DistillationBase):
         super().configure_model()
         if self.device_mesh is not None:
             for network, _ in self.learners().values():
-                shard(network, self.device_mesh)
+                divide_head = getattr(self.trainer.strategy, "divide_head", False)
+                shard(network, self.device_mesh, divide_head=divide_head)
 
     def describe_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add a description of the run."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import LightningModule
-
+from kdlight.modules.host_log import HostLog
 from kdlight.teachers import Teacher
 
 
-class TeacherModule(LightningModule):
+class TeacherModule(HostLog):
     """Moves a teacher to the device of a run, which is held outside of the module tree.
 
     Attributes:

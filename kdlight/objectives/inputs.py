@@ -40,6 +40,8 @@ class LossInputs:
         own_positions: paths of the student whose positions are not those of the logits, even where
             there are as many, such as the tokens of an encoder.
         group: the ranks that hold different data, for losses over the global batch; None for all.
+        row_group: the ranks that hold the same data, which divide the rows of a loss among them,
+            see `kdlight.reduce.token_sum`; None for no others.
         chunked: whether logits are computed in chunks, see `kdlight.reduce.Chunking`.
 
     Raises:
@@ -64,6 +66,7 @@ class LossInputs:
     feature_masks: Mapping[str, Tensor] | None
     own_positions: Collection[str]
     group: ProcessGroup | None
+    row_group: ProcessGroup | None
     chunked: Chunked
 
     def __init__(
@@ -82,6 +85,7 @@ class LossInputs:
         feature_masks: Mapping[str, Tensor] | None = None,
         own_positions: Collection[str] = (),
         group: ProcessGroup | None = None,
+        row_group: ProcessGroup | None = None,
         chunked: Chunked = "auto",
     ) -> None:
         fields: dict[str, Any] = {
@@ -98,6 +102,7 @@ class LossInputs:
             "feature_masks": feature_masks,
             "own_positions": own_positions,
             "group": group,
+            "row_group": row_group,
             "chunked": chunked,
         }
         for name in ("mask", "teacher_mask", "rejected"):

@@ -100,7 +100,7 @@ class MultiLevelOT(Objective):
                 epsilon=self.epsilon,
                 iterations=self.iterations,
             )
-        return Loss(values.sum(), torch.tensor(sum(lengths), device=values.device))
+        return Loss(values.sum(), torch.full((), sum(lengths), device=values.device))
 
     def _ranked(
         self, inputs: LossInputs, source: LogitsSource, positions: list[Points]

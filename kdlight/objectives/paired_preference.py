@@ -11,7 +11,7 @@ from kdlight import losses
 from kdlight.objectives.base import Objective
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.preference_batch import PreferenceBatch, check_preferences
-from kdlight.reduce import Loss, token_values
+from kdlight.reduce import Loss, position_values
 from kdlight.sources import Dense, LogitsSource, Projected
 
 
@@ -52,18 +52,20 @@ class PairedPreference(Objective):
         """Sum the loss over all pairs of the batch."""
         self.check(inputs)
         batch, pairs = PreferenceBatch.of(inputs), _pair_indices(inputs)
-        pairs = pairs[:, (batch.lengths[pairs] > 0).all(0)]
         lengths = batch.lengths[pairs]
+        valid = (lengths > 0).all(0)  # of an empty sequence the log-probability is 0
         sums = self._sums(inputs.student, inputs, batch.mask)[pairs]
         reference = None
         if "teacher" in self.needs and inputs.teacher is not None:
             with torch.no_grad():
                 reference = self._sums(inputs.teacher, inputs, batch.mask)[pairs]
-        values = self.pairs(sums, reference, lengths.to(sums.dtype))
-        log_probs, length = sums.detach().sum(-1), lengths.sum(-1)
+        # a length of 1 for none, by which a loss may divide
+        values = self.pairs(sums, reference, lengths.clamp(min=1).to(sums.dtype))
+        lengths, log_probs = lengths * valid, (sums.detach() * valid).sum(-1)
+        length = lengths.sum(-1)
         return Loss(
-            total=values.sum(),
-            count=torch.tensor(values.numel(), device=values.device),
+            total=values.masked_fill(~valid, 0.0).sum(),
+            count=valid.sum(),
             parts={
                 "chosen_sum": log_probs[0],
                 "rejected_sum": log_probs[1],
@@ -77,10 +79,16 @@ class PairedPreference(Objective):
         """Sum the log-probabilities of each sequence, ``(B,)``."""
         # a teacher may be of any type, and some of them have all their logits at once only
         chunked = inputs.chunked if isinstance(source, (Dense, Projected)) else "auto"
-        values = token_values(
-            self.per_token_loss, source, None, inputs.labels, mask, chunked=chunked
+        values = position_values(
+            self.per_token_loss,
+            source,
+            None,
+            inputs.labels,
+            mask,
+            chunked=chunked,
+            row_group=inputs.row_group,
         )
-        return values.new_zeros(len(mask)).index_add(0, mask.nonzero()[:, 0], values)
+        return values.sum(-1)
 
 
 def _pair_indices(inputs: LossInputs) -> Tensor:

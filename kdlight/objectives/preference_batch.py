@@ -59,11 +59,21 @@ class PreferenceBatch:
         n_l < alpha n_w. The k-th rejected sequence is compared with the k-th chosen one if there
         are as many of both, else with the mean length of the chosen ones.
         """
+        # sorted instead of selected: how many there are of each would have to be known here
         lengths = self.lengths.float()  # and not the default dtype of a run in half precision
-        chosen, rejected = lengths[self.chosen], lengths[self.rejected]
-        if len(chosen) != len(rejected):
-            chosen = chosen.mean().nan_to_num(0.0)
-        return (rejected < alpha * chosen).sum()
+        chosen, rejected = (
+            lengths[(~sequences).to(torch.uint8).argsort(stable=True)]
+            for sequences in (self.chosen, self.rejected)
+        )
+        counts = self.chosen.sum(), self.rejected.sum()
+        mean = self.length_of(self.chosen) / counts[0].clamp(min=1)
+        chosen = torch.where(counts[0] == counts[1], chosen, mean)
+        is_rejected = torch.arange(len(rejected), device=rejected.device) < counts[1]
+        return (is_rejected & (rejected < alpha * chosen)).sum()
+
+    def length_of(self, sequences: Tensor) -> Tensor:
+        """Return the number of valid positions in some of the sequences, ``(B,) -> ()``."""
+        return (self.lengths * sequences).sum()
 
 
 def check_preferences(inputs: LossInputs, name: str) -> None:

@@ -66,6 +66,7 @@ class SpanKL(Objective):
             pair_with_next(inputs.student, first),
             pair_with_next(inputs.teacher, first),
             chunked=inputs.chunked,
+            row_group=inputs.row_group,
         )
 
     def _pair_loss(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:

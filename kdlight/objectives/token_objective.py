@@ -11,7 +11,7 @@ from kdlight.checks import check_positive
 from kdlight.losses.log_space import tempered
 from kdlight.objectives.base import Objective, check_vocabularies
 from kdlight.objectives.inputs import LossInputs
-from kdlight.reduce import Loss, PerTokenValues, token_sum, token_values
+from kdlight.reduce import Loss, PerTokenValues, position_values, token_sum
 from kdlight.sources.tempered import has_no_level
 
 LOSS_METHODS = ("per_token_loss", "divergence")
@@ -73,19 +73,20 @@ class TokenObjective(Objective):
         """
         self.check(inputs)
         with torch.no_grad():
-            values = token_values(
+            values = position_values(
                 self.per_token_loss,
                 inputs.student,
                 inputs.teacher if "teacher" in self.needs else None,
                 inputs.class_labels,
                 inputs.mask,
                 chunked=inputs.chunked,
+                row_group=inputs.row_group,
             )
-        samples, width = inputs.student.shape[0], inputs.student.shape[1:-1].numel()
-        sample = inputs.valid_positions().to(values.device) // width
-        sums = values.new_zeros(samples).index_add_(0, sample, values)
-        counts = values.new_zeros(samples).index_add_(0, sample, torch.ones_like(values))
-        return sums / counts.clamp(min=1)
+        sums = values.flatten(1).sum(-1) if values.dim() > 1 else values
+        if inputs.mask is None:
+            return sums / max(values[:1].numel(), 1)
+        counts = inputs.mask.reshape(len(values), -1).sum(-1).clamp(min=1)
+        return sums / counts.to(sums)
 
     def check(self, inputs: LossInputs) -> None:
         """Check that everything needed is present, and that both sides have one vocabulary."""
@@ -112,6 +113,7 @@ class TokenObjective(Objective):
             value_and_grad=self.value_and_grad,
             parameters=tuple(p for p in self.parameters() if p.requires_grad),
             chunked=inputs.chunked,
+            row_group=inputs.row_group,
         )
 
 
@@ -164,7 +166,7 @@ class Divergence(TokenObjective):
     ) -> tuple[Tensor, Tensor] | None:
         """Apply the temperature to `divergence_and_grad`."""
         temperature = self.temperature
-        if temperature == 1:
+        if not torch.compiler.is_compiling() and temperature == 1:  # as in `tempered`
             return self.divergence_and_grad(student, teacher, labels)
         student, teacher = tempered(student, temperature), tempered(teacher, temperature)
         result = self.divergence_and_grad(student, teacher, labels)

@@ -69,6 +69,7 @@ class ULD(Objective):
             teacher.select(pairs.teacher),
             weights=mean_weights(pairs.lengths).to(student.device, dtype),
             chunked=inputs.chunked,
+            row_group=inputs.row_group,
         )
         return loss._replace(count=(pairs.lengths > 0).sum())
 

@@ -107,8 +107,8 @@ class UnpairedPreference(Objective):
             parts={
                 "chosen_sum": all_per_chosen * _log_prob(chosen),
                 "rejected_sum": all_per_rejected * _log_prob(rejected),
-                "chosen_length": all_per_chosen * number(batch.lengths[batch.chosen].sum()),
-                "rejected_length": all_per_rejected * number(batch.lengths[batch.rejected].sum()),
+                "chosen_length": all_per_chosen * number(batch.length_of(batch.chosen)),
+                "rejected_length": all_per_rejected * number(batch.length_of(batch.rejected)),
                 "short_rejected": all_per_rejected * number(batch.short_rejected(self.alpha)),
             },
         )
@@ -133,6 +133,7 @@ class UnpairedPreference(Objective):
             weights=lengths.reciprocal().unsqueeze(-1).expand(batch.mask.shape),
             parameters=tuple(p for p in self.parameters() if p.requires_grad),
             chunked=inputs.chunked,
+            row_group=inputs.row_group,
         )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kdlight.losses.log_space import widen
 from kdlight.losses.recompute import current_autocast
+from kdlight.reduce.divided_head import DividedHead
 from kdlight.reduce.heads import LinearHeadChunks, ModuleHeadChunks, is_plain_linear
 from kdlight.sources import Dense, LogitsSource, Projected
 
@@ -66,6 +67,8 @@ def student_chunks(source: Dense | Projected, index: Tensor | None, tokens: int)
     """Return the provider for a student; ``index`` holds the valid positions."""
     if isinstance(source, Dense):
         return DenseChunks(source, index)
+    if isinstance(source, DividedHead):  # which has the valid rows of all ranks
+        return source.chunks(tokens)
     selected = source.select(index)
     if is_plain_linear(selected.head):
         return LinearHeadChunks(selected, tokens)

@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from kdlight.losses.recompute import Recomputation
 from kdlight.reduce.chunks import ChunkedLogits, TeacherChunks, student_chunks, teacher_chunks
-from kdlight.reduce.gradients import TokenGradients, TokenRule, compiled_gradients, token_gradients
+from kdlight.reduce.compiled import compiled_gradients
+from kdlight.reduce.gradients import TokenGradients, TokenRule, token_gradients
 from kdlight.reduce.loss import split_values
 from kdlight.reduce.plan import Chunking, keep_allocations, spans
 from kdlight.sources import LogitsSource
@@ -35,6 +36,7 @@ class TokenWork:
         index: the valid rows among the flattened positions; None if all are valid.
         rows: number of valid rows.
         chunking: sizes of chunks; None to compute all logits at once.
+        longest: rows of the rank that has most of them, where ranks compute each chunk together.
     """
 
     rule: TokenRule
@@ -45,6 +47,7 @@ class TokenWork:
     index: Tensor | None
     rows: int
     chunking: Chunking | None
+    longest: int = 0
 
     def weighted_sum(self, values: Tensor) -> Tensor:
         """Sum ``values`` ``(n,)``, each times its weight."""
@@ -63,10 +66,18 @@ class TokenWork:
         """Return the rows of a chunk and of a block."""
         assert self.chunking is not None
         source = self.student
-        return self.chunking.sizes(self.rows, source.shape[-1], source.device, source.dtype)
+        rows = max(self.rows, self.longest)
+        return self.chunking.sizes(rows, source.shape[-1], source.device, source.dtype)
+
+    def chunks(self, tokens: int) -> list[slice]:
+        """Return the rows of each chunk; the last ones are empty where other ranks have more."""
+        return [
+            slice(min(each.start, self.rows), min(each.stop, self.rows))
+            for each in spans(max(self.rows, self.longest), tokens)
+        ]
 
     def block_gradients(
-        self, student: Tensor, teacher: Any, rows: slice, *, backward: bool, is_full: bool
+        self, student: Tensor, teacher: Any, rows: slice, *, backward: bool
     ) -> TokenGradients:
         """Evaluate the rule on a block of logits as the head computes them."""
         # providers leave the transform of a source to the rule, which differentiates it
@@ -80,7 +91,7 @@ class TokenWork:
             values, extras = split_values(rule.values(student, teacher, labels))
             return TokenGradients(values, student, extras, ())
         assert self.chunking is not None
-        compiled = self.chunking.compiled and is_full  # another size would be compiled once more
+        compiled = self.chunking.is_compiled_on(student.device)
         compute = compiled_gradients if compiled else token_gradients
         return compute(rule, student, teacher, labels, weights)
 
@@ -117,7 +128,7 @@ def _evaluate(
     values: list[Tensor] = []
     parts: dict[str, Tensor] = {}
     own = [torch.zeros_like(parameter) for parameter in work.rule.parameters]
-    for chunk in spans(work.rows, tokens):
+    for chunk in work.chunks(tokens):
         student.begin(chunk)
         if teacher is not None:
             teacher.begin(chunk)
@@ -125,8 +136,7 @@ def _evaluate(
             logits = student.block(part)
             target = None if teacher is None else teacher.block(part, logits)
             rows = slice(chunk.start + part.start, chunk.start + part.stop)
-            is_full = part.stop - part.start == size
-            result = work.block_gradients(logits, target, rows, backward=backward, is_full=is_full)
+            result = work.block_gradients(logits, target, rows, backward=backward)
             if backward:
                 student.set_grad(part, result.student)
             values.append(result.values)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdlight.checks import can_read
 from kdlight.losses.recompute import current_autocast
 from kdlight.sources import Projected
 
@@ -23,7 +24,7 @@ class LinearHeadChunks:
         assert isinstance(head, nn.Linear)
         self.inputs = (hidden, head.weight, *([] if head.bias is None else [head.bias]))
         # like autocast: one copy of the head per call, in the dtype of the products
-        dtype = _product_dtype(hidden)
+        dtype = product_dtype(hidden)
         self.hidden, self.weight, *bias = (each.detach().to(dtype) for each in self.inputs)
         self.bias = bias[0] if bias else None
         rows = min(tokens, len(hidden))
@@ -92,10 +93,11 @@ class LinearHeadChunks:
 
     def _product(self, first: Tensor, second: Tensor, out: Tensor | None = None) -> Tensor:
         """Multiply in the dtype of the products; the scale of float16 is divided out in float32."""
-        product = torch.mm(first, second, out=out)
         if self.scale is None:
-            return product
-        product = product.float()
+            return torch.mm(first, second, out=out)
+        if not can_read(first):
+            return _mm_to_float32(first, second).div_(self.scale)
+        product = torch.mm(first, second, out=out).float()
         if not bool(product.isfinite().all()):  # a sum overflowed, which in float32 it does not
             product = torch.mm(first.float(), second.float())
         return product.div_(self.scale)
@@ -172,7 +174,23 @@ def is_plain_linear(head: object) -> bool:
     )
 
 
-def _product_dtype(hidden: Tensor) -> torch.dtype:
+def _mm_to_float32(first: Tensor, second: Tensor) -> Tensor:
+    """Multiply float16 matrices into a float32 one, whose sums do not overflow."""
+    if first.device.type == "cuda":
+        try:
+            return torch.mm(first, second, out_dtype=torch.float32)
+        except (TypeError, RuntimeError):  # older PyTorch, or a card without such a product
+            pass
+    return torch.mm(first.float(), second.float())
+
+
+def product_dtype(hidden: Tensor) -> torch.dtype:
+    """Return the dtype of the product of hidden states and a head: under autocast, its own.
+
+    Example:
+        >>> product_dtype(torch.zeros(1, dtype=torch.float16))
+        torch.float16
+    """
     device = hidden.device.type
     if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
         return torch.get_autocast_dtype(device)

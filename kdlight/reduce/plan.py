@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from kdlight.reduce.compiled import has_compiler
 from kdlight.sources import Dense, LogitsSource, Projected
 
 MAX_DENSE_ENTRIES = 2**23
@@ -35,10 +36,12 @@ class Chunking:
         tokens: rows of a chunk; None for a size that suits the device.
         block: rows of a block within a chunk; None for a size that suits the device.
         compiled: compile the computation on a block with ``torch.compile``, which takes some
-            seconds once and then needs fewer passes over memory.
+            seconds once and then needs fewer passes over memory. ``"auto"`` does so on an
+            accelerator that Triton compiles for. Where a loss cannot be compiled, a warning says
+            why.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size below 1, or another value of ``compiled``.
 
     Example:
         >>> Chunking(tokens=100, block=30).sizes(150, 32_000, torch.device("cpu"), torch.float32)
@@ -47,13 +50,24 @@ class Chunking:
 
     tokens: int | None = None
     block: int | None = None
-    compiled: bool = False
+    compiled: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         for name in ("tokens", "block"):
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}; None chooses a size")
+        if self.compiled not in (True, False, "auto"):
+            raise ValueError(f"compiled must be True, False or 'auto', got {self.compiled!r}")
+
+    def is_compiled_on(self, device: torch.device) -> bool:
+        """Return whether the computation on a block is compiled on ``device``.
+
+        Example:
+            >>> Chunking().is_compiled_on(torch.device("cpu"))
+            False
+        """
+        return has_compiler(device) if self.compiled == "auto" else bool(self.compiled)
 
     def sizes(
         self, rows: int, vocabulary: int, device: torch.device, dtype: torch.dtype
@@ -124,7 +138,8 @@ def describe_plan(
     if chunking is None:
         return f"{logits} at once ({reason})"
     tokens, _ = chunking.sizes(rows, vocabulary, student.device, student.dtype)
-    return f"{logits} in chunks of {tokens} tokens ({reason})"
+    how = " and compiled" if chunking.is_compiled_on(student.device) else ""
+    return f"{logits} in chunks of {tokens} tokens{how} ({reason})"
 
 
 def _obstacle(student: LogitsSource, teacher: LogitsSource | None) -> str:

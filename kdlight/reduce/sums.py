@@ -7,17 +7,21 @@ they hold (a NaN, a label outside the vocabulary) reaches neither a value nor a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from kdlight.losses.labels import check_mask
 from kdlight.losses.log_space import widen
+from kdlight.reduce.divide import divide
 from kdlight.reduce.functions import TokenWork, chunked_sum, chunked_values
 from kdlight.reduce.gradients import TokenRule, ValueAndGrad
 from kdlight.reduce.loss import Loss, PerTokenLoss, split_values
 from kdlight.reduce.plan import Chunked, plan
+from kdlight.reduce.shares import Evaluate, divided_rows
 from kdlight.sources import LogitsSource
 
 
@@ -32,6 +36,7 @@ def token_sum(
     value_and_grad: ValueAndGrad | None = None,
     parameters: Sequence[Tensor] = (),
     chunked: Chunked = "auto",
+    row_group: dist.ProcessGroup | None = None,
 ) -> Loss:
     """Sum ``per_token_loss`` over the valid positions.
 
@@ -49,6 +54,11 @@ def token_sum(
         parameters: trainable tensors that ``per_token_loss`` reads.
         chunked: ``"auto"`` computes large logits in chunks and small ones at once; `Chunking` sets
             the sizes.
+        row_group: ranks that have the same student, teacher, labels and mask, and call this
+            together. Where the student is hidden states and a head, each of them evaluates a share
+            of the rows; the result, and the gradients, are those of all rows on every rank. None
+            for a process that evaluates all rows itself. ``per_token_loss`` must draw no random
+            numbers then.
 
     Returns:
         The sum and the number of valid positions; a sum of 0 with a graph where there is none.
@@ -65,14 +75,9 @@ def token_sum(
         (tensor(4.), tensor(2))
     """
     rule = TokenRule(per_token_loss, value_and_grad, tuple(parameters))
-    work = _select_valid(rule, student, teacher, labels, mask, weights, chunked)
-    if work.chunking is not None:
-        total, parts = chunked_sum(work)
-    else:
-        values, extras = _dense_values(work)
-        total = work.weighted_sum(values)
-        parts = {name: value.detach().sum() for name, value in extras.items()}
-    return Loss(total, torch.tensor(work.rows, device=total.device), parts)
+    work = select_valid(rule, student, teacher, labels, mask, weights)
+    total, parts = _evaluate(work, _sum, chunked, row_group, adds_up=True)
+    return Loss(total, torch.full((), work.rows, device=total.device), parts)
 
 
 def token_values(
@@ -85,6 +90,7 @@ def token_values(
     value_and_grad: ValueAndGrad | None = None,
     parameters: Sequence[Tensor] = (),
     chunked: Chunked = "auto",
+    row_group: dist.ProcessGroup | None = None,
 ) -> Tensor:
     """Return ``per_token_loss`` of the valid positions, in their order, ``(n,)`` with a graph.
 
@@ -100,8 +106,67 @@ def token_values(
         tensor([2., 2., 2.])
     """
     rule = TokenRule(per_token_loss, value_and_grad, tuple(parameters))
-    work = _select_valid(rule, student, teacher, labels, mask, None, chunked)
-    return _dense_values(work)[0] if work.chunking is None else chunked_values(work)
+    work = select_valid(rule, student, teacher, labels, mask, None)
+    return _evaluate(work, _values, chunked, row_group, adds_up=False)[0]
+
+
+def position_values(
+    per_token_loss: PerTokenLoss,
+    student: LogitsSource,
+    teacher: LogitsSource | None = None,
+    labels: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    fill: float = 0.0,
+    chunked: Chunked = "auto",
+    row_group: dist.ProcessGroup | None = None,
+) -> Tensor:
+    """Return ``per_token_loss`` at each position, ``(...)`` with a graph; ``fill`` at invalid ones.
+
+    These are `token_values` in their places. A device needs not be asked for the places again.
+    Other arguments and errors are those of `token_values`.
+
+    Example:
+        >>> from kdlight.sources import Dense
+        >>> squares = lambda student, teacher, labels: (student - teacher).square().sum(-1)
+        >>> logits, mask = Dense(torch.zeros(3, 2)), torch.tensor([True, False, True])
+        >>> position_values(squares, logits, Dense(torch.ones(3, 2)), mask=mask, fill=-1.0)
+        tensor([ 2., -1.,  2.])
+    """
+    work = select_valid(TokenRule(per_token_loss), student, teacher, labels, mask, None)
+    values = _evaluate(work, _values, chunked, row_group, adds_up=False)[0]
+    positions = student.shape[:-1]
+    if work.index is not None:
+        everywhere = values.new_full((prod(positions),), fill)
+        values = everywhere.index_copy(0, work.index.to(values.device), values)
+    return values.view(positions)
+
+
+def _evaluate(
+    work: TokenWork,
+    evaluate: Evaluate,
+    chunked: Chunked,
+    group: dist.ProcessGroup | None,
+    *,
+    adds_up: bool,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    divided = divide(work, evaluate, chunked, group, adds_up=adds_up)
+    if divided is not None:
+        return divided_rows(divided)
+    chunking, _ = plan(work.student, work.teacher, work.rows, chunked)
+    return evaluate(replace(work, chunking=chunking))
+
+
+def _sum(work: TokenWork) -> tuple[Tensor, dict[str, Tensor]]:
+    if work.chunking is not None:
+        return chunked_sum(work)
+    values, extras = _dense_values(work)
+    parts = {name: value.detach().sum() for name, value in extras.items()}
+    return work.weighted_sum(values), parts
+
+
+def _values(work: TokenWork) -> tuple[Tensor, dict[str, Tensor]]:
+    return (_dense_values(work)[0] if work.chunking is None else chunked_values(work)), {}
 
 
 def _dense_values(work: TokenWork) -> tuple[Tensor, dict[str, Tensor]]:
@@ -113,15 +178,15 @@ def _dense_values(work: TokenWork) -> tuple[Tensor, dict[str, Tensor]]:
     return split_values(work.rule.per_token_loss(widen(student), teacher, work.labels))
 
 
-def _select_valid(
+def select_valid(
     rule: TokenRule,
     student: LogitsSource,
     teacher: LogitsSource | None,
     labels: Tensor | None,
     mask: Tensor | None,
     weights: Tensor | None,
-    chunked: Chunked,
 ) -> TokenWork:
+    """Return the work on the valid rows; the sizes of chunks are chosen later."""
     positions = student.shape[:-1]
     for name, shape in (
         ("teacher", None if teacher is None else teacher.shape[:-1]),
@@ -137,7 +202,6 @@ def _select_valid(
     check_mask("mask", mask)
     index = None if mask is None else mask.flatten().nonzero().squeeze(-1)
     rows = prod(positions) if index is None else len(index)
-    chunking, _ = plan(student, teacher, rows, chunked)
     return TokenWork(
         rule=rule,
         student=student,
@@ -146,7 +210,7 @@ def _select_valid(
         weights=None if weights is None else _select(weights.detach(), index),
         index=None if index is not None and rows == prod(positions) else index,
         rows=rows,
-        chunking=chunking,
+        chunking=None,
     )
 
 

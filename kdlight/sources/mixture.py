@@ -124,7 +124,8 @@ class Mixture(LogitsSource):
         if isinstance(self.weights, PositionWeights):
             return self.weights([each.detach() for each in log_probs]).detach()
         first = log_probs[0]
-        weights = torch.tensor(self.weights, dtype=first.dtype).to(first.device)
+        # filled on the device: to copy numbers would wait for it
+        weights = torch.stack([first.new_full((), weight) for weight in self.weights])
         return weights.expand(*first.shape[:-1], len(self.weights))
 
     def _average(self, logits: Sequence[Tensor]) -> Tensor:

@@ -75,5 +75,6 @@ class _PairHead(nn.Module):
         self.out_features = 2 * width
 
     def forward(self, hidden: Tensor) -> Tensor:
-        halves = torch.stack(hidden.chunk(2, -1))  # one product for both
-        return torch.cat(list(self.head(halves)), -1)
+        # one product for both, of a matrix, as a divided head does not take an empty stack of two
+        logits = self.head(torch.cat(hidden.chunk(2, -1)))
+        return torch.cat([logits[: len(hidden)], logits[len(hidden) :]], -1)

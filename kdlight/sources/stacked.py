@@ -69,8 +69,9 @@ class Stacked(LogitsSource):
 
     def position_weights(self) -> Tensor:
         """Return ``(..., K)``, 1 at the teacher of a position and 0 at all others."""
-        numbers = torch.tensor(self.numbers, dtype=torch.long).to(self.owner.device)
-        return one_hot(numbers[self.owner], len(self.names)).float()
+        # filled on the device: to copy numbers would wait for it
+        numbers = torch.stack([self.owner.new_full((), number) for number in self.numbers])
+        return one_hot(numbers[self.owner].long(), len(self.names)).float()
 
     def without_labels(self) -> Stacked:
         """Return the source as it is where labels are not known."""

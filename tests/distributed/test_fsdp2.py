@@ -50,6 +50,13 @@ def test_a_size_that_does_not_divide_the_ranks_raises(strategy: Any, size: int) 
         strategy(size, devices=4)
 
 
+def test_one_rank_has_no_other_to_divide_a_head_with() -> None:
+    with pytest.raises(ValueError, match=r"divide_head=True .* but tensor_parallel_size=1; set it"):
+        FSDP2Strategy(divide_head=True)
+    assert FSDP2Strategy(2, divide_head=True).divide_head
+    assert not FSDP2Strategy(2).divide_head
+
+
 def test_tensor_parallel_ranks_need_a_seed(strategy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     strategy(1, devices=4)

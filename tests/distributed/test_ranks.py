@@ -55,6 +55,11 @@ def check_sums(rank: int) -> None:
     alone: Any = [dist.new_group([each]) for each in range(RANKS)][rank]
     assert sum_over_ranks(values, alone) is values
     assert ranks.data_parallel_sum(trainer(), values).tolist() == [6.0, 4.0]
+    assert ranks.row_group(None) is None
+    assert ranks.row_group(trainer(data_parallel=RANKS).strategy.device_mesh) is None
+    rows = ranks.row_group(trainer(data_parallel=2).strategy.device_mesh)
+    assert rows is not None
+    assert dist.get_process_group_ranks(rows) == [rank // 2 * 2, rank // 2 * 2 + 1]
     assert ranks.gather_numbers(trainer(), rank / 2) == [0.0, 0.5, 1.0, 1.5]
 
 

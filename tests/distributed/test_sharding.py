@@ -12,6 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from kdlight.distributed import shard
+from kdlight.distributed.divided import is_divided
 from kdlight.distributed.sharding import clip_norm, layers
 from tests.support.gloo import run_on_ranks
 
@@ -24,7 +25,11 @@ class Network(nn.Module):
         torch.manual_seed(0)
         self.layers = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
         self.head = nn.Linear(4, 3)
-        self.tensor_parallel_plan = {"layers.0": "colwise", "layers.1": "rowwise"}
+        self.tensor_parallel_plan = {
+            "layers.0": "colwise",
+            "layers.1": "rowwise",
+            "head": "colwise_gather_output",
+        }
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self.layers:
@@ -39,10 +44,14 @@ def mesh(data_parallel: int, tensor_parallel: int) -> DeviceMesh:
 
 def check_sharding(rank: int) -> None:
     x = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
-    for sizes in ((2, 1), (1, 2)):
+    for sizes, divide_head in (((2, 1), False), ((1, 2), False), ((1, 2), True)):
         whole, network = Network(), Network()
-        shard(network, mesh(*sizes))
+        shard(network, mesh(*sizes), divide_head=divide_head)
         shard(network, mesh(*sizes))  # the second time nothing is done
+        assert isinstance(network.head.weight, DTensor)
+        rows = 3 if sizes == (1, 2) and not divide_head else 2 - rank
+        assert len(network.head.weight.to_local()) == rows
+        assert not is_divided(network.head)  # of which each rank gathers the output
         modules = [each for each in network.modules() if isinstance(each, FSDPModule)]
         assert modules == [network, *network.layers]
         assert all(isinstance(each, DTensor) for each in network.parameters())
@@ -65,6 +74,15 @@ def check_errors(rank: int) -> None:
     divided = mesh(1, 2)
     with pytest.raises(ValueError, match="tensor_parallel_size=2, but Linear has no tensor_p"):
         shard(nn.Linear(4, 4), divided)
+    tied = Network()
+    tied.embedding = nn.Embedding(3, 4)
+    tied.embedding.weight = tied.head.weight
+    with pytest.raises(ValueError, match="the head 'head' of Network is tied to its embedding"):
+        shard(tied, divided, divide_head=True)
+    headless = Network()
+    del headless.tensor_parallel_plan["head"]
+    with pytest.raises(ValueError, match="the plan of Network names no head; add the path"):
+        shard(headless, divided, divide_head=True)
     network = Network()
     network.config = type("Config", (), {"num_attention_heads": 3})()  # type: ignore[assignment]
     with pytest.raises(ValueError, match="2 does not divide num_attention_heads=3 of Network"):

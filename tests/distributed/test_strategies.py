@@ -34,6 +34,14 @@ RUNS: dict[str, Options] = {
     "tensor": TENSOR,
     "tensor clipped": {**TENSOR, "clip": 0.02},
     "tensor sharded llama": {**TENSOR, "network": "llama", "shard": True},
+    "tensor head": {**TENSOR, "divide_head": True},
+    "tensor head chunked": {**TENSOR, "divide_head": True, "chunked": [7, 3]},
+    "tensor head untied": {
+        **TENSOR,
+        "network": "untied",
+        "divide_head": True,
+        "chunked": [7, 3],
+    },
     "model_parallel": {"strategy": "model_parallel"},
 }
 INVALID: dict[str, tuple[Options, str]] = {
@@ -51,6 +59,10 @@ INVALID: dict[str, tuple[Options, str]] = {
         {**TENSOR, "tensor_parallel": 3},
         "tensor_parallel_size=3 does not divide the 2 ranks of this run",
     ),
+    "tensor tied head": (
+        {**TENSOR, "network": "llama", "divide_head": True},
+        "divide_head=True, but the head 'lm_head' of LlamaForCausalLM is tied",
+    ),
     "tensor plain": ({**TENSOR, "network": "plain"}, "SingleInput has no tensor_parallel_plan"),
     "tensor one head": (
         {**TENSOR, "network": "one_head"},
@@ -63,14 +75,18 @@ INVALID: dict[str, tuple[Options, str]] = {
 def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
     invalid = {name: options for name, (options, _) in INVALID.items()}
     cases = {name: {**PARTS, **options} for name, options in {**RUNS, **invalid}.items()}
-    return fit_on_ranks(cases, tmp_path_factory.mktemp("ranks"))
+    folder = tmp_path_factory.mktemp("ranks")
+    path = str(folder / "divided.ckpt")
+    cases["tensor head"] = {**cases["tensor head"], "save": path}
+    cases["resumed"] = {**cases["tensor head"], "load": path, "epochs": 2, "evaluate": False}
+    return fit_on_ranks(cases, folder)
 
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Result]:
     """Return the results of one process on the same data."""
     others = {"uneven": UNEVEN, "clipped": {"clip": 0.02}}
-    networks = {name: {"network": name} for name in ("toy", "plain", "llama")}
+    networks = {name: {"network": name} for name in ("toy", "plain", "llama", "untied")}
     with isolate_rng():
         return {name: fit({**WHOLE, **more}) for name, more in {**networks, **others}.items()}
 
@@ -82,7 +98,7 @@ def test_every_strategy_equals_one_process_in_training_and_evaluation(
 ) -> None:
     last = name.split()[-1]
     expected, (first, second) = alone.get(last, alone["toy"]), (rank[name] for rank in on_ranks)
-    tolerance = 1e-6 if last == "llama" else 1e-10
+    tolerance = 1e-6 if last in ("llama", "untied") else 1e-10  # Llama's norms are in float32
     assert largest_difference(expected, first) < tolerance
     assert largest_difference(first, second) == 0
     for stage in ("validated", "tested"):
@@ -127,6 +143,28 @@ def test_the_head_is_gathered_while_the_loss_uses_it(name: str, on_ranks: list[R
         seen = rank[name]["seen"]
         assert seen["head"] == ("Tensor", (toy.VOCABULARY, 6))
         assert seen["head_gradient"] > 0
+
+
+@pytest.mark.slow
+def test_tensor_parallel_ranks_divide_the_tokens_of_a_loss(
+    on_ranks: list[Result], alone: dict[str, Result]
+) -> None:
+    whole = alone["toy"]["seen"]["head_rows"]
+    rows = [rank["tensor"]["seen"]["head_rows"] for rank in on_ranks]
+    assert rows == [whole // 2, whole - whole // 2]
+
+
+@pytest.mark.slow
+def test_a_divided_head_is_saved_whole_and_resumed(on_ranks: list[Result]) -> None:
+    trained, saved = (on_ranks[0]["tensor head"][key] for key in ("parameters", "saved"))
+    for name, value in trained.items():
+        torch.testing.assert_close(saved[f"student.{name}"], value, rtol=0, atol=0)
+    for rank in on_ranks:
+        resumed = rank["resumed"]["seen"]["resumed"]
+        assert resumed["head.weight"].shape == (toy.VOCABULARY, 6)
+        for name, value in resumed.items():
+            torch.testing.assert_close(value, trained[name], rtol=0, atol=0)
+    assert largest_difference(on_ranks[0]["tensor head"], on_ranks[0]["resumed"]) > 1e-3
 
 
 @pytest.mark.slow

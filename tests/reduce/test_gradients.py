@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch._dynamo.utils import counters
 
-from kdlight import Chunking, Dense, Projected
+from kdlight import Chunking, Dense, Projected, losses
+from kdlight.losses import value_and_grad as closed_forms
 from kdlight.models.output_head import Rescale
 from kdlight.objectives import (
-    TAID,
     Divergence,
     ForwardKL,
     Objective,
     TokenObjective,
     build_objective,
 )
+from kdlight.reduce import split_values, token_sum
 from tests.support.chunked_data import (
     OBJECTIVE_FACTORIES,
     TOKEN_OBJECTIVES,
@@ -26,6 +26,7 @@ from tests.support.chunked_data import (
     V,
     assert_all_close,
 )
+from tests.support.device_questions import questions
 
 
 @pytest.mark.parametrize("transform", [Rescale(scale=0.25), Rescale(cap=3.0), Rescale(2.0, 5.0)])
@@ -131,54 +132,58 @@ def test_closed_forms_equal_autograd(name):
             if result is None:
                 continue
             leaf = student.clone().requires_grad_()
-            values = objective.per_token_loss(leaf, teacher, labels)
-            assert isinstance(values, Tensor)
+            values, parts = split_values(objective.per_token_loss(leaf, teacher, labels))
             (grad,) = torch.autograd.grad(values.sum(), leaf)
-            assert_all_close([result[0], result[1]], [values.detach(), grad])
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        ("forward_kl", "temperature"),
-        ("todi", "temperature"),
-        ("taid", "t"),
-        ("skew_forward_kl", "skew"),
-    ],
-)
-def test_a_number_that_a_schedule_changes_is_compiled_once(name, number):
-    """Once as a constant, and once more as a variable."""
-    torch.compiler.reset()
-    counters.clear()
-    data, objective = ProjectedData(torch.float32), build_objective(name)
-    for step in range(12):
-        setattr(objective, number, 0.2 + 0.05 * step)
-        assert_all_close(
-            data.evaluate(objective, Chunking(5, 5, compiled=True)),
-            data.evaluate(objective, False),
-            rtol=1e-4,
-        )
-    assert counters["stats"]["unique_graphs"] <= 2
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-@pytest.mark.parametrize("name", ["forward_kl", "taid", "todi"])
-def test_compiled_blocks_equal_eager_ones(name):
-    torch.compiler.reset()
-    data, objective = ProjectedData(torch.float32), build_objective(name)
-    compiled = Chunking(5, 2, compiled=True)
-    assert_all_close(data.evaluate(objective, compiled), data.evaluate(objective, False), rtol=1e-5)
-    if isinstance(objective, TAID):
-        for objective.t in (0.1, 0.5, 1.0):  # a schedule changes it
+            closed, own_parts = split_values(result[0])
+            assert parts.keys() == own_parts.keys()
             assert_all_close(
-                data.evaluate(objective, compiled), data.evaluate(objective, False), rtol=1e-5
+                [closed.detach(), result[1], *(own_parts[name].detach() for name in parts)],
+                [values.detach(), grad, *(each.detach() for each in parts.values())],
             )
-    forbidden = torch.zeros(17).index_fill(0, torch.tensor(3), -torch.inf)
-    result, eager = (
-        data.evaluate(objective, how, student=data.student.logits() + forbidden)
-        for how in (compiled, False)
-    )
-    assert_all_close(result, eager, rtol=1e-5)
+
+
+class Scaled(Divergence):
+    """A closed form with parts, and values that have a graph to a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+
+    def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> Any:
+        values = self.scale**2 * losses.forward_kl(student, teacher)
+        return values, {"scale": self.scale.detach().expand_as(values)}
+
+    def value_and_grad(self, student: Tensor, teacher: Any, labels: Any) -> Any:
+        values, grad = closed_forms.forward_kl(student, teacher)
+        parts = {"scale": self.scale.detach().expand_as(values)}
+        self.calls = getattr(self, "calls", 0) + 1
+        return (self.scale**2 * values, parts), grad * self.scale.detach() ** 2
+
+
+def test_a_closed_form_may_have_parts_and_a_graph_to_parameters():
+    data, objective = ProjectedData(), Scaled()
+    expected = data.evaluate(objective, False)
+    assert not hasattr(objective, "calls")  # all at once, autograd does it
+    assert_all_close(data.evaluate(objective, Chunking(5, 2)), expected)
+    assert objective.calls
+    weights = torch.linspace(-1, 2, len(data.mask), dtype=torch.float64)
+    results = []
+    for how in (Chunking(5, 2), False):
+        loss = token_sum(
+            objective.per_token_loss,
+            data.student,
+            data.teacher,
+            weights=weights,
+            value_and_grad=objective.value_and_grad,
+            parameters=tuple(objective.parameters()),
+            chunked=how,
+        )
+        results.append(torch.autograd.grad(loss.total, [*data.leaves, objective.scale]))
+    assert_all_close(list(results[0]), list(results[1]))
+
+
+def test_the_closed_form_is_left_where_its_values_cannot_be_looked_at():
+    data, objective = ProjectedData(), Scaled()
+    with questions():
+        data.evaluate(objective, Chunking(5, 2))
+    assert not hasattr(objective, "calls")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kdlight import Chunking, Projected
-from kdlight.objectives import CrossEntropy, TokenObjective, build_objective
-from kdlight.reduce import token_sum, token_values
+from kdlight.objectives import CrossEntropy, ForwardKL, TokenObjective, build_objective
+from kdlight.reduce import position_values, token_sum, token_values
 from tests.support.chunked_data import OBJECTIVE_FACTORIES, N, ProjectedData, assert_all_close
 
 
@@ -79,3 +79,22 @@ def test_token_values_have_a_graph():
         return [values.detach(), *torch.autograd.grad(loss, data.leaves)]
 
     assert_all_close(evaluate(Chunking(5, 2)), evaluate(False))
+
+
+@pytest.mark.parametrize("chunked", [Chunking(5, 2), False], ids=["chunks", "at once"])
+@pytest.mark.parametrize("masked", ["some", "none", "all", "no mask"])
+def test_values_at_positions_are_the_values_in_their_places(masked, chunked):
+    data, objective = ProjectedData(), ForwardKL()
+    masks = {"some": data.mask, "none": data.mask & False, "all": data.mask | True}
+    mask = masks.get(masked)
+    arguments = (objective.per_token_loss, data.student, data.teacher)
+    values = token_values(*arguments, mask=mask, chunked=chunked)
+    places = position_values(*arguments, mask=mask, fill=-7.0, chunked=chunked)
+    assert places.shape == data.mask.shape
+    valid = torch.ones_like(data.mask) if mask is None else mask
+    assert torch.equal(places[valid], values)
+    assert (places[~valid] == -7.0).all()
+    outer = torch.linspace(-1, 1, len(valid), dtype=places.dtype)
+    gradients = torch.autograd.grad((places * outer).sum(), data.leaves)
+    expected = torch.autograd.grad((values * outer[valid]).sum(), data.leaves)
+    assert_all_close(list(gradients), list(expected))

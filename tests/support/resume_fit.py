@@ -134,7 +134,7 @@ def fit(folder: Path, callbacks: list[Callback], **options: Any) -> dict[str, An
     logger = CSVLogger(folder, name="log", version=None, flush_logs_every_n_steps=1)
     trainer = Trainer(
         default_root_dir=folder,
-        accelerator="cpu",
+        accelerator=options.get("accelerator", "cpu"),
         devices=options.get("ranks", 1),
         strategy=strategy,
         accumulate_grad_batches=options.get("accumulate", 2),

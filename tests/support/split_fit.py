@@ -59,10 +59,16 @@ class Watch(Callback):
         self.t: list[float] = []
         self.seen: Result = {}
 
+    def _see_rows(self, head: Any, args: Any, output: Any) -> None:
+        self.seen.setdefault("head_rows", args[0].shape[0])  # of the first batch
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         wrapped, teacher = trainer.strategy.model, pl_module.teacher.model
         names = [name for name, _ in wrapped.named_parameters()] + list(wrapped.state_dict())
         weight = next(teacher.parameters())
+        head = getattr(teacher, "head", None)
+        if head is not None:
+            head.register_forward_hook(self._see_rows)
         self.seen = {
             "type": type(wrapped).__name__,
             "teacher_in_student": [name for name in names if "teacher" in name],
@@ -70,6 +76,10 @@ class Watch(Callback):
             "teacher_dtype": str(weight.dtype),
             "teacher_part": sum(local_tensor(p).numel() for p in teacher.parameters())
             / sum(p.numel() for p in teacher.parameters()),
+            "resumed": {
+                name: full_tensor(p).detach().clone()
+                for name, p in pl_module.student.named_parameters()
+            },
             "optimized": sum(len(g["params"]) for g in trainer.optimizers[0].param_groups),
             "student_part": sum(local_tensor(p).numel() for p in pl_module.student.parameters())
             / sum(p.numel() for p in pl_module.student.parameters()),
@@ -102,7 +112,11 @@ def full_tensor(tensor: Any) -> torch.Tensor:
 def _strategy(options: Options) -> Any:
     name = options.get("strategy", "auto")
     if name == "fsdp2":
-        return FSDP2Strategy(tensor_parallel_size=options.get("tensor_parallel", 1))
+        return FSDP2Strategy(
+            tensor_parallel_size=options.get("tensor_parallel", 1),
+            divide_head=options.get("divide_head", False),
+            save_distributed_checkpoint=False,
+        )
     if name == "model_parallel":
         return ModelParallelStrategy(options["ranks"], 1)
     return name
@@ -151,7 +165,11 @@ def fit(options: Options) -> Result:
     data = toy.RaggedModule(options["batch_size"], **options.get("data", {}))
     assert module.teacher is not None
     weights = [*module.teacher.model.parameters()]  # type: ignore[attr-defined]
-    trainer.fit(module, data)
+    saved: dict[str, torch.Tensor] = {}
+    trainer.fit(module, data, ckpt_path=options.get("load"))
+    if "save" in options:
+        trainer.save_checkpoint(options["save"])
+        saved = torch.load(options["save"], weights_only=True)["state_dict"]
     trained = {
         name: full_tensor(value)
         for part in (module.student, module.objective)
@@ -163,6 +181,7 @@ def fit(options: Options) -> Result:
         "losses": watch.losses,
         "t": watch.t,
         "seen": watch.seen,
+        "saved": saved,
         "logged": {key: value.item() for key, value in trainer.callback_metrics.items()},
     }
     if options.get("evaluate"):

@@ -46,7 +46,11 @@ class ToyLM(nn.Module):
             self.dropout = nn.Dropout(dropout)
             self.head = nn.Linear(dim, VOCABULARY)
         self.vocab_size = VOCABULARY
-        self.tensor_parallel_plan = {"layers.0": "colwise", "layers.1": "rowwise"}
+        self.tensor_parallel_plan = {
+            "layers.0": "colwise",
+            "layers.1": "rowwise",
+            "head": "colwise_gather_output",
+        }
 
     def forward(self, batch: dict[str, Tensor]) -> Projected:
         hidden = self.embed(batch["input_ids"])
@@ -63,7 +67,7 @@ def plain(dim: int = 6, *, seed: int = 0) -> SingleInput:
     return SingleInput(net, key="input_ids")
 
 
-def llama(dim: int = 8, *, heads: int = 2, seed: int = 0) -> nn.Module:
+def llama(dim: int = 8, *, heads: int = 2, seed: int = 0, tied: bool = True) -> nn.Module:
     """Return a Hugging Face language model of two layers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -77,13 +81,17 @@ def llama(dim: int = 8, *, heads: int = 2, seed: int = 0) -> nn.Module:
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=64,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         eos_token_id=0,
         bos_token_id=0,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return CausalLM.wrap(LlamaForCausalLM(config))
+
+
+def untied(dim: int = 8, *, seed: int = 0) -> nn.Module:
+    return llama(dim, seed=seed, tied=False)
 
 
 def one_head(dim: int = 8, *, seed: int = 0) -> nn.Module:
@@ -94,6 +102,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "toy": ToyLM,
     "plain": plain,
     "llama": llama,
+    "untied": untied,
     "one_head": one_head,
 }
 

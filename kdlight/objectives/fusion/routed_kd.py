@@ -184,7 +184,7 @@ class RoutedKD(Objective):
         log_weights = self.gate(inputs)
         values = torch.stack([self._values(inputs, name) for name in self.teachers], -1)
         weights = self._routed(log_weights)[row_of_each_position(inputs)].to(values.dtype)
-        count = torch.tensor(len(values), device=values.device)
+        count = torch.full((), len(values), device=values.device)
         distilled = weigh(weights, values).sum()
         total = weigh(self.distillation_weight, distilled)
         parts = {"distillation": distilled}
@@ -214,6 +214,7 @@ class RoutedKD(Objective):
             value_and_grad=self.divergence.value_and_grad,
             parameters=tuple(p for p in self.divergence.parameters() if p.requires_grad),
             chunked=inputs.chunked,
+            row_group=inputs.row_group,
         )
 
     def _balance(self, log_weights: Tensor, count: int, inputs: LossInputs) -> Tensor:
