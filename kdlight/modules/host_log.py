@@ -25,5 +25,7 @@ class HostLog(LightningModule):
     def log(self, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         """Log a value as `lightning.pytorch.LightningModule.log` does."""
         if isinstance(value, (int, float)) and not (args or kwargs.get("sync_dist")):
-            value = torch.tensor(value, dtype=torch.get_default_dtype())
+            # as Lightning does: within a step of bf16-true the default dtype is half precision
+            dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+            value = torch.tensor(value, dtype=dtype)
         super().log(name, value, *args, **kwargs)

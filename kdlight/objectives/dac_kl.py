@@ -220,8 +220,13 @@ class DACKL(Divergence):
         if callable(self.thresholds):
             known = () if both is None else self._known_features(both)
             thresholds = self.thresholds(student, teacher, *known)
-        kind = {"dtype": student.dtype, "device": student.device}  # not the default dtype of a run
-        lower, upper = (torch.as_tensor(x, **kind).expand(student.shape[:-1]) for x in thresholds)
+        lower, upper = (
+            # filled on the device, to which a number would be copied
+            (x.to(student) if isinstance(x, Tensor) else student.new_full((), x)).expand(
+                student.shape[:-1]
+            )
+            for x in thresholds
+        )
         if self.strength == 1:
             return lower, upper
         return self._scale_grad(lower), self._scale_grad(upper)

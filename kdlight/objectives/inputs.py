@@ -136,6 +136,12 @@ class LossInputs:
         """What a position is: a ``"sample"``, a ``"token"`` of one, a ``"position"`` in a map."""
         return {1: "sample", 2: "sample", 3: "token"}.get(len(self.student.shape), "position")
 
+    def valid_count(self) -> Tensor:
+        """Return the number of valid positions, a scalar on the device."""
+        if self.mask is not None:
+            return self.mask.sum()
+        return torch.full((), prod(self.student.shape[:-1]), device=self.student.device)
+
     def valid_positions(self) -> Tensor:
         """Return the indices ``(n,)`` of the valid positions among the flattened ones."""
         if self.mask is not None:

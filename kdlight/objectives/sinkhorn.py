@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kdlight.checks import check_choice
 from kdlight.distributed.gather import RankSizes, exchange_sizes, gather_rows, gather_source
+from kdlight.losses.device_numbers import numbers_like
 from kdlight.losses.log_space import widen
 from kdlight.losses.optimal_transport.distances import own_distances, pair_distances
 from kdlight.losses.optimal_transport.plan import check_transport
@@ -26,7 +27,6 @@ from kdlight.objectives.base import Objective
 from kdlight.objectives.inputs import LossInputs
 from kdlight.objectives.source_distances import source_distances
 from kdlight.reduce import Loss, RowProblems
-from kdlight.reduce.exchange import group_size
 from kdlight.sources import Dense, LogitsSource, Projected
 
 OwnCosts: TypeAlias = "tuple[list[Tensor], list[Tensor]]"
@@ -128,10 +128,9 @@ class Sinkhorn(Objective):
         if (
             self.geometry == "position"
             or (whole and self.gather and self.training and _has_other_ranks(inputs.group))
-            or group_size(inputs.row_group) > 1
             or not isinstance(teacher, (Dense, Projected))
             or teacher.shape != inputs.student.shape
-            or inputs.valid_teacher_mask is not inputs.mask
+            or not _have_one_mask(inputs, teacher)
         ):
             return None
         found = points(inputs.student.shape, inputs.mask, geometry=self.geometry)
@@ -163,7 +162,9 @@ class Sinkhorn(Objective):
 
     def _one_problem(self, inputs: LossInputs, teacher: LogitsSource) -> Loss:
         (student_points,) = points(inputs.student.shape, inputs.mask)
-        (teacher_points,) = points(teacher.shape, inputs.valid_teacher_mask, side="teacher")
+        teacher_points = student_points
+        if not _have_one_mask(inputs, teacher):
+            (teacher_points,) = points(teacher.shape, inputs.valid_teacher_mask, side="teacher")
         q, r = inputs.student.select(student_points.index), teacher.select(teacher_points.index)
         student_sizes, teacher_sizes = exchange_sizes(
             (student_points.count, teacher_points.count),
@@ -209,7 +210,7 @@ class Sinkhorn(Objective):
         values = self._values([distances(q, r) for q, r in selected], own_costs)
         sizes = [student_points.count for student_points, _ in pairs]
         if self.reduction == "sum":
-            values = values * torch.tensor(sizes).to(values) * len(pairs)
+            values = values * numbers_like(sizes, values) * len(pairs)
         return _loss(values.sum(), count=len(pairs), points=sum(sizes))
 
     def _distances(self, inputs: LossInputs, source: LogitsSource, other: LogitsSource) -> Tensor:
@@ -230,10 +231,16 @@ class Sinkhorn(Objective):
             )
 
 
+def _have_one_mask(inputs: LossInputs, teacher: LogitsSource) -> bool:
+    """Return whether the valid positions of student and teacher are the same."""
+    same_positions = teacher.shape[:-1] == inputs.student.shape[:-1]
+    return same_positions and inputs.valid_teacher_mask is inputs.mask
+
+
 def _has_other_ranks(group: dist.ProcessGroup | None) -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
 
 
 def _loss(total: Tensor, *, count: int, points: int) -> Loss:
-    counts = torch.tensor([count, points], device=total.device)
-    return Loss(total, counts[0], {"points": counts[1].to(total.dtype)})
+    parts = {"points": total.detach().new_full((), points)}
+    return Loss(total, torch.full((), count, device=total.device), parts)

@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlight.checks import check_positive
 from kdlight.losses.log_space import tempered
 from kdlight.objectives.base import Objective, check_vocabularies
 from kdlight.objectives.inputs import LossInputs
+from kdlight.objectives.redefined import BESIDE, is_redefined
 from kdlight.reduce import Loss, PerTokenValues, position_values, token_sum
+from kdlight.reduce.gradients import ValueAndGrad
 from kdlight.sources.tempered import has_no_level
 
-LOSS_METHODS = ("per_token_loss", "divergence")
-"""Methods that define the loss of a token."""
-
 GRADIENT_METHODS = ("value_and_grad", "divergence_and_grad")
-"""Methods that define the same loss together with its gradient."""
+"""Methods that define a loss together with its gradient."""
 
 
 class TokenObjective(Objective):
@@ -39,13 +38,6 @@ class TokenObjective(Objective):
     """
 
     is_per_token = True
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # a loss that is redefined must not be evaluated by the closed form of another
-        defined = vars(cls).keys()
-        if not defined.isdisjoint(LOSS_METHODS) and defined.isdisjoint(GRADIENT_METHODS):
-            cls.value_and_grad = TokenObjective.value_and_grad
 
     def per_token_loss(self, student: Tensor, teacher: Any, labels: Any) -> PerTokenValues:
         """Compute the loss of each row, ``(n, V), (n, V), (n,) -> (n,)``.
@@ -110,11 +102,25 @@ class TokenObjective(Objective):
             inputs.teacher if "teacher" in self.needs else None,
             inputs.class_labels,
             inputs.mask,
-            value_and_grad=self.value_and_grad,
+            value_and_grad=closed_form(self),
             parameters=tuple(p for p in self.parameters() if p.requires_grad),
             chunked=inputs.chunked,
             row_group=inputs.row_group,
         )
+
+
+def closed_form(objective: nn.Module) -> ValueAndGrad | None:
+    """Return ``value_and_grad`` of an objective, or None where its loss is another one.
+
+    A loss that a subclass redefines must not be evaluated by the closed form of its parent.
+
+    Example:
+        >>> closed_form(TokenObjective()) is None
+        False
+    """
+    beside = BESIDE | {"forward", "row_problems"}
+    found = getattr(objective, "value_and_grad", None)
+    return None if is_redefined(objective, *GRADIENT_METHODS, beside=beside) else found
 
 
 class Divergence(TokenObjective):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
+from math import inf, prod
 from re import fullmatch
 from typing import Any, TypeGuard, cast
 
@@ -14,8 +14,11 @@ from kdlight.checks import check_instance, check_range
 from kdlight.losses.kl import weigh
 from kdlight.objectives.base import Objective
 from kdlight.objectives.inputs import LossInputs
-from kdlight.objectives.token_objective import TokenObjective
-from kdlight.reduce import Loss, PerTokenValues, coupled_sum, split_values, token_sum
+from kdlight.objectives.redefined import is_redefined
+from kdlight.objectives.token_objective import TokenObjective, closed_form
+from kdlight.reduce import Loss, PerTokenValues, coupled_sum, plan, split_values, token_sum
+from kdlight.reduce.exchange import group_size
+from kdlight.sources import LogitsSource
 
 LOGGED = ("loss", "task", "ignored_share", "t", "alpha", "margin")
 """Names that modules and callbacks log beside the terms of an objective."""
@@ -91,7 +94,8 @@ class Weighted(Objective):
         values, grads, parts = [], [], {}
         for name, term in self._named_terms():
             if _is_per_token(term):
-                found = term.value_and_grad(student, teacher, labels)
+                value_and_grad = closed_form(term)
+                found = value_and_grad and value_and_grad(student, teacher, labels)
                 if found is None:
                     return None
                 value, extras = split_values(found[0])
@@ -123,34 +127,55 @@ class Weighted(Objective):
             return {}
         teacher = inputs.teacher if any("teacher" in term.needs for term in per_token) else None
         options: dict[str, Any] = {
-            "value_and_grad": self.value_and_grad,
+            "value_and_grad": closed_form(self),
             "parameters": tuple(
                 p for term in per_token for p in term.parameters() if p.requires_grad
             ),
             "chunked": inputs.chunked,
         }
-        labels, mask = inputs.class_labels, inputs.mask
+        rows = (inputs.student, teacher, inputs.class_labels, inputs.mask)
+        coupled = None if teacher is None else self._coupled_losses(inputs, teacher, options)
+        if coupled is not None:
+            return coupled
+        return {"": token_sum(self.per_token_loss, *rows, row_group=inputs.row_group, **options)}
+
+    def _coupled_losses(
+        self, inputs: LossInputs, teacher: LogitsSource, options: dict[str, Any]
+    ) -> dict[str, Loss] | None:
+        """Evaluate them with the first term that can share their logits, or return None."""
+        if group_size(inputs.row_group) > 1:  # each rank has the logits of a part of the rows
+            return None
+        positions = prod(inputs.student.shape[:-1])
+        if plan(inputs.student, teacher, positions, inputs.chunked)[0] is None:
+            return None  # without a look at the valid positions
         for name, term in self._named_terms():
+            if not self.weights[name] or is_redefined(term, "row_problems"):
+                continue
             problems = term.row_problems(inputs)
-            if problems is None or teacher is None or not self.weights[name]:
+            if problems is None:
                 continue
             factor = self.weights[name]
             if term.unit != self.unit:
                 factor *= sum(problems.sizes) / max(1, len(problems.sizes))
-            scaled, rows = problems._replace(factor=factor), (inputs.student, teacher, labels, mask)
-            found = coupled_sum(self.per_token_loss, *rows, scaled, **options)
-            if found is not None:
-                loss, values = found
+            loss_and_values = coupled_sum(
+                self.per_token_loss,
+                inputs.student,
+                teacher,
+                inputs.class_labels,
+                inputs.mask,
+                problems._replace(factor=factor),
+                **options,
+            )
+            if loss_and_values is not None:
+                loss, values = loss_and_values
                 alone = self._converted(name, problems.loss(values), term.unit, inputs)
                 return {"": loss, name: alone._replace(total=torch.zeros_like(loss.total))}
-        options["row_group"] = inputs.row_group
-        rows = (inputs.student, teacher, labels, mask)
-        return {"": token_sum(self.per_token_loss, *rows, **options)}
+        return None
 
     def _converted(self, name: str, loss: Loss, unit: str, inputs: LossInputs) -> Loss:
         """Convert the loss of one term to the unit of the sum, and apply its weight."""
         if unit != self.unit:
-            tokens = torch.full((), inputs.valid_positions().numel(), device=loss.total.device)
+            tokens = inputs.valid_count().to(loss.total.device)
             # not a quotient of integers, whose dtype is the default of a run, maybe half precision
             scale = tokens.to(loss.total.dtype) / loss.count.clamp(min=1)
             loss = Loss(loss.total * scale, tokens, {k: v * scale for k, v in loss.parts.items()})

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.util import find_spec
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ class _CompiledBlock:
         self.numbers = list(_numbers(self.loss))
         self.reason = self.loss.obstacle
         # the number of rows varies, and numbers do; all else is marked as constant in each call
-        self.compiled = torch.compile(self._compute, dynamic=True)
+        self.compiled = torch.compile(_with_own_code(self._compute), dynamic=True)
 
     def __call__(
         self, student: Tensor, teacher: Any, labels: Any, weights: Tensor | None
@@ -161,6 +162,13 @@ class _CompiledBlock:
         )
         grad, of_own = gradients
         return TokenGradients(values, _narrow(grad, student.dtype), extras, tuple(of_own.values()))
+
+
+def _with_own_code(method: MethodType) -> MethodType:
+    """Return a copy of a method: PyTorch limits how often one code is compiled, for all losses."""
+    function = method.__func__
+    copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    return MethodType(copy, method.__self__)
 
 
 # a bound method is hashed with its object, so objectives that are used no more are not kept forever

@@ -86,10 +86,11 @@ def coupled_sum(
     if max(problems.sizes) > tokens:
         return None
     rule = TokenRule(per_token_loss, value_and_grad, tuple(parameters))
-    work = replace(select_valid(rule, student, teacher, labels, mask, None), chunking=chunking)
+    work = select_valid(rule, student, teacher, labels, mask, None, rows=rows)
+    work = replace(work, chunking=chunking)
     coupled = CoupledWork.of(work, problems)
     total, parts = chunked_sum(coupled)
-    count = torch.tensor(work.rows, device=total.device)
+    count = torch.full((), work.rows, device=total.device)
     return Loss(total, count, parts), torch.stack(coupled.values)
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from kdlight.checks import can_read
 from kdlight.losses.labels import check_mask
 from kdlight.losses.log_space import widen
 from kdlight.reduce.divide import divide
@@ -185,8 +186,12 @@ def select_valid(
     labels: Tensor | None,
     mask: Tensor | None,
     weights: Tensor | None,
+    rows: int | None = None,
 ) -> TokenWork:
-    """Return the work on the valid rows; the sizes of chunks are chosen later."""
+    """Return the work on the valid rows; the sizes of chunks are chosen later.
+
+    Where the number of valid rows is known, the device needs not be asked for it.
+    """
     positions = student.shape[:-1]
     for name, shape in (
         ("teacher", None if teacher is None else teacher.shape[:-1]),
@@ -200,7 +205,7 @@ def select_valid(
                 f" {tuple(positions)}; align them before the loss (shift and crop the batch once)"
             )
     check_mask("mask", mask)
-    index = None if mask is None else mask.flatten().nonzero().squeeze(-1)
+    index = None if mask is None else _valid_index(mask.flatten(), rows)
     rows = prod(positions) if index is None else len(index)
     return TokenWork(
         rule=rule,
@@ -212,6 +217,13 @@ def select_valid(
         rows=rows,
         chunking=None,
     )
+
+
+def _valid_index(mask: Tensor, rows: int | None) -> Tensor:
+    if rows is None or can_read(mask):
+        return mask.nonzero().squeeze(-1)
+    # a stable sort has the valid ones first
+    return (mask == 0).to(torch.uint8).argsort(stable=True)[:rows]
 
 
 def _select(values: Tensor | None, index: Tensor | None) -> Tensor | None:

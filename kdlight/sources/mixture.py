@@ -9,6 +9,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from kdlight.losses.device_numbers import numbers_like
 from kdlight.losses.log_space import log_probs
 from kdlight.sources.base import Index, LogitsSource
 from kdlight.sources.position_weights import PositionWeights
@@ -124,8 +125,7 @@ class Mixture(LogitsSource):
         if isinstance(self.weights, PositionWeights):
             return self.weights([each.detach() for each in log_probs]).detach()
         first = log_probs[0]
-        # filled on the device: to copy numbers would wait for it
-        weights = torch.stack([first.new_full((), weight) for weight in self.weights])
+        weights = numbers_like(self.weights, first)
         return weights.expand(*first.shape[:-1], len(self.weights))
 
     def _average(self, logits: Sequence[Tensor]) -> Tensor:

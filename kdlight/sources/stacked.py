@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from kdlight.losses.device_numbers import numbers_like
 from kdlight.sources.base import Index, LogitsSource
 from kdlight.sources.mixture import Mixture, WeightSums, widest_dtype
 
@@ -69,8 +70,7 @@ class Stacked(LogitsSource):
 
     def position_weights(self) -> Tensor:
         """Return ``(..., K)``, 1 at the teacher of a position and 0 at all others."""
-        # filled on the device: to copy numbers would wait for it
-        numbers = torch.stack([self.owner.new_full((), number) for number in self.numbers])
+        numbers = numbers_like(self.numbers, self.owner)
         return one_hot(numbers[self.owner].long(), len(self.names)).float()
 
     def without_labels(self) -> Stacked:

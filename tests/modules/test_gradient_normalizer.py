@@ -219,3 +219,17 @@ def test_validation_weighs_every_token_alike(tmp_path: Path) -> None:
     )
     assert many == pytest.approx(one, rel=1e-6)
     assert {"val/loss", "val/forward_kl", "val/perplexity"} <= set(many)
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+def test_a_gradient_that_is_not_finite_is_found(value, dtype):
+    weight = torch.zeros(50, dtype=dtype, requires_grad=True)
+    for number in (1.0, value):
+        normalizer = GradientNormalizer()
+        normalizer.add(Loss(torch.tensor(1.0), torch.tensor(1)))
+        weight.grad = torch.zeros(50, dtype=dtype)
+        weight.grad[7] = number
+        if dtype.is_complex:
+            weight.grad = weight.grad.conj()
+        assert normalizer.normalize([weight]).is_finite == (number == 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
@@ -21,7 +22,7 @@ class Logging(HostLog):
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         with questions() as found:
-            self.log("number", 0.5 + batch_idx, prog_bar=True)
+            self.log("number", 1234565.0 + batch_idx, prog_bar=True)
             self.log_dict({"count": 3, "flag": True})
         self.found = found
         self.log("reduced", 2.0, sync_dist=True)
@@ -32,11 +33,13 @@ class Logging(HostLog):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_numbers_are_logged_without_a_copy(tmp_path):
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
+def test_numbers_are_logged_without_a_copy_and_unrounded(precision, tmp_path):
     module = Logging()
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
+        precision=precision,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -47,4 +50,4 @@ def test_numbers_are_logged_without_a_copy(tmp_path):
     trainer.fit(module, DataLoader(batches))
     assert not module.found.asked
     logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
-    assert logged == {"number": 2.5, "count": 3.0, "flag": 1.0, "reduced": 2.0, "mean": 1.5}
+    assert logged == {"number": 1234567.0, "count": 3.0, "flag": 1.0, "reduced": 2.0, "mean": 1.5}

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from kdlight import Chunking, DistillationModule, SingleInput
 from kdlight.callbacks import HyperparameterScheduler
-from kdlight.objectives import ForwardKL, build_objective
+from kdlight.objectives import TAID, ForwardKL, build_objective
 from kdlight.reduce import compiled, token_sum
 from kdlight.reduce.compiled import compiled_gradients, has_compiler
 from kdlight.reduce.gradients import TokenRule, token_gradients
@@ -96,6 +96,16 @@ def test_one_compilation_for_all_rows_and_numbers(name, readable, monkeypatch):
         compare(rule, rows(count))
     assert counters["stats"]["unique_graphs"] == 1
     assert not counters["graph_break"]
+
+
+def test_losses_do_not_share_the_limit_of_compilations(monkeypatch):
+    """PyTorch counts by code object, and computes without compilation after eight."""
+    monkeypatch.setattr(torch, "compile", lambda function, **kwargs: function)
+    blocks = [compiled._block(rule_of(each), True) for each in (ForwardKL(), TAID())]
+    codes = [block.compiled.__func__.__code__ for block in blocks]
+    assert codes[0] is not codes[1]
+    student, teacher, labels, _ = rows(4, 9)
+    assert blocks[0](student, teacher, labels, None) is not None
 
 
 def test_blocks_of_no_and_of_one_row_are_not_compiled():

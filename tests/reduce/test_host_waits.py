@@ -46,7 +46,7 @@ def test_float16_products_ask_nothing():
 
 def test_what_is_counted():
     with questions() as found:
-        x = torch.ones(3)
+        x = torch.randn(3)
         _ = bool(x.any()), x.tolist(), x[x > 0], torch.tensor(1.0, device=x.device)
         assert found.asked == ["_local_scalar_dense", "tolist", "index", "tensor"]
         found.asked.clear()
@@ -114,3 +114,16 @@ def test_losses_on_sequences_ask_for_their_positions_alone(name):
     with questions() as found:
         objective(inputs).total.backward()
     assert found.asked == ["nonzero"] * SEQUENCES[name]
+
+
+@pytest.mark.parametrize(("chunked", "asked"), [(Chunking(8, 4), ["cpu"]), (False, None)])
+def test_sinkd_asks_for_the_positions_of_its_sequences(chunked, asked):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 3, 6, 11, generator=generator).unbind()
+    labels = torch.randint(11, (3, 6), generator=generator)
+    mask = torch.rand(3, 6, generator=generator) < 0.8
+    objective = build_objective("sinkd", geometry="sequence")
+    inputs = LossInputs(student.requires_grad_(), teacher, labels, mask, chunked=chunked)
+    with questions() as found:
+        objective(inputs).total.backward()
+    assert found.asked == (asked or ["nonzero", "cpu"])

@@ -31,7 +31,9 @@ INDEXING = {"index", "index_put", "index_put_"}
 # methods that copy to the host without an operation that can be seen on a CPU
 READING = {"cpu", "numpy", "tolist"}
 # functions that make a tensor of Python numbers: on the host, or copied to a device that they name
-MAKING = {"tensor", "as_tensor"}
+COPYING = {"tensor", "as_tensor"}
+# those that make one on the host, or on a device that they name
+MAKING = COPYING | {"arange", "empty", "full", "ones", "zeros"}
 
 
 class Questions(TorchDispatchMode):
@@ -85,10 +87,11 @@ class _Functions(TorchFunctionMode):
         result = func(*args, **kwargs)
         if name in READING and not is_known:
             self.found.asked.append(name)
-        elif name in MAKING and not isinstance(args[0], Tensor):
+            self.found.put_on_host(result)
+        elif name in MAKING and not (args and isinstance(args[0], Tensor)):
             if kwargs.get("device") in (None, "cpu"):  # no device that is that of another tensor
                 self.found.put_on_host(result)
-            else:
+            elif name in COPYING:
                 self.found.asked.append(name)
         elif name == "to" and is_known and not self.found.is_on_host(args):
             self.found.asked.append(name)  # as another tensor is, which is on the device

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor
 
 from kdlight.checks import check_choice, check_positive, check_range
@@ -87,7 +86,7 @@ def _per_token(name: str, threshold: float | Tensor, like: Tensor) -> Tensor:
     """One threshold per token, (..., 1)."""
     if not isinstance(threshold, Tensor):
         check_range(name, threshold, 0.0, 1.0)
-        threshold = torch.tensor(threshold, dtype=like.dtype, device=like.device)
+        threshold = like.new_full((), threshold)
     return threshold.to(like).expand(like.shape[:-1]).unsqueeze(-1)
 
 

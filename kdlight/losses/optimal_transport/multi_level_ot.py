@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kdlight.checks import check_at_least, check_choice, check_positive, check_range
+from kdlight.losses.device_numbers import numbers_like
 from kdlight.losses.log_space import log_probs, probs, widen
 from kdlight.losses.optimal_transport.distances import pair_distances
 from kdlight.losses.optimal_transport.plan import check_transport
@@ -162,7 +163,7 @@ def ranked_values(
     # the rows of the paper's cost matrix are the teacher's
     costs = [pair_distances(q.points, p.points.to(q.points)).T for q, p, _ in pairs]
     distances = transport_costs(costs, epsilon=epsilon, iterations=iterations)
-    sizes = torch.tensor([n for *_, n in pairs]).to(distances)
+    sizes = numbers_like([n for *_, n in pairs], distances)
     return values + gamma * sizes * distances, lengths
 
 

@@ -9,6 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from kdlight.losses.device_numbers import numbers_like
 from kdlight.losses.log_space import widen
 from kdlight.losses.optimal_transport.distances import own_distances, problem_distances
 from kdlight.losses.optimal_transport.plan import check_transport
@@ -109,7 +110,7 @@ def sinkhorn(
         )
     if reduction == "mean":
         return values.mean()
-    return (values * torch.tensor([one.count for one, _ in pairs]).to(values)).sum()
+    return (values * numbers_like([one.count for one, _ in pairs], values)).sum()
 
 
 def _flat(logits: Tensor) -> Tensor:

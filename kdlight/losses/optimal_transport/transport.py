@@ -12,6 +12,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from kdlight.losses.device_numbers import numbers_like
 from kdlight.losses.optimal_transport.plan import log_sinkhorn, pot_sinkhorn
 from kdlight.losses.optimal_transport.scaling import can_scale, scaling_grad, scaling_sinkhorn
 
@@ -138,7 +139,9 @@ def _stack(costs: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         return cost, rows, columns
     n, m = (max(cost.shape[side] for cost in costs) for side in (0, 1))
     cost = torch.stack([pad(c, (0, m - c.shape[1], 0, n - c.shape[0])) for c in costs])
-    sizes = torch.tensor([each.shape for each in costs], device=cost.device)
-    rows = torch.arange(n, device=cost.device) < sizes[:, :1]
-    columns = torch.arange(m, device=cost.device) < sizes[:, 1:]
+    places = (torch.arange(size, device=cost.device) for size in (n, m))
+    rows, columns = (
+        place < numbers_like([each.shape[side] for each in costs], place).unsqueeze(-1)
+        for side, place in enumerate(places)
+    )
     return cost, rows, columns

@@ -110,7 +110,7 @@ class FeatureObjective(Objective):
             self.pair_loss(student, teacher, inputs, pair)
             for pair, (student, teacher) in enumerate(self._features(inputs))
         ]
-        count = torch.full((), inputs.valid_positions().numel(), device=totals[0].device)
+        count = inputs.valid_count().to(totals[0].device)
         return Loss(torch.stack(totals).mean(), count)
 
     def pair_loss(self, student: Tensor, teacher: Tensor, inputs: LossInputs, pair: int) -> Tensor:

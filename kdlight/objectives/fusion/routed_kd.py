@@ -19,7 +19,7 @@ from kdlight.objectives.fusion.gate import Gate
 from kdlight.objectives.fusion.gate_rows import STUDENT, row_of_each_position
 from kdlight.objectives.fusion.load_balance import BALANCE, Balance
 from kdlight.objectives.inputs import LossInputs
-from kdlight.objectives.token_objective import Divergence
+from kdlight.objectives.token_objective import Divergence, closed_form
 from kdlight.reduce import Loss, token_values
 
 Routing = Literal["weighted", "top_k"]
@@ -211,7 +211,7 @@ class RoutedKD(Objective):
             inputs.teachers[name],
             inputs.class_labels,
             inputs.mask,
-            value_and_grad=self.divergence.value_and_grad,
+            value_and_grad=closed_form(self.divergence),
             parameters=tuple(p for p in self.divergence.parameters() if p.requires_grad),
             chunked=inputs.chunked,
             row_group=inputs.row_group,
