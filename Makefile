@@ -49,13 +49,13 @@ format: $(READY)  ## sort imports and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## run the benchmarks in tests/benchmarks, beside the peers that `make peers` installs
+bench: $(READY)  ## run the benchmarks in tests/benchmarks, more than an hour, beside the peers that `make peers` installs
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; PYTHONPATH=. $(BENCH) "$$file" $(ARGS) || exit 1; done
 
 profile: $(READY)  ## where the time of a training step of the demo goes
 	$(BIN)/python -m tests.benchmarks.profile_step $(ARGS)
 
-gpu:  ## tests and figures that need a GPU, in at most 8 minutes; needs python and torch, and build/wheels for the rest; writes build/gpu
+gpu:  ## tests and figures that need a GPU, in at most 8 minutes after the wheels of `make wheels` are installed; writes build/gpu
 	$(if $(wildcard $(BENCH)),$(BENCH),$(PYTHON)) -m tests.benchmarks.gpu --device $(DEVICE) --output $(OUT) $(ARGS)
 
 wheels: $(READY)  ## collect in build/wheels what `make gpu` needs on a machine without a network

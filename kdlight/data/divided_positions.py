@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
+from math import nan, prod
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdlight.data.targets import LabelRule, batch_labels
 from kdlight.losses.labels import IGNORE_INDEX
-from kdlight.objectives import MultiLevelOT, Objective, RoutedKD
+from kdlight.objectives import Objective, TokenObjective, Weighted
 from kdlight.sources import LogitsSource
 
 WHOLE_ROWS = ("rejected", "span_ids", "teacher_mask", "cu_seq_lens_q", "cu_seq_lens_k", "seq_idx")
@@ -22,9 +22,12 @@ WHOLE_ROWS = ("rejected", "span_ids", "teacher_mask", "cu_seq_lens_q", "cu_seq_l
 
 @dataclass(frozen=True)
 class PositionShares:
-    """Consecutive positions for each rank, equally many, of sequences that are padded for that.
+    """Cuts each sequence into one slice of consecutive positions per rank.
 
-    Attributes:
+    The last slice is padded, so that all are equally long. `divide_positions` uses it for a batch;
+    use `of_source` for logits of whole sequences, such as those of a cached teacher.
+
+    Args:
         length: positions of a sequence.
         ranks: number of ranks.
         rank: index of this rank.
@@ -89,18 +92,19 @@ def divide_positions(
     The label of the last position of a rank is the first token of the next one, so that the sums
     and counts of a loss over all ranks, and gradients added over ranks, are those of the whole
     batch. The labels of the result are aligned: the module that reads it needs
-    ``labels="aligned"``. What attention reads across ranks is the matter of the model, such as
-    `torch.distributed.tensor.experimental.context_parallel`.
+    ``labels="aligned"``. Attention over positions of other ranks is a matter of the model, which
+    must expect consecutive positions.
 
-    A loss must be a sum over tokens. Objectives on whole sequences are refused if ``objective`` is
-    given: preferences, spans, optimal transport or weights of a sequence, `kdlight.objectives.ULD`.
-    Features that an objective pools over a sequence are not recognized.
+    A loss must be a sum over tokens. Other objectives are refused if ``objective`` is given:
+    preferences, spans, optimal transport, weights of a sequence, features, and
+    `kdlight.objectives.ULD`.
 
     Args:
         batch: a mapping with ``input_ids`` ``(B, T)``, the same on all ranks. Tensors ``(B, T,
-            ...)`` are divided and padded with 0 to equal lengths, labels with -100. Other entries
-            stay as they are. ``position_ids`` count on through all ranks; without them they are
-            counted from the first token, or from the ``attention_mask``.
+            ...)`` are divided and padded with 0 to equal lengths, labels with -100, or with NaN if
+            they are floats. Other entries stay as they are. ``position_ids`` count on through all
+            ranks; without them they are counted from the first token, or from the
+            ``attention_mask``.
         group: the ranks; None for all, or for this process alone if there are no others.
         labels: where the labels of ``batch`` stand, see `kdlight.data.batch_labels`.
         ignore_index: labels of this value are ignored.
@@ -108,7 +112,7 @@ def divide_positions(
 
     Raises:
         ValueError: the batch has no ``input_ids`` ``(B, T)``, or an entry that tells about whole
-            rows; ``objective`` compares whole sequences.
+            rows, or labels of other positions; ``objective`` is no sum over tokens.
 
     Example:
         >>> divide_positions({"input_ids": torch.tensor([[4, 5, 6]])})["labels"]
@@ -141,29 +145,44 @@ def divide_positions(
         divided["position_ids"] = shares.of(_positions(ids, batch.get("attention_mask")))
     aligned = batch_labels(batch, labels, ignore_index=ignore_index)
     if aligned is not None:
-        divided["labels"] = shares.of(aligned.long(), fill=IGNORE_INDEX)
+        if not _has_positions(aligned, ids):
+            raise ValueError(
+                f"labels have shape {tuple(aligned.shape)}, but those of positions that are divided"
+                f" among ranks must have that of input_ids, {tuple(ids.shape)}; divide no positions"
+                " where labels are those of whole rows, or set labels='none'"
+            )
+        if aligned.is_floating_point():
+            divided["labels"] = shares.of(aligned, fill=nan)
+        else:
+            divided["labels"] = shares.of(aligned.long(), fill=IGNORE_INDEX)
     return divided
 
 
 def check_divisible(objective: nn.Module) -> None:
-    """Raise a ValueError for an objective that compares whole sequences.
+    """Raise a ValueError for an objective that is no sum over tokens.
 
     Example:
         >>> from kdlight.objectives import ULD
         >>> check_divisible(ULD())
         Traceback (most recent call last):
-        ValueError: ULD compares whole sequences, whose positions are divided among ranks; ...
+        ValueError: ULD is no sum over tokens, but positions are divided among ranks; ...
     """
-    for part in objective.modules():
-        unit = getattr(part, "unit", "token")
-        whole = isinstance(part, (MultiLevelOT, RoutedKD))
-        if unit == "token" and not whole and getattr(part, "granularity", "") != "sequence":
-            continue
-        if isinstance(part, Objective):
+    for part in _terms(objective):
+        is_sum = part.is_per_token or isinstance(part, TokenObjective)
+        if not is_sum or getattr(part, "granularity", "") == "sequence":
             raise ValueError(
-                f"{type(part).__name__} compares whole sequences, whose positions are divided among"
-                " ranks; use an objective that is a sum over tokens, or do not divide positions"
+                f"{type(part).__name__} is no sum over tokens, but positions are divided among"
+                " ranks; use an objective that is one, or do not divide positions"
             )
+
+
+def _terms(objective: nn.Module) -> Iterator[Objective]:
+    """Yield the objectives that are added up."""
+    if isinstance(objective, Objective) and not isinstance(objective, Weighted):
+        yield objective
+    else:
+        for part in objective.children():
+            yield from _terms(part)
 
 
 def _has_positions(value: Any, ids: Tensor) -> bool:

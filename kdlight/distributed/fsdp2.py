@@ -19,11 +19,14 @@ class FSDP2Strategy(ModelParallelStrategy):
         tensor_parallel_size: number of ranks that work on the same batch, divide the linear layers
             of the student among them, see `kdlight.distributed.sharding.shard`, and the tokens of a
             loss, see ``row_group`` of `kdlight.LossInputs`.
-        divide_head: divide the vocabulary of the student's output head among these ranks, too.
         save_distributed_checkpoint: whether each rank writes its own part of a checkpoint to a
             folder; False gathers the checkpoint into a single file.
         process_group_backend: a backend such as ``"nccl"``; None chooses it by the device.
         timeout: the time that a collective may take.
+        divide_head: divide the vocabulary of the student's output head among the tensor-parallel
+            ranks, too, so that each has a part of its weight, gradient and optimizer state. Logits
+            are exchanged between the ranks instead. The tensor-parallel plan of the network must
+            name the head, which must not be tied to the embedding.
 
     Raises:
         ValueError: the number of ranks is not a multiple of ``tensor_parallel_size``; or

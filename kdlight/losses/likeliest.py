@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.nn import Parameter
 
 from kdlight.checks import can_read
 
@@ -45,8 +46,11 @@ def is_in_memory(tensor: Tensor) -> bool:
     >>> is_in_memory(torch.zeros(1)), is_in_memory(torch.zeros(1, device="meta"))
     (True, False)
     """
-    # those within torch.func.vmap and torch.func.grad have no memory of their own
-    return can_read(tensor) and not is_functorch_wrapped_tensor(tensor)
+    # a subclass, such as the tensors of FakeTensorMode, may have no memory of its own; those within
+    # torch.func.vmap and torch.func.grad have none
+    if not can_read(tensor) or type(tensor) not in (Tensor, Parameter):
+        return False
+    return not is_functorch_wrapped_tensor(tensor)
 
 
 def _places(rows: Tensor, count: int) -> Tensor:
@@ -67,7 +71,8 @@ def _places(rows: Tensor, count: int) -> Tensor:
 
 def _sorted(values: Tensor, places: Tensor) -> Tensor:
     """Sort places by their values, the largest first, ties by place: twice (n, k) -> (n, k)."""
-    if values.dtype != torch.float32 or sys.byteorder != "little":
+    # an empty array has strides of 0, of which no view of another type can be made
+    if values.dtype != torch.float32 or sys.byteorder != "little" or not values.numel():
         order = torch.sort(values, dim=-1, descending=True, stable=True).indices
         return places.gather(-1, order)
     # NumPy sorts integers of 64 bits by vector instructions, but no numbers with their places

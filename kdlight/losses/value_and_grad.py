@@ -10,6 +10,8 @@ fewer digits than they have.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,9 @@ from kdlight.losses.log_space import FORBIDDEN, shifted
 
 TINY = 1e-38
 """Lower bound of a mixture, so that its logarithm is finite."""
+
+ASIDE = -1e4
+"""A logit whose probability is 0 next to one of 0."""
 
 WIDE = 8192
 """Row length from which one call per row is faster."""
@@ -115,6 +120,41 @@ def softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     logits = shifted(logits)
     probabilities = logits.softmax(-1)
     return logits, probabilities, probabilities.amax(-1).log_().neg_()
+
+
+class Divided(NamedTuple):
+    """Logits, divided into those of some tokens and those of all others.
+
+    Attributes:
+        others: Logits of all others, of which the highest is 0, with `ASIDE` at the tokens, (n, V).
+        probabilities: Their softmax, 0 at the tokens, (n, V).
+        log_z: Log of its normalizer, (n,).
+        outcomes: Logits of k + 1 outcomes, the tokens and all others as one, (n, k + 1).
+    """
+
+    others: Tensor
+    probabilities: Tensor
+    log_z: Tensor
+    outcomes: Tensor
+
+
+def set_aside(logits: Tensor, ids: Tensor) -> Divided:
+    """Set some tokens aside, (n, V), (n, k).
+
+    The softmax of the others has all its digits however likely the tokens are, and the logit of the
+    others together is finite where their probability underflows. Some token must be left.
+
+    >>> set_aside(torch.tensor([[3.0, 1.0, 1.0]]), torch.tensor([[0]])).outcomes
+    tensor([[ 0.0000, -1.3069]])
+    """
+    kept, others = logits.gather(-1, ids), logits.scatter(-1, ids, -torch.inf)
+    highest = others.amax(-1, keepdim=True)
+    others = others.sub_(highest).scatter_(-1, ids, ASIDE)
+    probabilities = others.softmax(-1)
+    log_z = probabilities.amax(-1).log_().neg_()
+    top = torch.maximum(highest, kept.amax(-1, keepdim=True))
+    outcomes = torch.cat([kept - top, highest - top + log_z.unsqueeze(-1)], -1)
+    return Divided(others, probabilities, log_z, outcomes)
 
 
 def dot(first: Tensor, second: Tensor) -> Tensor:

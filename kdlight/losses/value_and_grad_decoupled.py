@@ -11,10 +11,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kdlight.losses.labels import IGNORE_INDEX, check_labels
-from kdlight.losses.value_and_grad import dot, softmax
-
-ASIDE = -1e4
-"""A logit whose probability is 0 next to one of 0."""
+from kdlight.losses.value_and_grad import Divided, dot, set_aside
 
 
 def decoupled_kl(
@@ -30,24 +27,23 @@ def decoupled_kl(
     alpha (q - p) for the target, and beta (q_v - p_v) - alpha (q - p) q_v for the others.
     """
     check_labels(student, labels)
-    counts = labels != IGNORE_INDEX
-    target = labels.long().masked_fill(~counts, 0).unsqueeze(-1)
-    student, q, log_z_q, odds_q = _set_aside(student, target)
-    teacher, p, log_z_p, odds_p = _set_aside(teacher, target)
-    others = dot(p, teacher.sub_(student)).add_(log_z_q - log_z_p)
+    ignored = labels == IGNORE_INDEX
+    target = labels.long().masked_fill(ignored, 0).unsqueeze(-1)
+    of_q, of_p = set_aside(student, target), set_aside(teacher, target)
+    p, q = of_p.probabilities, of_q.probabilities
+    others = dot(p, of_p.others.sub_(of_q.others)).add_(of_q.log_z - of_p.log_z)
+    odds_q, odds_p = _odds(of_q), _odds(of_p)
     target_p, target_q = odds_p.sigmoid(), odds_q.sigmoid()
     binary = target_p * (logsigmoid(odds_p) - logsigmoid(odds_q))
     binary += (-odds_p).sigmoid() * (logsigmoid(-odds_p) - logsigmoid(-odds_q))
     values = target_weight * binary + non_target_weight * others
-    alpha = (target_weight * counts * (target_q - target_p)).unsqueeze(-1)
-    beta = (non_target_weight * counts).unsqueeze(-1)
-    grad = q.mul_(beta - alpha).addcmul_(p, beta.to(p.dtype), value=-1)
-    return values.masked_fill(~counts, 0.0), grad.scatter_(-1, target, alpha)
+    alpha = (target_weight * (target_q - target_p)).masked_fill(ignored, 0.0).unsqueeze(-1)
+    beta = torch.full_like(alpha, non_target_weight).masked_fill_(ignored.unsqueeze(-1), 0.0)
+    grad = q.mul_(beta - alpha).addcmul_(p, beta, value=-1)
+    return values.masked_fill(ignored, 0.0), grad.scatter_(-1, target, alpha)
 
 
-def _set_aside(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The softmax of the other classes, and the log-odds (n,) of the target against them."""
-    aside, others = logits.gather(-1, target), logits.scatter(-1, target, -torch.inf)
-    highest = others.amax(-1, keepdim=True)
-    others, probabilities, log_z = softmax(others.scatter_(-1, target, highest + ASIDE))
-    return others, probabilities, log_z, (aside - highest).squeeze(-1) - log_z
+def _odds(divided: Divided) -> Tensor:
+    """Log-odds (n,) of the target against the other classes."""
+    target, others = divided.outcomes.unbind(-1)
+    return target - others

@@ -39,5 +39,5 @@ def skew_reverse_kl(student: Tensor, teacher: Tensor, skew: float) -> tuple[Tens
 def _ratio(first: Tensor, second: Tensor, weight: float) -> Tensor:
     """The first over the mixture of both, above 0, in a new tensor."""
     # torch.compile would make the weight of a lerp a constant, and compile again for each other one
-    mixture = (first * weight).add_(second * (1.0 - weight)).clamp_min_(TINY)
+    mixture = (first - second).mul_(weight).add_(second).clamp_min_(TINY)
     return (first / mixture).clamp_min_(TINY)

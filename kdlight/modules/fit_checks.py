@@ -15,6 +15,7 @@ from kdlight.modules.captured_features import check_features
 from kdlight.modules.tokenizer_checks import check_tokenizers
 from kdlight.objectives import Objective, RoutedKD, TokenObjective, check_vocabularies
 from kdlight.quantization import is_quantized
+from kdlight.reduce.plan import Chunked
 from kdlight.teachers import (
     FrozenTeacher,
     SelectiveTeacher,
@@ -57,6 +58,23 @@ def check_peers(learners: Mapping[str, tuple[nn.Module, Objective]], datamodule:
             if other != name and compares_vocabularies(objective):
                 _check_vocabulary_sizes(network, teacher)
     check_context(datamodule, [(name, network) for name, (network, _) in learners.items()])
+
+
+def check_peer_heads(
+    strategy: Strategy, learners: Mapping[str, tuple[nn.Module, Objective]], chunked: Chunked
+) -> None:
+    """Raise a ValueError where networks with divided heads are to learn in chunks from each other.
+
+    Ranks divide the rows of a loss only where the teacher is whole, and each of these networks is
+    the teacher of the others.
+    """
+    learns = any("teacher" in objective.needs for _, objective in learners.values())
+    if learns and getattr(strategy, "divide_head", False) and chunked not in (False, "auto"):
+        raise ValueError(
+            f"chunked={chunked} with divide_head=True: networks that learn from each other, whose"
+            " heads are divided among ranks, need all logits at once; set chunked='auto', or"
+            " divide_head=False in the strategy"
+        )
 
 
 def check_optimized(

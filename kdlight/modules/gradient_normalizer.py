@@ -174,9 +174,11 @@ def _largest(gradients: list[Tensor], *, like: Tensor) -> Tensor:
     """Return the largest magnitude among gradients; NaN if there is one."""
     local = [each.to_local() if isinstance(each, DTensor) else each for each in gradients]
     dense = [each.coalesce().values() if each.is_sparse else each for each in local]
-    dense = [torch.view_as_real(each.resolve_conj()) if each.is_complex() else each for each in dense]
+    real = [
+        torch.view_as_real(each.resolve_conj()) if each.is_complex() else each for each in dense
+    ]
     # a vector norm takes ten times as long on a CPU
-    ends = [end for each in dense if each.numel() for end in torch.aminmax(each)]
+    ends = [end for each in real if each.numel() for end in torch.aminmax(each)]
     if not ends:
         return torch.zeros_like(like)
     return torch.stack([end.to(like) for end in ends]).abs().max()

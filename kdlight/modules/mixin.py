@@ -182,6 +182,13 @@ class DistillationMixin(DistillationBase):
                 " where the mixin cannot normalize gradients; call a kdlight.GradientNormalizer in"
                 " your training_step instead of using the mixin"
             )
+        if getattr(self.trainer.strategy, "divide_head", False):
+            raise ValueError(
+                f"divide_head=True has no effect on {type(self).__name__}, which shards its network"
+                " itself: call kdlight.distributed.shard(network, self.device_mesh,"
+                " divide_head=True) in its configure_model, and leave divide_head out of the"
+                " strategy"
+            )
         if self.is_set_up:
             self._check_shared(self.teacher)
             datamodule = self.trainer.datamodule

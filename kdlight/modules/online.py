@@ -14,7 +14,7 @@ from kdlight.distributed.sharding import clip_norm
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.metrics import DistillationMetrics
 from kdlight.models import call_network, rebuild_config
-from kdlight.modules.fit_checks import check_peers, check_strategy
+from kdlight.modules.fit_checks import check_peer_heads, check_peers, check_strategy
 from kdlight.modules.label_format import LabelFormat
 from kdlight.modules.learner import Learner, build_networks
 from kdlight.modules.optimizers import Groups, default_optimizer, trainable
@@ -243,6 +243,7 @@ class OnlineDistillationModule(StandaloneModule):
         """Check that the parts fit before any work is done."""
         check_peers(self.learners(), self.trainer.datamodule)
         check_strategy(self.trainer.strategy, None, self.normalization, self)
+        check_peer_heads(self.trainer.strategy, self.learners(), self.chunked)
         super().prepare_run()
 
 

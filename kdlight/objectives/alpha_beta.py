@@ -45,10 +45,9 @@ class AlphaBeta(Divergence):
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(temperature=temperature, temperature_squared=temperature_squared)
-        check_finite("alpha", alpha)
-        check_finite("beta", beta)
         self.alpha = float(alpha)
         self.beta = float(beta)
+        self._check_exponents()
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
@@ -60,6 +59,11 @@ class AlphaBeta(Divergence):
         self, student: Tensor, teacher: Tensor, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
         """Compute the divergence and its gradient, or return None for other exponents."""
+        self._check_exponents()  # a callback may have changed them
         if not 0 < self.alpha <= self.beta:
             return None
         return value_and_grad_alpha_beta.alpha_beta(student, teacher, self.alpha, self.beta)
+
+    def _check_exponents(self) -> None:
+        check_finite("alpha", self.alpha)
+        check_finite("beta", self.beta)

@@ -65,7 +65,7 @@ class Objective(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not define forward(inputs)")
 
     def row_problems(self, inputs: LossInputs) -> RowProblems | None:
-        """Describe the objective as a sum over sets of rows, or return None where it is not.
+        """Describe the loss as a sum over groups of rows, or return None if it is no such sum.
 
         `Weighted` evaluates such a sum on the logits that it computes for per-token terms. The
         default is None. `forward` must compute the same.

@@ -169,8 +169,10 @@ class BDKD(Divergence):
         return balance(gaps, **self._rule())
 
     def _rule(self) -> dict[str, Any]:
-        names = ("high", "low", "weighting", "kappa", "normalise", "tie_tol")
-        return {name: getattr(self, name) for name in names}
+        names = ("high", "low", "weighting", "kappa", "tie_tol")
+        rule = {name: getattr(self, name) for name in names}
+        check_balance(**rule, confidence=self.confidence)  # a callback may have changed them
+        return {**rule, "normalise": self.normalise}
 
     def _gaps(self, student: Tensor, teacher: Any, labels: Any) -> Tensor:
         temperature = self.entropy_temperature

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from kdlight.checks import check_at_least, check_range
-from kdlight.losses.clipped_kl.clipping import Clipped, Rule, check_clipping, clip
+from kdlight.checks import check_range
+from kdlight.losses.clipped_kl.clipping import Clipped, Rule, check_clipping, check_thresholds, clip
 from kdlight.losses.clipped_kl.closed_form import clip_and_grad
 from kdlight.losses.clipped_kl.compared import Compared, compare
 from kdlight.losses.clipped_kl.gated_kl import Tail
@@ -65,8 +65,10 @@ class DACKL(Divergence):
         strength: factor of the gradient to the thresholds, not negative. Callbacks may change it;
             at 0 the thresholds are not trained, for example in the first steps of a run, when the
             student's distribution carries no information yet.
-        head: number of most likely tokens to sort before more are, see `kdlight.losses.dac_kl`;
-            None always sorts all.
+        head: with ``rule="mass"``, number of most likely tokens that are sorted first, for speed;
+            more are sorted in rows where these hold too little mass. The kept tokens are exact. The
+            others share one gate, which may change the gradient of the thresholds by a percent;
+            with None all tokens are sorted, and it is exact. See `kdlight.losses.dac_kl`.
         temperature: divides both logits, above 0. Callbacks may change it.
         temperature_squared: multiply by ``temperature ** 2``.
 
@@ -108,7 +110,9 @@ class DACKL(Divergence):
         learned = isinstance(thresholds, nn.Module)
         if not learned and gate == "ste":
             gate = "hard"  # the same values, and nothing to learn
-        check_clipping(rule=rule, tail=tail, gate=gate, residual=residual, width=gate_temperature)
+        check_clipping(
+            rule=rule, tail=tail, gate=gate, residual=residual, width=gate_temperature, head=head
+        )
         if thresholds != "fixed" and not callable(thresholds):
             raise ValueError(
                 "thresholds must be 'learned', 'fixed', or a network or function of the logits of"
@@ -124,15 +128,10 @@ class DACKL(Divergence):
                 "tail='none' is not a divergence: learned thresholds would select the tokens that"
                 " make it negative; use another tail, or thresholds='fixed'"
             )
-        check_range("lower", lower, 0.0, 1.0)
-        check_range("upper", upper, 0.0, 1.0)
-        if not lower < upper:
-            raise ValueError(f"lower must be below upper, got lower={lower} and upper={upper}")
+        check_thresholds(lower, upper)
         check_range("mass_floor", mass_floor, 0.0, 1.0)
         check_range("coverage_weight", coverage_weight, 0.0, torch.inf, open_high=True)
         check_range("strength", strength, 0.0, torch.inf, open_high=True)
-        if head is not None:
-            check_at_least("head", head, 1)
         self.thresholds, self.learned = thresholds, learned
         self.lower, self.upper = float(lower), float(upper)
         self.rule: Rule = rule
@@ -155,8 +154,16 @@ class DACKL(Divergence):
         self, student: Tensor, teacher: Any, labels: Any
     ) -> tuple[PerTokenValues, Tensor] | None:
         """Compute the loss and its gradient, or return None for other rules, tails and gates."""
-        if self.rule != "mass" or self.tail != "bucket" or self.gate == "soft" or not self.head:
+        if self.rule != "mass" or self.tail != "bucket" or self.gate == "soft" or self.head is None:
             return None
+        check_clipping(  # a callback may have changed them
+            rule=self.rule,
+            tail=self.tail,
+            gate=self.gate,
+            residual=self.residual,
+            width=self.gate_temperature,
+            head=self.head,
+        )
         temperature = self.temperature
         scaled = tempered_pair(student.detach(), teacher.detach(), temperature)
         both = compare(*scaled, self.head)
@@ -217,7 +224,9 @@ class DACKL(Divergence):
     ) -> tuple[Tensor, Tensor]:
         student, teacher = tempered_pair(student.detach(), teacher.detach(), self.temperature)
         thresholds: Any = (self.lower, self.upper)
-        if callable(self.thresholds):
+        if not callable(self.thresholds):
+            check_thresholds(self.lower, self.upper)  # a callback may have changed them
+        else:
             known = () if both is None else self._known_features(both)
             thresholds = self.thresholds(student, teacher, *known)
         lower, upper = (

@@ -49,10 +49,9 @@ class DecoupledKL(Divergence):
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(temperature=temperature, temperature_squared=temperature_squared)
-        check_range("target_weight", target_weight, 0.0, inf, open_high=True)
-        check_range("non_target_weight", non_target_weight, 0.0, inf, open_high=True)
         self.target_weight = float(target_weight)
         self.non_target_weight = float(non_target_weight)
+        self._check_weights()
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """Compute the divergence of each row, ``(n, V), (n, V), (n,) -> (n,)``."""
@@ -69,6 +68,11 @@ class DecoupledKL(Divergence):
         self, student: Tensor, teacher: Tensor, labels: Any
     ) -> tuple[Tensor, Tensor]:
         """Compute the divergence and its gradient."""
+        self._check_weights()  # a callback may have changed them
         return value_and_grad_decoupled.decoupled_kl(
             student, teacher, labels, self.target_weight, self.non_target_weight
         )
+
+    def _check_weights(self) -> None:
+        for name in ("target_weight", "non_target_weight"):
+            check_range(name, getattr(self, name), 0.0, inf, open_high=True)

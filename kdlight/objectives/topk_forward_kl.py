@@ -83,6 +83,7 @@ class TopKForwardKL(TokenObjective):
 
     def per_token_loss(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """Compute the loss of each row, ``(n, V), (n, V) -> (n,)``."""
+        check_at_least("k", self.k, 1)  # a callback may have changed it
         if self.recalibrate == "probs":
             top = probs(teacher).topk(min(self.k, teacher.shape[-1]), -1)
             kept = probs(student, self.student_temperature).gather(-1, top.indices)
@@ -95,6 +96,7 @@ class TopKForwardKL(TokenObjective):
         self, student: Tensor, teacher: Any, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
         """Compute the loss and its gradient, or return None where no other token counts."""
+        check_at_least("k", self.k, 1)  # a callback may have changed it
         if self.tail != "bucket" or self.k >= teacher.shape[-1]:
             return None
         top = log_probs(teacher, self.temperature).topk(self.k, -1)

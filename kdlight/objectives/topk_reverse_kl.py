@@ -58,6 +58,7 @@ class TopKReverseKL(Divergence):
 
     def divergence(self, student: Tensor, teacher: Tensor, labels: Any) -> Tensor:
         """Compute the divergence of each row, ``(n, V), (n, V) -> (n,)``."""
+        check_integer("k", self.k, 1)  # a callback may have changed it
         student, teacher = tempered_pair(student, teacher, self.temperature)
         ids, log_p = most_likely(student, self.k), log_probs(teacher)
         log_tail = log_mass(without(log_p, ids))  # no digits are lost where it is small
@@ -67,6 +68,7 @@ class TopKReverseKL(Divergence):
         self, student: Tensor, teacher: Tensor, labels: Any
     ) -> tuple[Tensor, Tensor] | None:
         """Compute the divergence and its gradient, or return None where no other token is left."""
+        check_integer("k", self.k, 1)  # a callback may have changed it
         if self.k >= student.shape[-1]:
             return None
         ids = most_likely(student, self.k)

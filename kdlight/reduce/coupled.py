@@ -25,7 +25,9 @@ from kdlight.sources import LogitsSource
 
 
 class RowProblems(NamedTuple):
-    """A sum over problems, each of which consists of consecutive valid rows.
+    """A sum over groups of consecutive valid rows, such as the sequences of a Sinkhorn distance.
+
+    Such a group is called a problem, as each is a problem of optimal transport.
 
     Attributes:
         sizes: number of rows of each problem, at least one; together they are all valid rows.
@@ -62,11 +64,13 @@ def coupled_sum(
 ) -> tuple[Loss, Tensor] | None:
     """Sum ``per_token_loss`` over the valid positions, and add the values of problems.
 
-    Arguments are those of `kdlight.reduce.token_sum`, the teacher a tensor or hidden states.
+    The values are multiplied by ``problems.factor``. Other arguments are those of
+    `kdlight.reduce.token_sum`; the teacher must be a tensor, or hidden states and a head.
 
     Returns:
-        The sum, and the value of each problem ``(G,)`` without a graph. None where logits are
-        computed at once, or where a problem does not fit into a chunk.
+        The loss, whose total is the sum of both, and the value of each problem ``(G,)`` without a
+        graph and without the factor. None where logits are computed at once, or where a problem
+        does not fit into a chunk.
 
     Example:
         >>> from kdlight.sources import Dense

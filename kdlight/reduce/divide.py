@@ -28,7 +28,8 @@ def divide(
 ) -> DividedWork | None:
     """Return the work as one of several ranks, or None for work that each rank does itself."""
     kind = _kind(work.student, work.teacher, chunked, group)
-    if kind is None or group is None:
+    parts = any(isinstance(parameter, DTensor) for parameter in work.rule.parameters)
+    if kind is None or group is None or parts:  # parts of a rule read the same rows on all ranks
         return None
     divided = DividedWork(work, chunked, group, evaluate, adds_up)
     return divided if kind is DividedWork else DividedHeadWork.of(divided)
@@ -54,7 +55,7 @@ def describe_division(
         rows = prod(student.shape[:-1]) if mask is None else int(mask.sum())
         return (
             f"logits of {rows} positions x {student.shape[-1]} entries are computed in chunks by"
-            f" {group_size(group)} ranks, which divide the entries, and then the positions"
+            f" {group_size(group)} ranks, which divide the vocabulary, and then the positions"
         )
     plan = describe_plan(student, teacher, mask, chunked)
     return plan if kind is None else f"{plan}; {group_size(group)} ranks divide the positions"
@@ -113,6 +114,15 @@ class DividedHeadWork(DividedWork):
             group=self.group,
         )
         return replace(work, student=student, longest=max(self.shares.counts))
+
+    def evaluated(self, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Evaluate the rows of this rank, which computes those of other ranks even if it fails."""
+        work = self.own(hidden)
+        try:
+            return self.evaluate(work)
+        except Exception:
+            cast("DividedHead", work.student).finish()
+            raise
 
     def chunking(self, student: LogitsSource, rows: int) -> Chunking:
         """Return the sizes of chunks, in which such logits are always computed.

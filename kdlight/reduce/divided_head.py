@@ -57,16 +57,24 @@ class DividedHead(Projected):
         bias: its entries of the bias, or None.
         shares: the rows whose losses each rank evaluates.
         group: the ranks.
+        running: the provider that was created last.
     """
 
     weight: Tensor | None = None
     bias: Tensor | None = None
     shares: Shares | None = None
     group: Any = None
+    running: DividedHeadChunks | None = None
 
     def chunks(self, tokens: int) -> DividedHeadChunks:
         """Return the provider of the logits of this rank's rows, ``tokens`` at a time."""
-        return DividedHeadChunks(self, tokens)
+        self.running = DividedHeadChunks(self, tokens)
+        return self.running
+
+    def finish(self) -> None:
+        """After an error on the rows of this rank, take part in the exchanges that are left."""
+        if self.running is not None:
+            self.running.finish()
 
 
 class DividedHeadChunks:
@@ -87,15 +95,18 @@ class DividedHeadChunks:
         vocabulary = source.shape[-1]
         self.columns = columns_of_ranks(vocabulary, self.shares.ranks)
         most = max(self.shares.counts)
-        self.chunks = iter(spans(most, tokens))
+        self.chunks_left = spans(most, tokens)
         self.logits = self.buffer = self.hidden.new_empty(min(tokens, most), vocabulary)
         self.grad = self.buffer
         self.peers: list[slice] = []
         self.sums: list[Tensor | None] = []
+        self.open: slice | None = None  # rows of the chunk whose gradient is awaited
+        self.is_exchanging = False
 
     def begin(self, rows: slice) -> None:
         """Compute the logits of a chunk, together with all ranks."""
-        chunk = next(self.chunks)
+        self.is_exchanging = True
+        chunk = self.chunks_left.pop(0)
         self.peers = [
             slice(own.start + min(chunk.start, size), own.start + min(chunk.stop, size))
             for own, size in zip(self.shares.slices, self.shares.counts, strict=True)
@@ -118,6 +129,7 @@ class DividedHeadChunks:
         self.grad = self.logits
         if self.grad_dtype != self.logits.dtype and self.sums:
             self.grad = torch.empty_like(self.logits, dtype=self.grad_dtype)
+        self.open, self.is_exchanging = rows, False
 
     def block(self, part: slice) -> Tensor:
         """Return the logits ``(m, V)`` of a part of the chunk."""
@@ -137,6 +149,7 @@ class DividedHeadChunks:
 
     def backward(self, rows: slice) -> None:
         """Propagate the gradient of the chunk to all hidden states and this rank's columns."""
+        self.is_exchanging = True
         own, sizes = rows.stop - rows.start, self._sizes()
         sent = self.grad.new_empty(self.grad.numel(), 1)
         entries = [own * width for width in self.columns]
@@ -158,6 +171,21 @@ class DividedHeadChunks:
             d_weight += grad.t() @ self._hidden().to(grad.dtype)
         if d_bias and d_bias[0] is not None:
             d_bias[0] += grad.sum(0, dtype=d_bias[0].dtype)
+        self.open, self.is_exchanging = None, False
+
+    def finish(self) -> None:
+        """Take part in the exchanges that are left, unless it is one of them that failed."""
+        if self.is_exchanging:
+            return
+        own = self.shares.counts[self.shares.rank]
+        with torch.no_grad(), torch.autocast(self.hidden.device.type, enabled=False):
+            if self.open is not None and self.sums:
+                self.backward(self.open)
+            for chunk in [*self.chunks_left]:
+                rows = slice(min(chunk.start, own), min(chunk.stop, own))
+                self.begin(rows)
+                if self.sums:
+                    self.backward(rows)
 
     def gradients(self) -> list[Tensor | None]:
         """Return the gradients: of hidden states a term of their sum over ranks."""

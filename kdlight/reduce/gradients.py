@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlight.checks import can_read
-from kdlight.losses.log_space import widen
+from kdlight.losses.log_space import same_type, widen
 from kdlight.losses.value_and_grad import has_impossible_tokens
 from kdlight.reduce.loss import PerTokenLoss, PerTokenValues, split_values
 
@@ -55,13 +55,16 @@ class TokenRule(NamedTuple):
         if self.value_and_grad is None or self.student_transform is not None:
             return None
         student, teacher = widen(student), _transformed(teacher, self.teacher_transform)
+        narrow = student.dtype
+        if teacher is not None:
+            student, teacher = same_type(student, teacher)
         result = self.value_and_grad(student, teacher, labels)
         if result is None:
             return None
         values, extras = split_values(result[0])
         # a closed form need not treat impossible tokens, and its values may look finite
         wrong = has_impossible_tokens(student, teacher)
-        return values.masked_fill(wrong, torch.nan), result[1], extras
+        return values.masked_fill(wrong, torch.nan), result[1].to(narrow), extras
 
 
 class TokenGradients(NamedTuple):

@@ -26,7 +26,7 @@ CHUNK_BYTES = {"cpu": 2**26}
 
 @dataclass(frozen=True)
 class Chunking:
-    """Sizes for logits that are computed in chunks.
+    """Sizes for logits that are computed in chunks, which it requires.
 
     There are two sizes because two kinds of memory are limited. The product of hidden states and
     head is efficient for many rows, and fills a buffer of ``tokens`` rows, which is reused. The
@@ -36,8 +36,8 @@ class Chunking:
         tokens: rows of a chunk; None for a size that suits the device.
         block: rows of a block within a chunk; None for a size that suits the device.
         compiled: compile the computation on a block with ``torch.compile``, which takes some
-            seconds once and then needs fewer passes over memory. ``"auto"`` does so on an
-            accelerator that Triton compiles for. Where a loss cannot be compiled, a warning says
+            seconds once and makes a GPU faster. ``"auto"`` does so on an accelerator that Triton
+            compiles for, ``True`` on a CPU as well. Where a loss cannot be compiled, a warning says
             why.
 
     Raises:

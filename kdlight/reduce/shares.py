@@ -7,8 +7,9 @@ ranks, whatever the rows of one of them are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -16,11 +17,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.dropout import _DropoutNd
 
+from kdlight.reduce.contents import tensors_in
 from kdlight.reduce.exchange import Shares, gather_uneven, group_size, sum_gradients
 from kdlight.reduce.functions import TokenWork
 from kdlight.reduce.plan import Chunked, Chunking, plan
+from kdlight.reduce.results import Result, result_of_ranks
 from kdlight.sources import Detached, LogitsSource, Projected
 
 Evaluate: TypeAlias = "Callable[[TokenWork], tuple[Tensor, dict[str, Tensor]]]"
@@ -35,7 +39,8 @@ def is_divisible(
     They are where logits are hidden states and a head. The gradient of logits that exist is as wide
     as the vocabulary: to exchange it takes longer than to compute it on every rank. A head that
     drops units at random would use other random numbers on each rank, and what is random after it
-    would no longer be the same on all of them.
+    would no longer be the same on all of them. Teachers, and what follows the head, must be whole:
+    ranks that have a part of a teacher compute its logits together, of the same rows.
     """
     return (
         group_size(group) > 1
@@ -43,6 +48,7 @@ def is_divisible(
         and isinstance(student.head, nn.Module)
         and not any(_drops(part) for part in student.head.modules())
         and not (torch.is_grad_enabled() and _requires_grad(teacher))
+        and not _has_parts((teacher, student.hidden, student.transform))
         and not torch.compiler.is_compiling()
     )
 
@@ -51,24 +57,13 @@ def _drops(part: nn.Module) -> bool:
     return isinstance(part, _DropoutNd) and part.training and part.p > 0
 
 
-def _requires_grad(value: Any) -> bool:
-    """Return whether a tensor in a source, or of a module in it, requires a gradient."""
-    if isinstance(value, Detached):
-        return False
-    if isinstance(value, Tensor):
-        return value.requires_grad
-    if isinstance(value, nn.Module):
-        return any(p.requires_grad for p in value.parameters())
-    return any(map(_requires_grad, _contents(value)))
+def _requires_grad(teacher: LogitsSource | None) -> bool:
+    return any(each.requires_grad for each in tensors_in(teacher, beside=Detached))
 
 
-def _contents(value: Any) -> Iterator[Any]:
-    if is_dataclass(value):
-        yield from (getattr(value, each.name) for each in fields(value))
-    elif isinstance(value, dict):
-        yield from value.values()
-    elif isinstance(value, (tuple, list)):
-        yield from value
+def _has_parts(value: Any) -> bool:
+    """Return whether ranks have a part each of a tensor in a source, or of a module in it."""
+    return any(isinstance(each, DTensor) for each in tensors_in(value))
 
 
 @dataclass(frozen=True)
@@ -121,16 +116,21 @@ class DividedWork:
         """Return the sizes of chunks for ``rows`` of this rank; None for all logits at once."""
         return plan(student, self.work.teacher, rows, self.chunked)[0]
 
-    def combined(self, value: Tensor, parts: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the result of all ranks from those of each."""
-        if not self.adds_up:
-            gathered = gather_uneven(value.unsqueeze(-1), self.shares.counts, self.group)
-            return torch.cat(gathered).squeeze(-1), {}
-        sums = [value.detach(), *(torch.as_tensor(part) for part in parts.values())]
-        together = torch.stack([each.to(value.device, torch.float64) for each in sums])
-        dist.all_reduce(together, group=self.group)
-        total, *others = (each.to(own.dtype) for each, own in zip(together, sums, strict=True))
-        return total, dict(zip(parts, others, strict=True))
+    def evaluated(self, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Evaluate the rows of this rank, of a student with these hidden states."""
+        return self.evaluate(self.own(hidden))
+
+    def together(self, hidden: Tensor) -> Result:
+        """Evaluate the rows of this rank; return the result of all ranks."""
+        teacher = self.work.teacher
+        return result_of_ranks(
+            partial(self.evaluated, hidden),
+            self.shares,
+            self.group,
+            adds_up=self.adds_up,
+            sums=None if teacher is None else teacher.weight_sums,
+            device=hidden.device,
+        )
 
     def whole_gradients(
         self, hidden: Tensor | None, others: list[Tensor], outer: Tensor
@@ -170,10 +170,10 @@ class _DividedRows(Function):
         ctx.divided, ctx.inputs, ctx.shape = divided, inputs, hidden.shape
         ctx.leaf = hidden.detach().requires_grad_(ctx.needs_input_grad[2])
         with torch.enable_grad():
-            ctx.own, own_parts = divided.evaluate(divided.own(ctx.leaf))
-        value, others = divided.combined(ctx.own.detach(), own_parts)
-        parts.update(others)
-        return value
+            result = divided.together(ctx.leaf)
+        ctx.own = result.own
+        parts.update(result.parts)
+        return result.value
 
     @staticmethod
     @once_differentiable
@@ -204,7 +204,8 @@ def divided_rows(divided: DividedWork) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the result of all ranks with a graph, and sums of further values by name."""
     hidden = cast("Projected", divided.work.student).hidden
     if not torch.is_grad_enabled():  # a Function does not see this
-        return divided.combined(*divided.evaluate(divided.own(hidden)))
+        result = divided.together(hidden)
+        return result.value, result.parts
     parts: dict[str, Tensor] = {}
     result = _DividedRows.apply(divided, parts, hidden, *divided.parameters)
     return result, parts  # type: ignore[return-value]

@@ -58,8 +58,9 @@ def token_sum(
         row_group: ranks that have the same student, teacher, labels and mask, and call this
             together. Where the student is hidden states and a head, each of them evaluates a share
             of the rows; the result, and the gradients, are those of all rows on every rank. None
-            for a process that evaluates all rows itself. ``per_token_loss`` must draw no random
-            numbers then.
+            for a process that evaluates all rows itself, with the same result. With a group,
+            ``per_token_loss`` must draw no random numbers: each rank would draw others, and its
+            dropout would differ from then on, which is not detected.
 
     Returns:
         The sum and the number of valid positions; a sum of 0 with a graph where there is none.
@@ -124,8 +125,18 @@ def position_values(
 ) -> Tensor:
     """Return ``per_token_loss`` at each position, ``(...)`` with a graph; ``fill`` at invalid ones.
 
-    These are `token_values` in their places. A device needs not be asked for the places again.
-    Other arguments and errors are those of `token_values`.
+    These are `token_values` in their places. Unlike indexing with the mask, it does not make the
+    host wait for a GPU once more. Errors are those of `token_values`.
+
+    Args:
+        per_token_loss: see `token_sum`, as the arguments that are not named here.
+        student: source of ``(..., V)``.
+        teacher: source of ``(..., V)`` on the same positions, or None.
+        labels: aligned labels ``(...)``, or None.
+        mask: boolean ``(...)``, True where a position is valid; None if all are.
+        fill: the value at invalid positions.
+        chunked: see `token_sum`.
+        row_group: see `token_sum`.
 
     Example:
         >>> from kdlight.sources import Dense
@@ -190,7 +201,7 @@ def select_valid(
 ) -> TokenWork:
     """Return the work on the valid rows; the sizes of chunks are chosen later.
 
-    Where the number of valid rows is known, the device needs not be asked for it.
+    Where the number of valid rows is known, the host does not wait for the device to count them.
     """
     positions = student.shape[:-1]
     for name, shape in (

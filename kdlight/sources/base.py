@@ -11,6 +11,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from kdlight.sources.weight_sums import WeightSums
+
 Index: TypeAlias = "Tensor | slice | None"
 """Rows to select among the flattened positions: their indices, a slice, or None for all."""
 
@@ -67,6 +69,11 @@ class LogitsSource(ABC):
     def shares(self) -> Mapping[str, Tensor]:
         """The mean weight of each of them, over the positions whose logits were computed."""
         return {}
+
+    @property
+    def weight_sums(self) -> WeightSums | None:
+        """What `shares` are computed from; None where there are none."""
+        return None
 
     def without_labels(self) -> LogitsSource:
         """Return the source as it is where labels are not known, which weights may depend on."""

@@ -13,36 +13,7 @@ from kdlight.losses.device_numbers import numbers_like
 from kdlight.losses.log_space import log_probs
 from kdlight.sources.base import Index, LogitsSource
 from kdlight.sources.position_weights import PositionWeights
-
-
-@dataclass
-class WeightSums:
-    """The sums of the weights over the positions that were evaluated, for the log.
-
-    Attributes:
-        total: the sum of each weight ``(K,)``; None as long as nothing was evaluated.
-        count: the number of positions.
-
-    Example:
-        >>> sums = WeightSums()
-        >>> sums.add(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
-        >>> sums.means()
-        tensor([0.7500, 0.2500])
-    """
-
-    total: Tensor | None = None
-    count: int = 0
-
-    def add(self, weights: Tensor) -> None:
-        """Add weights ``(..., K)``."""
-        flat = weights.detach().reshape(weights.shape[:-1].numel(), weights.shape[-1])
-        total = flat.sum(0)
-        self.total = total if self.total is None else self.total + total
-        self.count += len(flat)
-
-    def means(self) -> Tensor | None:
-        """Return the mean of each weight ``(K,)``, 0 without a position; None before `add`."""
-        return None if self.total is None else self.total / max(self.count, 1)
+from kdlight.sources.weight_sums import WeightSums
 
 
 @dataclass(eq=False)
@@ -95,6 +66,11 @@ class Mixture(LogitsSource):
         """The mean weight of each source by name, over the positions that were evaluated."""
         means = self.sums.means()
         return {} if means is None else dict(zip(self.names, means.unbind(), strict=False))
+
+    @property
+    def weight_sums(self) -> WeightSums:
+        """What `shares` are computed from."""
+        return self.sums
 
     def select(self, index: Index) -> Mixture:
         """Return rows ``index`` of the flattened positions."""

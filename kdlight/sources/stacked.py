@@ -11,7 +11,8 @@ from torch.nn.functional import one_hot
 
 from kdlight.losses.device_numbers import numbers_like
 from kdlight.sources.base import Index, LogitsSource
-from kdlight.sources.mixture import Mixture, WeightSums, widest_dtype
+from kdlight.sources.mixture import Mixture, widest_dtype
+from kdlight.sources.weight_sums import WeightSums
 
 
 @dataclass(eq=False)
@@ -67,6 +68,11 @@ class Stacked(LogitsSource):
         """The share of the positions that were evaluated by the name of their teacher."""
         means = self.sums.means()
         return {} if means is None else dict(zip(self.names, means.unbind(), strict=True))
+
+    @property
+    def weight_sums(self) -> WeightSums:
+        """What `shares` are computed from."""
+        return self.sums
 
     def position_weights(self) -> Tensor:
         """Return ``(..., K)``, 1 at the teacher of a position and 0 at all others."""

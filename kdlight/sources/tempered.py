@@ -16,6 +16,7 @@ from kdlight.sources.projected import Projected
 from kdlight.sources.stacked import Stacked, Unqueried
 from kdlight.sources.top_k import TopK
 from kdlight.sources.transformed import Moved
+from kdlight.sources.weight_sums import WeightSums
 from kdlight.sources.wrapped import Wrapped
 
 Transform = Callable[[Tensor], Tensor]
@@ -121,6 +122,11 @@ class Tempered(Wrapped):
     def shares(self) -> Mapping[str, Tensor]:
         """The mean weight of each teacher, over the positions that were evaluated."""
         return self.source.shares
+
+    @property
+    def weight_sums(self) -> WeightSums | None:
+        """What `shares` are computed from."""
+        return self.source.weight_sums
 
     def without_labels(self) -> LogitsSource:
         """Return the source as it is where labels are not known."""

@@ -99,7 +99,9 @@ def measure(name: str, options: argparse.Namespace) -> None:
         milliseconds = 1e3 * statistics.median(turn[code] for turn in turns)
         to_base, to_mine = ratio(turns, code, base), ratio(turns, mine, code)
         print(f"{code:<22} {milliseconds:8.1f} {to_base:8.2f} {to_mine:8.2f} {mib:>7}", flush=True)
-    if not options.ours_only:
+    if options.quick:
+        print("-> a trial: these sizes are too small to judge by", flush=True)
+    elif not options.ours_only:
         print(summary(turns, memory), flush=True)
 
 
@@ -132,7 +134,7 @@ def summary(turns: list[dict[str, float]], memory: dict[str, float]) -> str:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=CASES, default=[*TABLE, *EVERY])
     parser.add_argument("--chunk", type=int, default=None, help="tokens of a chunk of ours")
@@ -148,10 +150,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--ours-only", action="store_true", help="beside the bare matmuls in place of plain torch"
     )
-    parser.add_argument("--quick", action="store_true", help="64 tokens, 512 entries: a trial")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a trial: 64 tokens, 512 entries, one round, nothing compiled, no memory",
+    )
     parser.add_argument("--peak", nargs=2, metavar=("CASE", "CODE"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.chunk = options.chunk or None
+    if options.quick:
+        options.rounds, options.memory, options.no_compiled = 1, "none", True
     return options
 
 

@@ -57,6 +57,13 @@ def closure(names: list[str], python: str, without: set[str]) -> dict[str, str]:
     return found
 
 
+def _is_installed(name: str) -> bool:
+    try:
+        return bool(distribution(name))
+    except PackageNotFoundError:
+        return False
+
+
 def download(name: str, version: str, python: str, folder: Path) -> Path | None:
     """Download one wheel; None where there is none for that Python."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
@@ -85,9 +92,14 @@ def main(arguments: list[str] | None = None) -> None:
     with_torch = set(closure(["torch"], options.python, set()))
     left_out = {canonicalize_name(name) for name in (*options.without, *NOT_CARRIED)} | with_torch
     names = [*NEEDED, *(PEERS if options.peers else ())]
+    absent = [name for name in names if name != "kdlight" and not _is_installed(name)]
+    if options.peers and set(absent) & set(PEERS):
+        parser.error(f"{absent} are not installed here: run `make peers` first")
     found = closure(names, options.python, left_out - {"kdlight"})
     found.pop("kdlight", None)
     options.output.mkdir(parents=True, exist_ok=True)
+    for wheel in () if options.list else options.output.glob("*.whl"):
+        wheel.unlink()  # of an earlier call, which all would be installed
     for name, version in sorted(found.items()):
         if options.list:
             print(f"{name}=={version}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +18,12 @@ from kdlight.objectives import (
     ULD,
     CrossEntropy,
     ForwardKL,
+    HiddenStates,
     MultiLevelOT,
     Objective,
+    RoutedKD,
     Sinkhorn,
+    SinkhornKD,
     SpanKL,
     Weighted,
 )
@@ -162,6 +164,24 @@ def test_a_process_without_others_has_all_positions() -> None:
     assert own["input_ids"].tolist() == make_batch()["input_ids"].tolist()
 
 
+def test_labels_that_are_numbers_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_rank(monkeypatch, 2, 1)
+    values = torch.tensor([[0.7, -1.7, 2.5]], dtype=torch.float64)
+    own = divide_positions(
+        {"input_ids": torch.ones(1, 3).long(), "labels": values}, labels="aligned"
+    )
+    expected = torch.tensor([[2.5, torch.nan]], dtype=torch.float64)
+    torch.testing.assert_close(own["labels"], expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("labels", ["causal", "aligned"])
+def test_labels_of_whole_rows_are_refused(labels: Any) -> None:
+    batch = {"input_ids": torch.ones(2, 4).long(), "labels": torch.ones(2).long()}
+    with pytest.raises(ValueError, match=r"labels have shape \(2,\).* of input_ids, \(2, 4\)"):
+        divide_positions(batch, labels=labels)
+    assert divide_positions(batch, labels="none")["labels"] is batch["labels"]
+
+
 @pytest.mark.parametrize(
     "batch",
     [
@@ -185,13 +205,19 @@ def test_a_batch_that_cannot_be_divided_is_refused(batch: dict[str, Tensor]) -> 
         SpanKL(),
         MultiLevelOT(),
         Sinkhorn(geometry="sequence"),
+        Sinkhorn(gather=False),
+        SinkhornKD(),
+        SinkhornKD(gather=False),
+        HiddenStates({"layers.0": "layers.0"}),
+        RoutedKD(teachers=["a", "b"]),
         BDKD(granularity="sequence"),
         Weighted({"kd": ForwardKL(), "span": SpanKL()}),
     ],
 )
-def test_objectives_on_whole_sequences_are_refused(objective: Objective) -> None:
-    term = objective.terms["span"] if isinstance(objective, Weighted) else objective
-    message = rf"^{re.escape(type(term).__name__)} compares whole sequences"
+def test_objectives_that_are_no_sums_over_tokens_are_refused(objective: Objective) -> None:
+    # of a mixture the error names the term
+    named = {SinkhornKD: Sinkhorn, Weighted: SpanKL}.get(type(objective), type(objective))
+    message = rf"^{named.__name__} is no sum over tokens"
     with pytest.raises(ValueError, match=message):
         divide_positions(make_batch(), objective=objective)
 

@@ -63,6 +63,10 @@ INVALID: dict[str, tuple[Options, str]] = {
         {**TENSOR, "network": "llama", "divide_head": True},
         "divide_head=True, but the head 'lm_head' of LlamaForCausalLM is tied",
     ),
+    "tensor mixin head": (
+        {**TENSOR, "mixin": True, "divide_head": True},
+        r"divide_head=True has no effect on .*shard\(network, self.device_mesh, divide_head=True\)",
+    ),
     "tensor plain": ({**TENSOR, "network": "plain"}, "SingleInput has no tensor_parallel_plan"),
     "tensor one head": (
         {**TENSOR, "network": "one_head"},

@@ -48,3 +48,8 @@ def test_nothing_is_asked_where_values_cannot_be_read(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Tensor, "numpy", None)
     for mass in MASSES:
         assert torch.equal(head_of_mass(p, mass), by_full_sort(p, mass))
+
+
+@pytest.mark.parametrize("width", [7, FIRST + 1])
+def test_there_may_be_no_rows(width: int) -> None:
+    assert head_of_mass(torch.empty(2, 0, width), 0.5).shape == (2, 0, width)

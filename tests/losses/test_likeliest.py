@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kdlight.losses import likeliest as module
 from kdlight.losses.likeliest import is_in_memory, likeliest
@@ -72,3 +73,17 @@ def test_a_traced_tensor_is_not_in_memory() -> None:
     scores = torch.randn(3, 5)
     torch.testing.assert_close(torch.func.vmap(look)(scores), scores.topk(2, -1).values.sum(-1))
     assert seen == [False]
+
+
+@pytest.mark.parametrize("shape", [(0, 9), (2, 0, 9)])
+@pytest.mark.parametrize("count", [4, 9])
+def test_there_may_be_no_rows(count: int, shape: tuple[int, ...]) -> None:
+    values, places = likeliest(torch.empty(shape), count)
+    assert values.shape == places.shape == (*shape[:-1], count)
+    assert places.dtype == torch.int64
+
+
+def test_a_tensor_without_memory_has_a_shape() -> None:
+    with FakeTensorMode():
+        values, places = likeliest(torch.empty(3, 9), 4)
+    assert values.shape == places.shape == (3, 4)

@@ -69,3 +69,18 @@ def test_inner_products_are_row_by_row(width: int) -> None:
     second = torch.full_like(first, 0.5)
     torch.testing.assert_close(value_and_grad.dot(first, second), first.sum(-1) / 2)
     assert value_and_grad.dot(first[:0], second[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e4])
+def test_outcomes_are_those_of_the_tokens_and_of_all_others(shift: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(4, 9, dtype=torch.float64, generator=generator)
+    ids = torch.tensor([[1, 0], [8, 3], [2, 5], [4, 6]])
+    divided = value_and_grad.set_aside(logits + shift, ids)
+    p = logits.softmax(-1)
+    kept, rest = p.gather(-1, ids), p.scatter(-1, ids, 0.0)
+    share = rest.sum(-1, keepdim=True)
+    torch.testing.assert_close(divided.outcomes.softmax(-1), torch.cat([kept, share], -1))
+    torch.testing.assert_close(divided.probabilities, rest / share)
+    others = divided.others - divided.log_z.unsqueeze(-1)
+    torch.testing.assert_close(others.exp(), divided.probabilities)

@@ -34,3 +34,27 @@ def test_a_certain_target_keeps_all_digits_of_the_others() -> None:
     expected = losses.decoupled_kl(leaf, teacher, labels)
     torch.testing.assert_close(values, expected.detach())
     torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), leaf)[0])
+
+
+@pytest.mark.parametrize("size", [1e5, 1e12])
+def test_large_logits_do_not_swallow_what_is_set_aside(size: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = size * torch.randn(2, 4, 6, generator=generator)
+    labels, leaf = teacher.argmax(-1), student.clone().requires_grad_()
+    values, grad = closed.decoupled_kl(student, teacher, labels, 1.0, 8.0)
+    expected = losses.decoupled_kl(leaf, teacher, labels)
+    torch.testing.assert_close(values, expected.detach())
+    torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), leaf)[0])
+
+
+def test_weights_are_not_rounded_to_the_default_dtype() -> None:
+    student, teacher = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    arguments = student, teacher, torch.tensor([0, 5, -100, 2]), 1.37, 2.61
+    expected = closed.decoupled_kl(*arguments)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = closed.decoupled_kl(*arguments)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)

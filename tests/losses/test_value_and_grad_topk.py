@@ -42,3 +42,19 @@ def test_reverse_kl_is_that_of_autograd(k: int, teacher: Tensor) -> None:
         return losses.topk_reverse_kl(student, ids, log_p.gather(-1, ids), log_tail)
 
     check(lambda z: closed.topk_reverse_kl(z, teacher, most_likely(z, k)), loss, teacher.shape[-1])
+
+
+@pytest.mark.parametrize("name", ["topk_forward_kl", "topk_reverse_kl"])
+def test_a_bucket_whose_probability_underflows_keeps_its_digits(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.tensor([[0, 1]]).expand(200, 2)
+    for gap in range(60, 120, 5):
+        student, teacher = 2 * torch.randn(2, 200, 6, generator=generator)
+        student[:, 2:] -= gap
+        results = []
+        for z, t in ((student, teacher), (student.double(), teacher.double())):
+            top = t.log_softmax(-1).gather(-1, ids)
+            sides = (t, ids) if name == "topk_reverse_kl" else (ids, top)
+            results.append(getattr(closed, name)(z, *sides))
+        for one, exact in zip(*results, strict=True):
+            torch.testing.assert_close(one.double(), exact, rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from kdlight.models import Quantized
 from kdlight.modules.fit_checks import (
     check_context,
     check_optimized,
+    check_peer_heads,
     check_strategy,
     compares_vocabularies,
 )
@@ -41,6 +43,22 @@ def test_a_missing_teacher_raises_before_training(tmp_path: Path) -> None:
     module = DistillationModule(student=toy.ToyLM(), objective=ForwardKL())
     with pytest.raises(ValueError, match="ForwardKL needs a teacher"):
         toy.trainer(tmp_path).fit(module, toy.loader(8))
+
+
+@pytest.mark.parametrize(("chunked", "is_refused"), [(True, True), ("auto", False), (False, False)])
+def test_networks_with_divided_heads_cannot_learn_from_each_other_in_chunks(
+    chunked: Any, is_refused: bool
+) -> None:
+    module, strategy = online_fit.module(chunked=chunked), FSDP2Strategy(2, divide_head=True)
+    check_peer_heads(FSDP2Strategy(2), module.learners(), chunked)
+    alone = {name: (network, CrossEntropy()) for name, (network, _) in module.learners().items()}
+    check_peer_heads(strategy, alone, chunked)
+    with (
+        pytest.raises(ValueError, match=r"chunked=True with divide_head=True.*chunked='auto'")
+        if is_refused
+        else nullcontext()
+    ):
+        check_peer_heads(strategy, module.learners(), chunked)
 
 
 def test_blocks_longer_than_the_context_raise_before_training(tmp_path: Path) -> None:

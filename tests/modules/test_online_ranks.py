@@ -30,6 +30,8 @@ WORK: dict[str, Options] = {
 }
 STRATEGIES = ("ddp", "fsdp2")
 CASES = [(work, strategy) for work in WORK for strategy in STRATEGIES]
+TENSOR = ("tensor", "tensor head")
+"""Strategies whose ranks get the same batch, which is that of one process."""
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,8 @@ def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]
         f"{work} {strategy}": {**WORK[work], **split, "strategy": strategy}
         for work, strategy in CASES
     }
+    for strategy in TENSOR:
+        cases[strategy] = {"networks": 3, "chunked": "auto", "strategy": strategy}
     return fit_on_ranks(cases, folder)
 
 
@@ -61,6 +65,16 @@ def test_ranks_equal_one_process_in_training_and_evaluation(
     assert names | {"val/teacher_temperature_ece"} <= set(measured)
     for key in measured:
         assert first["logged"][key] == pytest.approx(expected["logged"][key], rel=1e-5), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", TENSOR)
+def test_networks_that_are_divided_learn_from_each_other(
+    strategy: str, on_ranks: list[dict[str, Result]]
+) -> None:
+    expected = fit({"networks": 3})
+    for rank in on_ranks:
+        assert largest_difference(expected["weights"], rank[strategy]["weights"]) < 1e-9
 
 
 class SaveAt(Callback):

@@ -2,8 +2,34 @@
 
 from __future__ import annotations
 
-from kdlight.objectives import BDKD, TAID, AlphaBeta, CrossEntropy, ForwardKL, LossInputs, Weighted
+from dataclasses import replace
+from functools import partial
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from kdlight.objectives import (
+    BDKD,
+    DACKL,
+    TAID,
+    AdaptiveKL,
+    AlphaBeta,
+    CrossEntropy,
+    DecoupledKL,
+    ForwardKL,
+    JensenShannon,
+    LossInputs,
+    SkewForwardKL,
+    SkewReverseKL,
+    SymmetricKL,
+    ToDi,
+    TopKForwardKL,
+    TopKReverseKL,
+    Weighted,
+)
 from kdlight.objectives.hyperparameters import logged_hyperparameters, scalar_hyperparameters
+from kdlight.reduce import Chunking
 
 
 def mixture() -> Weighted:
@@ -52,3 +78,50 @@ def test_the_log_holds_weights_temperatures_and_t() -> None:
         "terms.inner.terms.ab.temperature": 1.0,
         "terms.taid.t": 0.3,
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (AdaptiveKL, "head_mass", 2.0),
+        (AlphaBeta, "alpha", inf),
+        (AlphaBeta, "beta", nan),
+        (BDKD, "high", -1.0),
+        (BDKD, "low", inf),
+        (BDKD, "kappa", -1.0),
+        (BDKD, "tie_tol", -1.0),
+        (BDKD, "weighting", "x"),
+        (BDKD, "confidence", "x"),
+        (partial(BDKD, granularity="sequence"), "high", -1.0),
+        (partial(BDKD, granularity="sequence"), "confidence", "x"),
+        (DACKL, "rule", "x"),
+        (DACKL, "tail", "x"),
+        (DACKL, "gate", "x"),
+        (DACKL, "gate_temperature", -1.0),
+        (DACKL, "residual", 0.5),
+        (DACKL, "head", 0),
+        (partial(DACKL, thresholds="fixed"), "lower", -0.5),
+        (partial(DACKL, thresholds="fixed"), "lower", 0.99),
+        (partial(DACKL, thresholds="fixed"), "upper", 1.5),
+        (DecoupledKL, "target_weight", -1.0),
+        (DecoupledKL, "non_target_weight", nan),
+        (JensenShannon, "beta", 1.5),
+        (SkewForwardKL, "skew", 1.0),
+        (SkewReverseKL, "skew", -0.1),
+        (SymmetricKL, "forward_weight", -1.0),
+        (TAID, "t", 1.5),
+        (ToDi, "temperature", 0.0),
+        (TopKForwardKL, "k", 0),
+        (TopKForwardKL, "student_temperature", -1.0),
+        (TopKReverseKL, "k", 0),
+    ],
+)
+def test_a_wrong_value_that_is_set_is_refused_at_once_and_in_chunks(
+    kind: Any, name: str, value: Any, inputs: LossInputs
+) -> None:
+    objective = kind()
+    setattr(objective, name, value)
+    word = name.removeprefix("student_")
+    for chunked in (False, Chunking(3, 2)):
+        with pytest.raises(ValueError, match=rf"{word}.*{value}"):
+            objective(replace(inputs, chunked=chunked))

@@ -14,6 +14,7 @@ from kdlight.models.output_head import Rescale
 from kdlight.objectives import (
     Divergence,
     ForwardKL,
+    LossInputs,
     Objective,
     TokenObjective,
     build_objective,
@@ -187,3 +188,36 @@ def test_the_closed_form_is_left_where_its_values_cannot_be_looked_at():
     with questions():
         data.evaluate(objective, Chunking(5, 2))
     assert not hasattr(objective, "calls")
+
+
+@pytest.mark.parametrize("kinds", [(torch.float32, torch.float64), (torch.float64, torch.float32)])
+@pytest.mark.parametrize("name", TOKEN_OBJECTIVES)
+def test_both_sides_may_have_types_of_their_own(name, kinds):
+    data, results = ProjectedData(), []
+    student, teacher = (
+        side.logits().detach().to(kind)
+        for side, kind in zip((data.student, data.teacher), kinds, strict=True)
+    )
+    objective = OBJECTIVE_FACTORIES[name]().double()
+    for chunked in (Chunking(5, 2), False):
+        leaf = student.clone().requires_grad_()
+        loss = objective(LossInputs(leaf, teacher, data.labels, data.mask, chunked=chunked))
+        loss.total.backward()
+        results.append([loss.total.detach(), leaf.grad])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TOKEN_OBJECTIVES)
+def test_a_batch_without_a_valid_position_has_no_loss(name):
+    data, objective = ProjectedData(), OBJECTIVE_FACTORIES[name]()
+    mask = torch.zeros_like(data.labels, dtype=torch.bool)
+    for kind in (torch.float32, torch.float64):
+        for chunked in (Chunking(5, 2), False):
+            leaf = data.student.logits().detach().to(kind).requires_grad_()
+            teacher = data.teacher.logits().detach().to(kind)
+            loss = objective(LossInputs(leaf, teacher, data.labels, mask, chunked=chunked))
+            loss.total.backward()
+            assert loss.total == loss.count == 0
+            assert leaf.grad is not None
+            assert not leaf.grad.any()

@@ -31,9 +31,28 @@ def test_each_rank_evaluates_its_share(kind: str, on_two: list[Any], on_four: li
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["logits", "function", "dropout", "trained teacher"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "logits",
+        "function",
+        "dropout",
+        "trained teacher",
+        "parts after the head",
+        "parts of the loss",
+    ],
+)
 def test_what_cannot_be_divided_is_evaluated_by_each_rank(kind: str, on_two: list[Any]) -> None:
     assert [rank["seen"][kind] for rank in on_two] == [10, 10]
+
+
+@pytest.mark.slow
+def test_a_teacher_that_ranks_have_parts_of_is_evaluated_by_all_of_them(
+    on_two: list[Any], on_four: list[Any]
+) -> None:
+    for rank in (*on_two, *on_four):
+        assert len(rank["parts_of_teachers"]) == 18
+        assert max(rank["parts_of_teachers"].values()) < 1e-10, rank["parts_of_teachers"]
 
 
 @pytest.mark.slow

@@ -18,8 +18,9 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
-from kdlight import Chunking, Projected
+from kdlight import Chunking
 from kdlight.objectives import (
+    BDKD,
     DPO,
     REDI,
     CrossEntropy,
@@ -35,7 +36,18 @@ from kdlight.objectives import (
 from kdlight.reduce import token_sum, token_values
 from kdlight.reduce.divide import describe_division
 from kdlight.reduce.exchange import exchange_rows, sum_gradients
-from kdlight.sources import Dense, Detached, Tempered, TopK, masked_columns
+from kdlight.sources import (
+    Dense,
+    Detached,
+    GivenWeights,
+    LogitsSource,
+    Mixture,
+    Projected,
+    Stacked,
+    Tempered,
+    TopK,
+    masked_columns,
+)
 from tests.objectives.test_laws import settings
 from tests.support import rank_scripts
 from tests.support.split_fit import full_tensor
@@ -51,8 +63,10 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "mixture": lambda: Weighted(
         {"kd": LearnableTemperature(), "ce": CrossEntropy(), "span": SpanKL()}, weights={"ce": 0.3}
     ),
+    "on_tokens": lambda: Weighted({"kd": LearnableTemperature(), "ce": CrossEntropy()}),
+    "with_sequences": lambda: Weighted({"kd": ForwardKL(), "bd": BDKD(granularity="sequence")}),
 }
-SOME = ("forward_kl", "ctkd", "dpo", "mixture", "redi")
+SOME = ("forward_kl", "ctkd", "dpo", "mixture", "on_tokens", "redi")
 """Objectives that four ranks evaluate; two evaluate all."""
 MASKS = ("some", "all", "one", "none")
 """Valid positions of the micro-batches of a case, whose gradients are added up."""
@@ -220,6 +234,9 @@ def run(options: dict[str, Any]) -> Any:
         "deviations": deviations,
         "seen": seen_rows(mesh),
         "raised": second_backward(mesh),
+        "parts_of_teachers": parts_of_teachers(mesh),
+        "shares_of_teachers": shares_of_teachers(mesh),
+        "failed": failed(mesh),
         "described": described(mesh),
         "half": {str(dtype): half_precision(mesh, dtype) for dtype in HALF},
         "exchanged": exchanged(mesh),
@@ -261,6 +278,15 @@ def seen_rows(mesh: DeviceMesh) -> dict[str, int]:
     for name, (student, teacher) in pairs.items():
         seen = Seen()
         token_sum(seen, student, teacher, row_group=mesh.get_group())
+        result[name] = seen.rows
+    part = divide_columns(nn.Linear(VOCABULARY, VOCABULARY), mesh)
+    after_head = Projected(hidden, head, part)
+    for name, student, parameters in (
+        ("parts after the head", after_head, ()),
+        ("parts of the loss", students["head"], (part.weight,)),
+    ):
+        seen = Seen()
+        token_sum(seen, student, dense, parameters=parameters, row_group=mesh.get_group())
         result[name] = seen.rows
     with torch.no_grad():
         seen = Seen()
@@ -344,6 +370,153 @@ def second_backward(mesh: DeviceMesh) -> str:
     except RuntimeError as error:
         return str(error)
     return ""
+
+
+def divide_columns(head: nn.Linear, mesh: DeviceMesh) -> nn.Linear:
+    """Return the same head, of which each rank has some columns."""
+    part = nn.Linear(head.in_features, head.out_features, dtype=head.weight.dtype)
+    part.load_state_dict(head.state_dict())
+    parallelize_module(part, mesh, ColwiseParallel(output_layouts=Replicate()))
+    return part.requires_grad_(False)
+
+
+def divergence(student: Tensor, teacher: Any, labels: Any) -> Tensor:
+    return distance(student.log_softmax(-1), teacher.log_softmax(-1), labels)
+
+
+def sources_with(head: nn.Module) -> dict[str, LogitsSource]:
+    """Return logits of six positions, of which a head computes all or some in several ways."""
+    draw = torch.Generator().manual_seed(0)
+    hidden, logits = (torch.randn(6, size, generator=draw).double() for size in (4, VOCABULARY))
+    states, other = Projected(hidden, head), Dense(logits)
+    square = nn.Linear(VOCABULARY, 4, dtype=torch.float64)
+    nn.init.ones_(square.weight)
+    nn.init.zeros_(square.bias)
+    place, owner = torch.arange(6), torch.tensor([0, 1, 0, 1, 1, 0])
+    return {
+        "head": states,
+        "detached": Detached(states),
+        "mixture": Mixture((other, states), (0.25, 0.75)),
+        "tempered": Tempered(Mixture((other, Detached(states)), (0.25, 0.75)), 2.0),
+        "stacked": Stacked((other, Detached(states)), owner, place),
+        "transform": Projected(logits, square.requires_grad_(False), head),
+    }
+
+
+def parts_of_teachers(mesh: DeviceMesh) -> dict[str, float]:
+    """Return how much losses deviate whose teacher has a part of a head on each rank."""
+    draw = torch.Generator().manual_seed(1)
+    states = torch.randn(6, 4, generator=draw).double()
+    whole, head = (Case(head="biased").make_head(4, seed) for seed in (1, 2))
+    whole.requires_grad_(False)
+    teachers = sources_with(whole), sources_with(divide_columns(whole, mesh))  # type: ignore[arg-type]
+    students = {"": head, "divided head, ": divide_columns(head, mesh)}  # type: ignore[arg-type]
+    found = {}
+    for name, (prefix, own) in product(teachers[0], students.items()):
+        for way in ("auto", True) if not prefix else ("auto",):
+            results = []
+            for student, each, group in (
+                (head, teachers[0][name], None),
+                (own, teachers[1][name], mesh.get_group()),
+            ):
+                hidden = states.clone().requires_grad_()
+                options = {"chunked": way, "row_group": group}
+                loss = token_sum(divergence, Projected(hidden, student), each, **options)
+                values = token_values(divergence, Projected(hidden, student), each, **options)
+                (loss.total + values.square().sum()).backward()
+                assert hidden.grad is not None
+                results.append([loss.total.detach(), values.detach(), hidden.grad])
+            found[f"{prefix}{name} {way}"] = deviation(results[1], results[0])
+    return found
+
+
+def shares_of_teachers(mesh: DeviceMesh) -> dict[str, float]:
+    """Return how much the shares of teachers deviate from those of one process."""
+    draw = torch.Generator().manual_seed(1)
+    states, one, two = (torch.randn(6, n, generator=draw) for n in (4, VOCABULARY, VOCABULARY))
+    weights = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.7, 0.3], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    place, owner, names = torch.arange(6), torch.tensor([0, 0, 0, 1, 1, 0]), ("a", "b")
+    head = nn.Linear(4, VOCABULARY)
+    sources = Dense(one), Dense(two)
+    makers: dict[str, Callable[[], LogitsSource]] = {
+        "mixture": lambda: Mixture(sources, GivenWeights(weights), names),
+        "tempered": lambda: Tempered(Mixture(sources, GivenWeights(weights), names), 2.0),
+        "stacked": lambda: Stacked(sources, owner, place, names, (0, 1)),
+    }
+    masks = {"all": None, "one": place == 2, "none": place < 0}
+    heads = {"whole": head, "divided": divide_columns(head, mesh)}
+    found = {}
+    for (name, make), (of, mask), (how, own) in product(
+        makers.items(), masks.items(), heads.items()
+    ):
+        for reduce in (token_sum, token_values, many_parts):
+            results = []
+            for student, group in ((head, None), (own, mesh.get_group())):
+                teacher = make()
+                for _ in range(2):  # the second loss adds to the sums of the first
+                    reduce(
+                        distance,
+                        Projected(states, student),
+                        teacher,
+                        mask=mask,
+                        chunked=Chunking(2, 1) if how == "divided" and group else False,
+                        row_group=group,
+                    )
+                results.append(list(teacher.shares.values()))
+                assert [*teacher.shares] == ["a", "b"]
+            found[f"{name} {of} {how} {reduce.__name__}"] = deviation(results[1], results[0])
+    return found
+
+
+def many_parts(loss: Any, *sources: Any, **options: Any) -> None:
+    """Sum a loss with more parts than the collective of the results has room for at once."""
+
+    def with_parts(*rows: Any) -> Any:
+        values = loss(*rows)
+        return values, {str(number): torch.full_like(values, number) for number in range(70)}
+
+    summed = token_sum(with_parts, *sources, **options)
+    for name, part in summed.parts.items():
+        assert part == int(name) * summed.count
+
+
+def failed(mesh: DeviceMesh) -> dict[str, str]:
+    """Return the errors of this rank where one row raises an error."""
+
+    def check(student: Tensor, teacher: Any, labels: Any) -> Tensor:
+        if (labels == 99).any():
+            raise ValueError("an impossible label")
+        return student.square().sum(-1)
+
+    head = nn.Linear(4, VOCABULARY)
+    heads = {"whole": head, "divided": divide_columns(head, mesh).requires_grad_()}
+    found = {}
+    for (how, own), (way, chunked), reduce, grad, row in product(
+        heads.items(),
+        {"at once": False, "chunked": Chunking(2, 1)}.items(),
+        (token_sum, token_values),
+        (True, False),
+        (0, 7),  # of the first rank, of the last one
+    ):
+        if how == "divided" and not chunked:
+            continue
+        labels = torch.zeros(8, dtype=torch.long)
+        labels[row] = 99
+        name = f"{how} {way} {reduce.__name__} {grad} row {row}"
+        with torch.set_grad_enabled(grad):
+            try:
+                reduce(
+                    check,
+                    Projected(torch.ones(8, 4), own),
+                    labels=labels,
+                    chunked=chunked,
+                    row_group=mesh.get_group(),
+                )
+            except (ValueError, RuntimeError) as error:
+                found[name] = f"{type(error).__name__}: {error}"
+            else:
+                found[name] = "no error"
+    return found
 
 
 if __name__ == "__main__":

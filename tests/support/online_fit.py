@@ -32,6 +32,11 @@ from tests.support import rank_scripts, toy
 Result = dict[str, Any]
 Options = dict[str, Any]
 
+STRATEGIES: dict[str, Any] = {
+    "fsdp2": FSDP2Strategy,
+    "tensor": lambda: FSDP2Strategy(tensor_parallel_size=2),
+    "tensor head": lambda: FSDP2Strategy(tensor_parallel_size=2, divide_head=True),
+}
 WIDTHS = {"student": 6, "teacher": 12, "third": 8}
 ADAM: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.01}
 
@@ -90,7 +95,7 @@ def fit(options: Options) -> Result:
     trainer = Trainer(
         accelerator="cpu",
         devices=options.get("ranks", 1),
-        strategy=FSDP2Strategy() if strategy == "fsdp2" else strategy,
+        strategy=STRATEGIES[strategy]() if strategy in STRATEGIES else strategy,
         accumulate_grad_batches=options.get("accumulate", 1),
         gradient_clip_val=options.get("clip"),
         max_epochs=options.get("epochs", 1),

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from kdlight.checks import check_choice, check_positive, check_range
+from kdlight.checks import check_at_least, check_choice, check_positive, check_range
 from kdlight.losses.clipped_kl.clamped_kl import clamped_kl
 from kdlight.losses.clipped_kl.gated_kl import TAILS, Tail, gate_grad, gated_kl
 from kdlight.losses.clipped_kl.gates import GATES, RULES, Gate, clip_gates
@@ -49,9 +49,11 @@ def clip(
     head: int | None,
 ) -> Clipped:
     """Compute `kdlight.losses.dac_kl` and its statistics; see there for arguments and errors."""
-    check_clipping(rule=rule, tail=tail, gate=gate, residual=residual, width=gate_temperature)
-    if isinstance(lower, float) and isinstance(upper, float) and lower >= upper:
-        raise ValueError(f"lower must be below upper, got lower={lower} and upper={upper}")
+    check_clipping(
+        rule=rule, tail=tail, gate=gate, residual=residual, width=gate_temperature, head=head
+    )
+    if isinstance(lower, float) and isinstance(upper, float):
+        check_thresholds(lower, upper)
     student, teacher = tempered_pair(student, teacher.detach(), temperature)
     log_q, log_p = log_probs(student), log_probs(teacher)
     p = log_p.exp()
@@ -90,7 +92,21 @@ def _per_token(name: str, threshold: float | Tensor, like: Tensor) -> Tensor:
     return threshold.to(like).expand(like.shape[:-1]).unsqueeze(-1)
 
 
-def check_clipping(*, rule: str, tail: str, gate: str, residual: float, width: float) -> None:
+def check_thresholds(lower: float, upper: float) -> None:
+    """Raise an error unless ``0 <= lower < upper <= 1``.
+
+    Raises:
+        ValueError: If not; the message names the threshold and the value.
+    """
+    check_range("lower", lower, 0.0, 1.0)
+    check_range("upper", upper, 0.0, 1.0)
+    if not lower < upper:
+        raise ValueError(f"lower must be below upper, got lower={lower} and upper={upper}")
+
+
+def check_clipping(
+    *, rule: str, tail: str, gate: str, residual: float, width: float, head: int | None
+) -> None:
     """Raise an error for hyper-parameters of `kdlight.losses.dac_kl` that are out of range.
 
     Raises:
@@ -101,6 +117,8 @@ def check_clipping(*, rule: str, tail: str, gate: str, residual: float, width: f
     check_choice("gate", gate, GATES)
     check_positive("gate_temperature", width)
     check_range("residual", residual, 0.0, 1.0)
+    if head is not None:
+        check_at_least("head", head, 1)
     if residual and tail != "residual":
         raise ValueError(f"residual={residual} needs tail='residual', got tail={tail!r}")
     if gate == "ste" and tail == "renorm_teacher" and rule != "clamp":

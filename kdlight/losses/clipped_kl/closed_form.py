@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kdlight.losses.clipped_kl.clipping import Clipped
 from kdlight.losses.clipped_kl.compared import Compared
-from kdlight.losses.clipped_kl.gates import GROWTH, is_short
+from kdlight.losses.clipped_kl.gates import next_count, wanted_mass
 from kdlight.losses.labels import IGNORE_INDEX
 from kdlight.losses.likeliest import likeliest
 from kdlight.losses.value_and_grad import dot
@@ -25,8 +25,8 @@ def clip_and_grad(
 ) -> tuple[Clipped, Tensor]:
     """Compute what `kdlight.losses.clipped_kl.clipping.clip` does, and the student's gradient.
 
-    That is for ``rule="mass"`` and ``tail="bucket"``. Where the sorted tokens of a row hold less
-    than the upper threshold, more are sorted, as in `kdlight.losses.clipped_kl.gates`.
+    That is for ``rule="mass"`` and ``tail="bucket"``. Where the sorted tokens of a row hold too
+    little mass, see `kdlight.losses.clipped_kl.gates.wanted_mass`, more are sorted.
 
     Args:
         both: What both sides have. Its tensors are overwritten.
@@ -38,11 +38,14 @@ def clip_and_grad(
     Returns:
         The results, with graphs to the thresholds alone, and the gradient in the logits, (n, V).
     """
-    short = is_short(both.p.gather(-1, both.order).cumsum(-1)[:, -1], upper)
+    sorted_p = both.p.gather(-1, both.order)
+    wanted = wanted_mass(upper.detach(), options["gate_temperature"])
+    missing = wanted - sorted_p.cumsum(-1)[:, -1]
+    short = missing > 0
     if both.order.shape[-1] == both.p.shape[-1] or not bool(short.any()):
         return _clip_and_grad(both, lower, upper, labels, **options)
     if bool(short.all()):
-        count = min(GROWTH * both.order.shape[-1], both.p.shape[-1])
+        count = next_count(both.order.shape[-1], both.p.shape[-1], missing, sorted_p[:, -1])
         with_more = both._replace(order=likeliest(both.p, count)[1])
         return clip_and_grad(with_more, lower, upper, labels, **options)
     places = [each.nonzero()[:, 0] for each in (~short, short)]

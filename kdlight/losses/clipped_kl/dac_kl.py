@@ -64,8 +64,10 @@ def dac_kl(
             to the kept tokens: 0 is ``"bucket"``, 1 is ``"renorm_teacher"`` with a hard gate.
         temperature: Divides both logits. The factor T^2 is not included.
         head: With ``rule="mass"``, sort only so many of the most likely tokens, and more of them
-            only in rows where these do not hold the mass of the upper threshold. The same tokens
-            are kept. The gates of all tokens that are not sorted move alike.
+            only in rows where these do not hold the mass of the upper threshold; unless the gate is
+            hard, they must hold that of 5 widths of the gate more, or all but one width. The same
+            tokens are kept. The gates of all tokens that are not sorted move alike, by which the
+            gradient of the thresholds, and the values of soft gates, differ by up to 1 %.
 
     Returns:
         One value per position, in float32 or wider.

@@ -7,20 +7,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdlight.checks import can_read
+from kdlight.losses.likeliest import is_in_memory
 
 LARGEST = 100.0
-"""Largest cost over epsilon. Vectors then lie within e^200 of 1, and all products of theirs within
-the range of float64, which ends at e^709."""
+"""Largest difference of two costs, over epsilon. Vectors then lie within e^200 of 1, and all
+products of theirs within the range of float64, which ends at e^709."""
 
 
 def can_scale(kernel: Tensor) -> bool:
     """Return whether `scaling_sinkhorn` computes the plan of a kernel without overflow.
 
-    >>> can_scale(torch.tensor([-100.0])), can_scale(torch.tensor([-1000.0]))
+    >>> can_scale(torch.tensor([-100.0, 0.0])), can_scale(torch.tensor([0.0, 1000.0]))
     (True, False)
     """
-    return can_read(kernel) and kernel.numel() > 0 and bool(kernel.amin() >= -LARGEST)
+    if not is_in_memory(kernel) or not kernel.numel():
+        return False
+    lowest, highest = kernel.aminmax()
+    return bool(highest - lowest <= LARGEST)
 
 
 class Scaling(NamedTuple):
@@ -48,7 +51,7 @@ def scaling_sinkhorn(kernel: Tensor, rows: Tensor, columns: Tensor, *, iteration
               P = \operatorname{diag}(u) \, E \operatorname{diag}(v), \qquad E_{ij} = e^{K_{ij}}
 
     Args:
-        kernel: The negative cost, divided by epsilon, (G, n, m), not positive.
+        kernel: The negative cost, divided by epsilon, (G, n, m), see `can_scale`.
         rows: True at rows that are points, (G, n).
         columns: True at columns that are points, (G, m).
         iterations: Updates of both vectors, u first.

@@ -109,3 +109,19 @@ def test_without_a_width_the_thresholds_have_no_gradient() -> None:
     )
     assert not clipped.values.requires_grad
     assert not clipped.mass.requires_grad
+
+
+@pytest.mark.parametrize("width", [V, 9000])
+def test_there_may_be_no_rows(width: int) -> None:
+    empty = torch.empty(0, width)
+    none = torch.empty(0, requires_grad=True)
+    clipped, grad = clip_and_grad(
+        compare(empty, empty, 20),
+        none,
+        none,
+        torch.empty(0, dtype=torch.int64),
+        include_argmax=True,
+        gate_temperature=0.05,
+    )
+    assert grad.shape == (0, width)
+    assert all(each.shape == (0,) for each in clipped)

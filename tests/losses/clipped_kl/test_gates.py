@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdlight.losses.clipped_kl import gates as kl_gates
 from kdlight.losses.clipped_kl.clipping import clip
+from kdlight.losses.likeliest import likeliest
 from tests.losses.clipped_kl.test_clipping import CLIP
 from tests.losses.clipped_kl.test_dac_kl import RULES, close
 
@@ -129,3 +130,35 @@ def test_the_gates_are_the_same_where_values_cannot_be_read(
     for case, places in zip(cases, expected, strict=True):
         for one, other in zip(kl_gates.by_mass(*case), places, strict=True):
             close(one.double(), other.double())
+
+
+@pytest.mark.parametrize("gate", ["ste", "soft"])
+@pytest.mark.parametrize("width", [0.02, 0.05, 0.1])
+def test_the_number_of_sorted_tokens_hardly_changes_the_gradient_of_a_threshold(
+    width: float, gate: Any
+) -> None:
+    head, generator = 20, torch.Generator().manual_seed(0)
+    teacher = torch.linspace(0.7, 3.0, 16).unsqueeze(-1) * torch.randn(16, 800, generator=generator)
+    student = (teacher + torch.randn(16, 800, generator=generator) / 2).double()
+    mass = teacher.double().softmax(-1).topk(head, -1).values.sum(-1)
+    for distance in (0.0, kl_gates.FAR * width):  # where few tokens are enough, but just so
+        grads = []
+        for sorted_first in (head, None):
+            upper = (mass - distance - 1e-6).clamp(0.3, 0.999).requires_grad_()
+            options = {**CLIP, "gate": gate, "gate_temperature": width, "head": sorted_first}
+            found = clip(student, teacher.double(), lower=0.0, upper=upper, **options)
+            grads.append(torch.autograd.grad(found.values.sum() - found.mass.sum(), upper)[0])
+        torch.testing.assert_close(*grads, rtol=0.015, atol=0.0)
+
+
+def test_rows_that_are_nearly_flat_are_sorted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    def counted(p: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        counts.append(count)
+        return likeliest(p, count)
+
+    monkeypatch.setattr(kl_gates, "likeliest", counted)
+    p = torch.full((2, 600), 1 / 600)
+    kl_gates.by_mass(p, torch.zeros(2, 1), torch.full((2, 1), 0.9), 1)
+    assert counts == [1, 600]

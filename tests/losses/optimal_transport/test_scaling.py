@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdlight import checks
-from kdlight.losses import sinkhorn
+from kdlight.losses import likeliest, sinkhorn
 from kdlight.losses.optimal_transport import scaling, transport
 from kdlight.losses.optimal_transport.plan import log_sinkhorn
 from kdlight.losses.optimal_transport.scaling import LARGEST, can_scale, scaling_grad
@@ -37,6 +36,10 @@ def test_plans_and_gradients_are_those_of_log_space(largest: float, iterations: 
     torch.testing.assert_close(scaling_grad(found, weights), slopes, rtol=1e-8, atol=1e-12)
 
 
+def unreadable(tensor: Tensor) -> bool:
+    return False
+
+
 @pytest.mark.parametrize("gradient", ["unrolled", "implicit", "detached"])
 @pytest.mark.parametrize("options", [{}, {"relative_epsilon": True}, {"debiased": True, "p": 2}])
 def test_a_device_that_is_not_asked_gets_the_same(
@@ -46,7 +49,7 @@ def test_a_device_that_is_not_asked_gets_the_same(
     student.requires_grad_()
     results = []
     for host in (True, False):
-        monkeypatch.setattr(scaling, "can_read", checks.can_read if host else lambda x: False)
+        monkeypatch.setattr(scaling, "is_in_memory", likeliest.is_in_memory if host else unreadable)
         value = sinkhorn(student, teacher, geometry="sequence", gradient=gradient, **options)  # type: ignore[arg-type]
         results.append((value, *torch.autograd.grad(value, student)))
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-12)
@@ -70,3 +73,21 @@ def test_costs_beyond_the_range_are_computed_in_log_space(monkeypatch: pytest.Mo
 def test_numbers_that_are_no_costs_are_not_scaled() -> None:
     for wrong in (torch.nan, -torch.inf, -LARGEST - 1):
         assert not can_scale(torch.tensor([[0.0, wrong]]))
+
+
+@pytest.mark.parametrize("shift", [-1e4, -50.0, 1e4])
+def test_a_constant_added_to_all_costs_changes_no_plan(shift: float) -> None:
+    kernel = -LARGEST * torch.rand(1, 4, 3, dtype=torch.float64)
+    rows, columns = (torch.ones(1, size, dtype=torch.bool) for size in (4, 3))
+    assert can_scale(kernel + shift)
+    one, other = (
+        scaling.scaling_sinkhorn(each, rows, columns, iterations=5).plan
+        for each in (kernel, kernel + shift)
+    )
+    torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-14)
+
+
+def test_costs_below_0_are_computed_in_log_space_where_they_differ_much() -> None:
+    cost = torch.tensor([[-100.0, 0.0], [-100.0, 0.0]])
+    assert not can_scale(cost / 0.1)
+    torch.testing.assert_close(transport.transport_costs([cost]), torch.tensor([-50.0]))
