@@ -31,7 +31,7 @@ def forward_kl(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Value and gradient of `kdlight.losses.forward_kl`: the gradient is q - p."""
     student, q, log_z_q = softmax(student)
     teacher, p, log_z_p = softmax(teacher)
-    values = dot(p, teacher.sub_(student)).add_(log_z_q - log_z_p)
+    values = sum_of_products_(teacher.sub_(student), p).add_(log_z_q - log_z_p)
     return values, q.sub_(p)
 
 
@@ -57,7 +57,8 @@ def jensen_shannon(student: Tensor, teacher: Tensor, beta: float) -> tuple[Tenso
     log_m = _interpolate(q, p, beta).clamp_min_(TINY).log_()
     log_ratio = student.sub_(log_m)  # log q/m, up to a constant per row
     mean = dot(q, log_ratio)
-    from_student, from_teacher = mean - log_z_q, dot(p, log_m.sub_(teacher).neg_()) - log_z_p
+    from_student = mean - log_z_q
+    from_teacher = sum_of_products_(teacher.sub_(log_m), p) - log_z_p
     grad = log_ratio.sub_(mean.unsqueeze(-1)).mul_(q).mul_(1.0 - beta)
     return beta * from_teacher + (1.0 - beta) * from_student, grad
 
@@ -77,7 +78,7 @@ def taid(student: Tensor, teacher: Tensor, t: float) -> tuple[Tensor, Tensor]:
     """Value and gradient of `kdlight.losses.taid`: those of `forward_kl` to the target."""
     student, q, log_z_q = softmax(student)
     target, p, log_z_p = softmax(_interpolate(student, shifted(teacher), t))
-    values = dot(p, target.sub_(student)).add_(log_z_q - log_z_p)
+    values = sum_of_products_(target.sub_(student), p).add_(log_z_q - log_z_p)
     return values, q.sub_(p)
 
 
@@ -155,6 +156,15 @@ def set_aside(logits: Tensor, ids: Tensor) -> Divided:
     top = torch.maximum(highest, kept.amax(-1, keepdim=True))
     outcomes = torch.cat([kept - top, highest - top + log_z.unsqueeze(-1)], -1)
     return Divided(others, probabilities, log_z, outcomes)
+
+
+def sum_of_products_(first: Tensor, second: Tensor) -> Tensor:
+    """Compute `dot`, and leave the products in ``first``: faster on several threads.
+
+    >>> sum_of_products_(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]))
+    tensor([11.])
+    """
+    return first.mul_(second).sum(-1)
 
 
 def dot(first: Tensor, second: Tensor) -> Tensor:
