@@ -53,7 +53,7 @@ class LinearHeadChunks:
         if needed[0]:
             self.d_hidden = torch.empty_like(self.inputs[0], requires_grad=False)
         if needed[1]:
-            self.d_weight = torch.zeros_like(self.weight, dtype=sums)
+            self.d_weight = torch.empty_like(self.weight, dtype=sums)  # the first chunk fills it
             if sums != self.weight.dtype:
                 self.product = torch.empty_like(self.weight)
         if self.bias is not None and needed[2]:
@@ -83,10 +83,13 @@ class LinearHeadChunks:
             else:
                 self.d_hidden[rows] = self._product(self.logits, self.weight)
         if self.d_weight is not None:
+            factors = self.logits.t(), self.hidden[rows]
             if self.product is None:
-                self.d_weight.addmm_(self.logits.t(), self.hidden[rows])
+                self.d_weight.addmm_(*factors, beta=1.0 if rows.start else 0.0)
+            elif rows.start:
+                self.d_weight.add_(self._product(*factors, self.product))
             else:
-                self.d_weight.add_(self._product(self.logits.t(), self.hidden[rows], self.product))
+                self.d_weight.copy_(self._product(*factors, self.product))
         if self.d_bias is not None:
             total = self.logits.sum(0, dtype=self.d_bias.dtype)
             self.d_bias.add_(total if self.scale is None else total / self.scale)

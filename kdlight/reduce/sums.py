@@ -162,7 +162,7 @@ def _evaluate(
     *,
     adds_up: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    divided = divide(work, evaluate, chunked, group, adds_up=adds_up)
+    divided = None if group is None else divide(work, evaluate, chunked, group, adds_up=adds_up)
     if divided is not None:
         return divided_rows(divided)
     chunking, _ = plan(work.student, work.teacher, work.rows, chunked)

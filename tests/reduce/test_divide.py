@@ -23,7 +23,7 @@ def test_the_description_tells_what_ranks_divide(on_two: list[Any]) -> None:
         )
         assert columns == (
             "logits of 9 positions x 7 entries are computed in chunks by 2 ranks, which divide the"
-            " entries, and then the positions"
+            " vocabulary, and then the positions"
         )
         assert "ranks" not in whole
 
